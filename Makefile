@@ -1,0 +1,57 @@
+# Every target works as the first command after a clone: it makes .venv when that is missing.
+# The same steps as plain commands, for Windows: CONTRIBUTING.md.
+PYTHON ?= python3
+CONNECTOR ?=
+PORT ?= 0
+BIN := .venv/bin
+CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
+
+.DEFAULT_GOAL := help
+.PHONY: help test check fix vendor demo debug package lock clean needs-connector
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
+
+.venv/.ready: requirements-dev.txt
+	@echo "Installing the development dependencies into .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+test: check ## Check, then run all tests
+	@$(BIN)/python -m pytest -q -n auto
+
+check: .venv/.ready ## Vendored copies, lint, format, types, templates
+	@$(BIN)/python -m tests.house check
+
+fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+	@$(BIN)/python -m tests.house vendor
+
+vendor: .venv/.ready ## Copy shared/ into every connector
+	@$(BIN)/python -m tests.house vendor
+
+demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNECTOR=name)
+	@$(BIN)/python -m tests.sandbox.demo $(CONNECTOR)
+
+sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [PORT=8080]
+	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
+
+debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
+	@cd connectors/$(CONNECTOR) && ../../$(BIN)/fivetran debug \
+		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
+
+package: .venv/.ready needs-connector ## The zip that is deployed, in build/: CONNECTOR=name
+	@$(BIN)/python -m tests.house package $(CONNECTOR)
+
+lock: .venv/.ready ## Pin the newest development dependencies in requirements-dev.txt
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-header --python-version 3.10 \
+		--group dev --output-file requirements-dev.txt
+
+clean: ## Remove .venv and build/
+	@rm -rf .venv build
+
+needs-connector:
+	@test -d "connectors/$(CONNECTOR)" -a -n "$(CONNECTOR)" || \
+		{ echo "Say which: CONNECTOR=$(firstword $(CONNECTORS)) (one of: $(CONNECTORS))"; exit 2; }

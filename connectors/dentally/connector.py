@@ -1,0 +1,418 @@
+"""Dentally: sites, treatment rooms and treatments of dental practices.
+
+What the source sends: https://developer.dentally.co
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import requests
+from cryptography.fernet import Fernet, InvalidToken
+from fivetran_connector_sdk import Connector, Logging
+from requests.auth import AuthBase
+
+from shared import times
+from shared.errors import SourceError, guarded
+from shared.listing import Listing, Page
+from shared.rest import RestClient, Retry, error_code
+from shared.rows import Column, Rejects, Row, Table, decimal
+from shared.settings import FLAG, TOKEN, URL, integer, read, setting
+from shared.state import State, Window, window
+
+PRODUCTION_URL = "https://api.dentally.co"
+SANDBOX_URL = "https://api.sandbox.dentally.co"
+# Without a User-Agent of its own kind a request is answered with 403.
+USER_AGENT = "fivetran-dentally-connector/1.0"
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The keys of configuration.json."""
+
+    client_id: str = setting("Client ID", "From your application in the Developer Portal", TOKEN)
+    client_secret: str = setting(
+        "Client secret", "From your application in the Developer Portal", TOKEN, secret=True
+    )
+    access_token: str = setting("Access token", "From the OAuth2 flow", TOKEN, secret=True)
+    refresh_token: str = setting("Refresh token", "From the OAuth2 flow", TOKEN, secret=True)
+    use_sandbox: bool = setting(
+        "Use the sandbox", "Read from Dentally's sandbox, not production", FLAG, default="false"
+    )
+    base_url: str | None = setting(
+        "Base URL",
+        "For accounts on another host, https://api.ca.dentally.com (Canada) or "
+        "https://api.apac.dentally.com; wins over use_sandbox",
+        URL,
+        default="",
+    )
+    sync_frequency_hours: int = setting(
+        "Sync frequency",
+        "A note for readers: the connection's schedule is set in Fivetran",
+        integer(1, 24),
+        default="6",
+    )
+    initial_sync_days: int | None = setting(
+        "Days of history",
+        "Leave out records not updated in so many days before the first sync; empty: take all",
+        integer(1, 365),
+        default="",
+    )
+    max_records_per_page: int = setting(
+        "Records per page", "Records asked for in a request", integer(1, 100), default="100"
+    )
+    request_timeout_seconds: int = setting(
+        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    )
+    retry_attempts: int = setting(
+        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    enable_incremental_sync: bool = setting(
+        "Incremental sync", "Off: every sync reads everything", FLAG, default="true"
+    )
+    reconcile_hours: int = setting(
+        "Hours between full readings",
+        "How often all is read, so that deletes arrive; 0: at every sync",
+        integer(0, 8760),
+        default="24",
+    )
+    enable_rooms_sync: bool = setting("Sync rooms", "Read rooms", FLAG, default="true")
+    enable_sites_sync: bool = setting("Sync sites", "Read sites", FLAG, default="true")
+    enable_treatments_sync: bool = setting(
+        "Sync treatments", "Read treatments", FLAG, default="true"
+    )
+    enable_debug_logging: bool = setting("Debug log", "Log every page", FLAG, default="false")
+
+
+def _address(site: Mapping[str, Any]) -> str | None:
+    """The address of a site in one line, from an object or from the fields that hold its parts."""
+    parts = site.get("address")
+    if not isinstance(parts, dict):
+        names = ("address_line_1", "address_line_2", "town", "county", "postcode")
+        parts = {name: site.get(name) for name in names}
+    return ", ".join(str(part) for part in parts.values() if part) or None
+
+
+def _site_id(room: Mapping[str, Any]) -> Any:
+    site = room.get("site")
+    return site.get("id") if isinstance(site, dict) else None
+
+
+def _status(record: Mapping[str, Any]) -> str | None:
+    return {True: "active", False: "inactive"}.get(record.get("active"))  # type: ignore[arg-type]
+
+
+_TIMES = {name: Column("UTC_DATETIME") for name in ("created_at", "updated_at", "timestamp")}
+ROOMS = Table(
+    "rooms",
+    ("id",),
+    {
+        "id": Column(required=True),
+        "name": Column(),
+        "room_number": Column(),
+        "equipment_type": Column(),
+        "site_id": Column(derive=_site_id),
+        "status": Column(derive=_status),
+        **_TIMES,
+    },
+)
+SITES = Table(
+    "sites",
+    ("id",),
+    {
+        "id": Column(required=True),
+        "name": Column(),
+        "address": Column(derive=_address),
+        "phone": Column(sources=("phone", "phone_number")),
+        "email": Column(sources=("email", "email_address")),
+        "timezone": Column(sources=("timezone", "time_zone")),
+        **_TIMES,
+    },
+)
+TREATMENTS = Table(
+    "treatments",
+    ("id",),
+    {
+        "id": Column(required=True),
+        "name": Column(sources=("name", "nomenclature")),
+        "code": Column(),
+        "category": Column(sources=("category", "treatment_category_id")),
+        "description": Column(),
+        "default_fee": Column(decimal(19, 4)),
+        "duration_minutes": Column("INT"),
+        **_TIMES,
+    },
+)
+
+
+def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The tables, in the form that the SDK takes; they are the same for all configurations."""
+    return [table.schema() for table in (SITES, ROOMS, TREATMENTS)]
+
+
+def validate_configuration(configuration: Mapping[str, str]) -> Settings:
+    """The settings. Raises ValueError with a line for each key that is wrong."""
+    return read(Settings, configuration)
+
+
+@guarded
+def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
+    """Syncs the tables that are enabled, each with a cursor of its own."""
+    settings = validate_configuration(configuration)
+    started = times.now()
+    saved = State(state, ("sites", "rooms", "treatments"))
+    tokens = Tokens(settings, saved)
+    client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
+    if "oldest" not in saved.values:
+        days = settings.initial_sync_days
+        oldest = times.to_text(started - timedelta(days=days)) if days else None
+        saved.values["oldest"] = oldest  # fixed now; saved with the first checkpoint
+    rejects = Rejects()
+    sources = (
+        (settings.enable_sites_sync, SITES, get_sites_data, _map_site_data),
+        (settings.enable_rooms_sync, ROOMS, get_rooms_data, _map_room_data),
+        (settings.enable_treatments_sync, TREATMENTS, get_treatments_data, _map_treatment_data),
+    )
+    for enabled, table, get_data, map_data in sources:
+        if not enabled:
+            continue
+        tokens.refresh_if_near_end()
+        time_range = get_time_range(settings, saved, table.name)
+        Listing(
+            table,
+            time_range,
+            pages=partial(get_data, client, settings, time_range.since),
+            to_row=partial(map_data, synced_at=started),
+            cancel=client.close,
+            changed_at=lambda row: row["updated_at"],
+            log_pages=settings.enable_debug_logging,
+        ).sync(saved, rejects)
+    rejects.report()
+
+
+def get_time_range(settings: Settings, saved: State, table: str) -> Window:
+    """What to read of ``table``: what changed since its cursor or, when it is due, all."""
+    oldest = saved.values["oldest"]
+    hours = settings.reconcile_hours if settings.enable_incremental_sync else 0
+    return window(saved.table(table), hours, times.parse(oldest) if oldest else None)
+
+
+def _connect(
+    settings: Settings, explain: Callable[[requests.Response], str], **authentication: Any
+) -> RestClient:
+    return RestClient(
+        settings.base_url or (SANDBOX_URL if settings.use_sandbox else PRODUCTION_URL),
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts),
+        headers={"User-Agent": USER_AGENT},
+        rate_limited=_handle_rate_limit,
+        reset_header="X-RateLimit-Reset",
+        explain=explain,
+        **authentication,
+    )
+
+
+def _handle_rate_limit(answer: requests.Response) -> bool:
+    """Dentally says "too many requests" with 403, too, and only its message tells that."""
+    return answer.status_code == 403 and b"rate limit" in answer.content.lower()
+
+
+def _handle_request_error(answer: requests.Response) -> str:
+    """What to do about an answer that no repeat will change."""
+    return {
+        401: "Dentally refuses the access token even after a renewal: create new tokens in the "
+        "Developer Portal and put access_token and refresh_token into the configuration",
+        403: "The tokens may not read this: check the scopes of your application",
+        404: "Check base_url and use_sandbox",
+    }.get(answer.status_code, "Check that base_url is a Dentally host")
+
+
+class Tokens(AuthBase):
+    """The OAuth2 tokens in use: the configuration's or, after a renewal, those in the state.
+
+    Dentally may take a refresh token only once, and a sync cannot write the configuration. So a
+    new pair is sealed with a key made from ``client_secret`` and goes into the state at once.
+    Tokens that somebody has put into the configuration since then win: ``replaced`` in the state
+    is the fingerprint of those that the sealed ones came from.
+    """
+
+    def __init__(self, settings: Settings, saved: State) -> None:
+        self._settings = settings
+        self._saved = saved
+        self._lock = threading.Lock()
+        secret = settings.client_secret.encode()
+        key = hmac.digest(secret, b"dentally: tokens in the state", "sha256")
+        self._seal = Fernet(base64.urlsafe_b64encode(key))
+        given = f"{settings.access_token}\n{settings.refresh_token}".encode()
+        self._fingerprint = hmac.new(secret, given, hashlib.sha256).hexdigest()[:16]
+        self._use(settings.access_token, settings.refresh_token, None)
+        sealed = saved.values.get("tokens") or {}
+        if sealed.get("replaced") == self._fingerprint:
+            self._unseal(sealed)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._access_token}"
+        return request
+
+    def renew(self, refused: requests.PreparedRequest, refusals: int) -> bool:
+        """After a 401: whether there is another access token than the one that was refused."""
+        with self._lock:
+            if (
+                refusals == 1
+                and refused.headers["Authorization"] == f"Bearer {self._access_token}"
+            ):
+                self._refresh()
+        return refusals == 1
+
+    def refresh_if_near_end(self) -> None:
+        """Renews tokens that are known to end soon, so that no listing has to."""
+        with self._lock:
+            if self._renew_at and times.now() >= self._renew_at:
+                self._refresh()
+
+    def _refresh(self) -> None:
+        answer = refresh_access_token(self._settings, self._refresh_token)
+        try:
+            access = answer["access_token"]
+            # Without a new refresh token the old one stays in use.
+            refresh = answer.get("refresh_token") or self._refresh_token
+            lifetime = float(answer.get("expires_in") or 0)
+            if not (isinstance(access, str) and access and isinstance(refresh, str)):
+                raise ValueError
+            end = times.now() + timedelta(seconds=0.9 * lifetime) if lifetime > 0 else None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise SourceError("/oauth/token: the answer holds no usable access token") from None
+        self._use(access, refresh, end)
+        renew_at = times.to_text(end) if end else None
+        content = json.dumps({"access": access, "refresh": refresh, "renew_at": renew_at})
+        sealed = self._seal.encrypt(content.encode()).decode()
+        self._saved.save(tokens={"sealed": sealed, "replaced": self._fingerprint})
+        Logging.info("The access token was renewed; the new tokens are sealed in the state")
+
+    def _unseal(self, sealed: Mapping[str, str]) -> None:
+        try:
+            content = json.loads(self._seal.decrypt(sealed["sealed"]))
+            renew_at = content["renew_at"] and times.parse(content["renew_at"])
+            self._use(content["access"], content["refresh"], renew_at)
+        except (InvalidToken, KeyError, TypeError, ValueError):
+            Logging.warning(
+                "The tokens in the state cannot be unsealed (is client_secret another one now?): "
+                "those of the configuration are used"
+            )
+
+    def _use(self, access_token: str, refresh_token: str, renew_at: datetime | None) -> None:
+        self._access_token = access_token
+        self._refresh_token = refresh_token
+        self._renew_at = renew_at
+
+
+def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
+    """The answer to a token renewal: new tokens. Raises SourceError if there will be none."""
+
+    def explain(answer: requests.Response) -> str:
+        if error_code(answer) == "invalid_client" or answer.status_code == 401:
+            return "Check client_id and client_secret"
+        return (
+            "The refresh token is used up or revoked: create new tokens in the Developer Portal "
+            "and put access_token and refresh_token into the configuration"
+        )
+
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "client_id": settings.client_id,
+        "client_secret": settings.client_secret,
+    }
+    return _connect(settings, explain).post("/oauth/token", data=form)
+
+
+def get_sites_data(
+    client: RestClient, settings: Settings, since: datetime | None
+) -> Iterator[Page]:
+    """Pages of practice sites. Sites carry no times, so they have no order to ask for."""
+    return _get_pages(client, settings, "sites", since)
+
+
+def get_rooms_data(
+    client: RestClient, settings: Settings, since: datetime | None
+) -> Iterator[Page]:
+    """Pages of treatment rooms, in the order of their creation."""
+    return _get_pages(client, settings, "rooms", since, sort_by="created_at")
+
+
+def get_treatments_data(
+    client: RestClient, settings: Settings, since: datetime | None
+) -> Iterator[Page]:
+    """Pages of treatments, in the order of their creation."""
+    return _get_pages(client, settings, "treatments", since, sort_by="created_at")
+
+
+def _get_pages(
+    client: RestClient,
+    settings: Settings,
+    resource: str,
+    since: datetime | None,
+    **order: str,
+) -> Iterator[Page]:
+    """The pages of a resource, until ``meta`` says that all came or, where it says nothing, until
+    a page is empty. A page may be shorter than asked for: Dentally caps ``per_page``."""
+    path, received, previous = f"/v1/{resource}", 0, None
+    params: dict[str, Any] = {"per_page": settings.max_records_per_page, **order}
+    if order:
+        params["sort_direction"] = "asc"
+    if since:
+        params["updated_after"] = times.to_text(since)
+    for number in count(1):
+        records, meta = _open(client.get(path, {**params, "page": number}), resource)
+        current, total, pages = (meta[key] for key in ("current_page", "total", "total_pages"))
+        if current not in (None, number) or (records and records == previous):
+            raise SourceError(f"{path}: asked for page {number}, the source sent another one")
+        received += len(records)
+        yield Page(records, number, pages, total)
+        more = [received < total] if total is not None else []
+        more += [number < pages] if pages is not None else []
+        if not records or (more and not any(more)):
+            return
+        previous = records
+
+
+def _open(answer: Any, resource: str) -> tuple[list[Any], dict[str, int | None]]:
+    """The records of an answer, and the numbers of its ``meta`` (None where it has none)."""
+    records = meta = None
+    if isinstance(answer, dict):
+        records = answer.get(resource, answer.get("data"))
+        meta = answer.get("meta") or {}
+    if not isinstance(records, list) or not isinstance(meta, dict):
+        raise SourceError(f'/v1/{resource}: the answer has no list "{resource}" or "data"')
+    try:
+        numbers = ("current_page", "total", "total_pages")  # Dentally sends some as text
+        return records, {key: int(meta[key]) if meta.get(key) else None for key in numbers}
+    except (ValueError, TypeError, OverflowError):
+        raise SourceError(f"/v1/{resource}: meta holds what is no number") from None
+
+
+def _map_room_data(record: Any, synced_at: datetime) -> Row:
+    return ROOMS.row(record, timestamp=synced_at)
+
+
+def _map_site_data(record: Any, synced_at: datetime) -> Row:
+    return SITES.row(record, timestamp=synced_at)
+
+
+def _map_treatment_data(record: Any, synced_at: datetime) -> Row:
+    return TREATMENTS.row(record, timestamp=synced_at)
+
+
+connector = Connector(update=update, schema=schema)
+
+if __name__ == "__main__":
+    with open("configuration.json") as file:
+        connector.debug(configuration=json.load(file))

@@ -1,0 +1,158 @@
+"""Runs the real `fivetran` command on a copy of a connector, and reads what it wrote."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
+
+# What the platform adds to a table.
+_ADDED = ("_fivetran_deleted", "_fivetran_synced", "_fivetran_id")
+
+
+@dataclass
+class Result:
+    """One run of the command."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The operations, as the SDK counts them at the end of a sync."""
+        return {name: int(number) for name, number in _COUNT.findall(self.output)}
+
+
+class Project:
+    """A copy of ``connectors/<name>`` in ``folder``, with a home of its own."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.path = folder / name
+        self._home = folder / "home"
+        if not self.path.exists():
+            ignored = shutil.ignore_patterns(
+                "files", "crash-reports", "*.local.json", "__pycache__"
+            )
+            shutil.copytree(ROOT / "connectors" / name, self.path, ignore=ignored)
+        self._environment = _prepare_home(self._home)
+
+    def start(
+        self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
+    ) -> "subprocess.Popen[str]":
+        """`fivetran debug` under way; ``state`` replaces the saved one."""
+        files = self.path / "files"
+        if state is not None:
+            files.mkdir(exist_ok=True)
+            (files / "state.json").write_text(json.dumps(state))
+        given = self._home / "configuration.json"
+        given.write_text(json.dumps(configuration))
+        return self._start("debug", str(self.path), "--configuration", str(given))
+
+    def debug(
+        self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
+    ) -> Result:
+        """One `fivetran debug`, to its end."""
+        began = time.monotonic()
+        process = self.start(configuration, state)
+        output, _ = process.communicate(timeout=110)
+        return Result(process.returncode, output, time.monotonic() - began)
+
+    def package(self) -> Path:
+        """The zip that `fivetran package` makes."""
+        before = set(self.path.rglob("*.zip"))
+        process = self._start("package", str(self.path), "--yes")
+        output, _ = process.communicate(timeout=110)
+        made = set(self.path.rglob("*.zip")) - before
+        if process.returncode or len(made) != 1:
+            raise RuntimeError(f"fivetran package failed:\n{output}")
+        return made.pop()
+
+    @property
+    def warehouse(self) -> Path:
+        return self.path / "files" / "warehouse.db"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The state of the last checkpoint."""
+        state: dict[str, Any] = json.loads((self.path / "files" / "state.json").read_text())
+        return state
+
+    def everything_written(self) -> str:
+        """The text of the state and of all crash reports."""
+        written = [self.path / "files" / "state.json", *self.path.glob("crash-reports/*")]
+        return "\n".join(path.read_text() for path in written if path.exists())
+
+    def rows(self, table: str, *, deleted: bool = False) -> list[dict[str, Any]]:
+        """The rows of a table that are (not) soft-deleted, without what the platform adds."""
+        where = f"coalesce(_fivetran_deleted, false) = {str(deleted).lower()}"
+        rows = self.query(f'SELECT * FROM tester."{table}" WHERE {where}')  # noqa: S608
+        return [{k: v for k, v in row.items() if k not in _ADDED} for row in rows]
+
+    def types(self, table: str) -> dict[str, str]:
+        """The types of a table's columns, as DuckDB names them."""
+        rows = self.query(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = ?",
+            [table],
+        )
+        types = {row["column_name"]: row["data_type"] for row in rows}
+        return {name: kind for name, kind in types.items() if name not in _ADDED}
+
+    def query(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
+        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            result = connection.execute(sql, list(parameters))
+            names = [column[0] for column in result.description]
+            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def _start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [Path(sys.executable).parent / "fivetran", *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+
+
+def _prepare_home(home: Path) -> dict[str, str]:
+    """The environment of a command that looks nothing up on the internet.
+
+    The SDK asks the package index for newer versions and, through pipreqs, for the name of every
+    import; a home that says it has just asked, and a pipreqs that does nothing, keep it from that.
+    """
+    tools, now = home / "bin", str(int(time.time()))
+    tools.mkdir(parents=True, exist_ok=True)
+    stub = tools / "pipreqs"
+    stub.write_text("#!/bin/sh\nexit 0\n")
+    stub.chmod(0o755)
+    (tools / "pipreqs.bat").write_text("@exit /b 0\n")
+    sdk = home / ".fivetran" / "connector_sdk"
+    core = home / ".fivetran" / "connector_sdk_core"
+    sdk.mkdir(parents=True, exist_ok=True)
+    core.mkdir(parents=True, exist_ok=True)
+    (sdk / "_last_version_check").write_text(now)
+    (core / "_config.json").write_text(json.dumps({"lastVersionCheck": int(now)}))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("FIVETRAN_")}
+    return {
+        **kept,
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
+        "DO_NOT_TRACK": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }

@@ -1,0 +1,196 @@
+"""The HTTP server under the stand-ins: it records requests and breaks answers on demand."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+from typing_extensions import Self
+from werkzeug.datastructures import Headers
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Request, Response
+
+Environ = dict[str, Any]
+
+
+@dataclass
+class Recorded:
+    """A request that arrived."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: Headers
+    body: bytes
+    status: int = 0
+
+    @property
+    def url(self) -> str:
+        return self.path + "?" + "&".join(f"{k}={v}" for k, v in self.query.items())
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a request whose path starts with ``path``.
+
+    ``skip`` of them pass first, then ``times`` go wrong (None: all). ``status``, ``headers`` and
+    ``body`` replace the answer; ``cut`` ends it half-way, ``drop`` closes the connection instead
+    of it, ``drip`` sends it byte by byte. ``act`` is called before anything else happens.
+    """
+
+    path: str = "/"
+    skip: int = 0
+    times: int | None = 1
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | bytes = ""
+    cut: bool = False
+    drop: bool = False
+    drip: Callable[[], object] | None = None
+    act: Callable[[], object] | None = None
+
+    def matches(self, path: str) -> bool:
+        """Whether it is this request's turn; counts."""
+        if not path.startswith(self.path) or self.times == 0:
+            return False
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    ensure_ascii = False
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections stay open, as they do with the sources
+
+    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002  # as in the base
+        pass
+
+
+class Sandbox:
+    """A stand-in on a port of its own on the loopback address; a context manager.
+
+    ``requests`` holds what arrived, ``faults`` what is to go wrong.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.app = Flask(self.name)
+        self.app.json = _Json(self.app)
+        self.requests: list[Recorded] = []
+        self.faults: list[Fault] = []
+        self.lock = threading.RLock()
+        self.url = ""
+
+    def configuration(self, **changes: str) -> dict[str, str]:
+        """A configuration with which the connector reads this stand-in."""
+        raise NotImplementedError
+
+    def change_something(self) -> None:
+        """Inserts, changes and deletes a few records, as a day at the source would."""
+        raise NotImplementedError
+
+    def start(self, port: int = 0) -> Self:
+        self._server = make_server(
+            "127.0.0.1", port, self._serve, threaded=True, request_handler=_Handler
+        )
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def fault(self, path: str = "/", **what: Any) -> Fault:
+        """Adds a fault; the arguments are those of Fault."""
+        fault = Fault(path, **what)
+        with self.lock:
+            self.faults.append(fault)
+        return fault
+
+    def paths(self, start: str = "/") -> list[str]:
+        """The paths that were asked for, in order."""
+        return [r.path for r in self.requests if r.path.startswith(start)]
+
+    def _serve(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = Request(environ)
+        recorded = Recorded(
+            request.method,
+            request.path,
+            request.args.to_dict(),
+            Headers(request.headers),
+            request.get_data(),
+        )
+        with self.lock:
+            self.requests.append(recorded)
+            faults = [fault for fault in self.faults if fault.matches(request.path)]
+        for fault in faults:
+            if fault.act:
+                fault.act()
+        broken = next((f for f in faults if f.status or f.cut or f.drop or f.drip), None)
+        if broken and broken.drop:
+            _close(environ)
+            start_response("200 OK", [])
+            return [b""]
+        if broken and broken.status:
+            body = broken.body
+            answer = Response(body, broken.status, dict(broken.headers))
+        else:
+            with self.lock:
+                chunks, status, headers = run_wsgi_app(self.app, environ)
+                answer = Response(b"".join(chunks), status, headers)
+        recorded.status = answer.status_code
+        sent = answer(environ, start_response)
+        if broken and broken.cut:
+            return _half(b"".join(sent), environ)
+        if broken and broken.drip:
+            return _drops(b"".join(sent), broken.drip)
+        return sent
+
+
+def json_text(value: Any) -> str:
+    """JSON as the stand-ins send it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _close(environ: Environ) -> None:
+    connection: socket.socket = environ["werkzeug.socket"]
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _half(body: bytes, environ: Environ) -> Iterator[bytes]:
+    yield body[: len(body) // 2]
+    _close(environ)
+
+
+def _drops(body: bytes, wait: Callable[[], object]) -> Iterator[bytes]:
+    for at in range(len(body)):
+        wait()
+        yield body[at : at + 1]
