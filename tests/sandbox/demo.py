@@ -1,9 +1,11 @@
 """`make demo`: the real `fivetran debug`, twice, for every connector, against its stand-in.
 
-Between the two syncs something changes at the source. All work is done in build/demo/.
+Between the two syncs something changes at the source; a third one shows the deletes of those
+connectors that look for them once a day. All work is done in build/demo/.
 """
 
 import argparse
+import json
 import shutil
 import sys
 
@@ -27,11 +29,14 @@ def demonstrate(name: str, summary: Table) -> Project:
         last = max(moment for _, moment in before.values() if moment)
         sandbox.change_something()
         second = _sync(project, sandbox.configuration())
+        again = {table: _stored(project, table, last)[0] for table in before}
+        if "reconcile_hours" in json.loads((project.path / "configuration.json").read_text()):
+            _sync(project, sandbox.configuration(reconcile_hours="0"))  # so that deletes show
     seconds = f"{first.seconds:.1f} + {second.seconds:.1f}"
     for table, (upserts, _) in before.items():
         live, deleted = len(project.rows(table)), len(project.rows(table, deleted=True))
-        counts = (live, len(project.types(table)), upserts, _stored(project, table, last)[0])
-        summary.add_row(name, table, *map(str, (*counts, deleted)), seconds)
+        counts = (live, len(project.types(table)), upserts, again[table], deleted)
+        summary.add_row(name, table, *map(str, counts), seconds)
     return project
 
 
@@ -52,9 +57,10 @@ def _tables(project: Project) -> list[str]:
 
 def _stored(project: Project, table: str, after: str) -> tuple[int, str]:
     """How many live rows of a table were stored after a moment, and when the last one was."""
+    where = f"NOT coalesce(_fivetran_deleted, false) AND _fivetran_synced > TIMESTAMPTZ '{after}'"
     [row] = project.query(
         f'SELECT count(*) AS n, max(_fivetran_synced) AS last FROM tester."{table}" '  # noqa: S608
-        f"WHERE NOT coalesce(_fivetran_deleted, false) AND _fivetran_synced > TIMESTAMPTZ '{after}'"
+        f"WHERE {where}"
     )
     return row["n"], str(row["last"] or "")
 
@@ -63,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="CONNECTOR", help=", ".join(names()))
     chosen = parser.parse_args().names or names()
-    console = Console()
+    console = Console(width=100)
     summary = Table(*_COLUMNS, title="Rows by table; the columns of the syncs count upserts")
     projects = []
     for name in chosen:

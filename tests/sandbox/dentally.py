@@ -3,7 +3,9 @@
 import random
 import secrets
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 from faker import Faker
@@ -33,6 +35,8 @@ class Dentally(Sandbox):
     """
 
     name = "dentally"
+    data_path = "/v1/"
+    sync_times = ("timestamp",)
 
     def __init__(
         self,
@@ -85,9 +89,22 @@ class Dentally(Sandbox):
         }
 
     def secrets(self) -> set[str]:
-        """Whatever must not be seen anywhere."""
         tokens = {*self.first_tokens, self.access_token, self.refresh_token}
-        return {*tokens, CLIENT_SECRET}
+        names = ("email", "email_address", "nomenclature", "description", "equipment_type")
+        values = {str(r.get(n)) for rs in self.records.values() for r in rs for n in names}
+        return {*tokens, CLIENT_SECRET, *(v for v in values if len(v) > 8)}
+
+    def expected(self) -> dict[str, list[Record]]:
+        tables: dict[str, list[Record]] = {}
+        for resource in RESOURCES:
+            tables[resource] = [
+                {**EXPECTED[resource](r), **_times(r)} for r in self.records[resource]
+            ]
+        return tables
+
+    def empty(self) -> None:
+        for records in self.records.values():
+            records.clear()
 
     def change_something(self) -> None:
         self.insert("treatments")
@@ -296,3 +313,52 @@ def _error(status: int, kind: str, message: str) -> Response:
     answer: Response = jsonify(error={"type": kind, "message": message})
     answer.status_code = status
     return answer
+
+
+# What a record becomes, column by column.
+
+
+def _times(record: Record) -> Record:
+    return {
+        name: datetime.fromisoformat(record[name]) if record.get(name) else None
+        for name in ("created_at", "updated_at")
+    }
+
+
+def _expected_site(r: Record) -> Record:
+    lines = [r.get(k) for k in ("address_line_1", "address_line_2", "town", "county", "postcode")]
+    return {
+        "id": r["id"],
+        "name": r["name"],
+        "address": r.get("address") or ", ".join(str(line) for line in lines if line),
+        "phone": r.get("phone") or r.get("phone_number"),
+        "email": r.get("email") or r.get("email_address"),
+        "timezone": r.get("timezone"),
+    }
+
+
+def _expected_room(r: Record) -> Record:
+    columns = ("name", "room_number", "equipment_type", "site_id", "status")
+    return {"id": str(r["id"]), **{column: r.get(column) for column in columns}}
+
+
+def _expected_treatment(r: Record) -> Record:
+    fee, minutes, category = (r.get(k) for k in ("default_fee", "duration_minutes", "category"))
+    if category is None:
+        category = str(r["treatment_category_id"])
+    return {
+        "id": str(r["id"]),
+        "name": r.get("name") or r.get("nomenclature"),
+        "code": r["code"],
+        "category": category,
+        "description": r["description"],
+        "default_fee": None if fee is None else Decimal(str(fee)).quantize(Decimal("0.0001")),
+        "duration_minutes": None if minutes is None else int(minutes),
+    }
+
+
+EXPECTED: dict[str, Callable[[Record], Record]] = {
+    "sites": _expected_site,
+    "rooms": _expected_room,
+    "treatments": _expected_treatment,
+}

@@ -82,10 +82,13 @@ class _Handler(WSGIRequestHandler):
 class Sandbox:
     """A stand-in on a port of its own on the loopback address; a context manager.
 
-    ``requests`` holds what arrived, ``faults`` what is to go wrong.
+    ``requests`` holds what arrived, ``faults`` what is to go wrong. ``data_path`` begins the
+    paths of the data (not those of tokens). ``sync_times`` are the columns with a sync's time.
     """
 
     name: ClassVar[str]
+    data_path: ClassVar[str]
+    sync_times: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -95,12 +98,28 @@ class Sandbox:
         self.lock = threading.RLock()
         self.url = ""
 
+    # What the tests and the demo ask of every stand-in.
+
     def configuration(self, **changes: str) -> dict[str, str]:
         """A configuration with which the connector reads this stand-in."""
         raise NotImplementedError
 
+    def expected(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows, by table, of a destination that equals the source: every declared column but
+        ``additional_fields`` and the time of the sync. Written from what is known of the source,
+        independently of the connector."""
+        raise NotImplementedError
+
     def change_something(self) -> None:
         """Inserts, changes and deletes a few records, as a day at the source would."""
+        raise NotImplementedError
+
+    def empty(self) -> None:
+        """Takes all records away."""
+        raise NotImplementedError
+
+    def secrets(self) -> set[str]:
+        """What must be seen nowhere: credentials, and a value of every record."""
         raise NotImplementedError
 
     def start(self, port: int = 0) -> Self:
