@@ -6,9 +6,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from fivetran_connector_sdk import Logging, Operations as op
 
@@ -25,8 +25,7 @@ _PROGRESS = 10.0  # seconds between two lines of progress
 
 @dataclass(repr=False)
 class Page:
-    """The records of one answer, and how many ``pages`` and records in ``total`` it says there
-    are."""
+    """The records of one answer; how many ``pages``, and records in ``total``, it speaks of."""
 
     records: list[Any]
     number: int = 1
@@ -52,7 +51,7 @@ def read_ahead(pages: Iterator[T], cancel: Callable[[], None]) -> Iterator[T]:
             raise
 
 
-@dataclass(repr=False, eq=False)
+@dataclass(repr=False)
 class Listing:
     """How to read one table. ``pages`` begins a reading, ``cancel`` ends a request under way,
     ``to_row`` maps a record or raises UnusableRecord, ``changed_at`` tells when a row last changed
@@ -75,129 +74,129 @@ class Listing:
         A list that has become empty replaces the table when it is empty at the next sync, too.
         """
         name, entry = self.table.name, state.table(self.table.name)
-        for attempt in ("first", "second"):
-            reading = self._read(state, rejects, entry)
-            if reading.whole or reading.emptied:
-                break
-            Logging.warning(f"{name}: the list changed under the {attempt} reading")
-        if reading.emptied:
-            if entry.get("rows"):
-                op.warning(
-                    f"{name}: the source lists nothing where it had {entry['rows']} rows. Nothing "
-                    "is replaced unless the next sync sees the same: check what the credentials "
-                    "may read"
-                )
-            state.save({name: {**entry, "emptied": True}})
-            return
-        rejects.check(name, max(reading.seen, entry.get("rows", 0)))
-        if reading.whole and self.window.full and not reading.direct:
-            op.truncate(name)
-        for rows in reading.waiting():
-            self._hand_over(rows)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
+            for attempt in ("first", "second"):
+                reading = self._read(state, rejects, entry, spool)
+                if reading.whole or reading.emptied:
+                    break
+                Logging.warning(f"{name}: the list changed under the {attempt} reading")
+            if reading.emptied:
+                if entry.get("rows"):
+                    op.warning(
+                        f"{name}: the source lists nothing where it had {entry['rows']} rows. "
+                        "Nothing is replaced unless the next sync sees the same: check what the "
+                        "credentials may read"
+                    )
+                return state.save({name: {**entry, "emptied": True}})
+            rejects.check(name, max(reading.seen, entry.get("rows", 0)))
+            if reading.whole and not reading.direct:
+                op.truncate(name)
+            self._hand_over(reading)
         if not reading.whole:
-            op.warning(
+            return op.warning(
                 f"{name}: what was read, twice, does not agree with the source's own total. The "
                 "rows are stored; deletes were not looked for, and the next sync reads them again"
             )
-            return
-        listed = self.window.started if self.window.full else times.parse(entry["listed_at"])
-        known = 0 if self.window.full else entry["rows"]
-        state.save(
-            {
-                name: {
-                    "cursor": times.to_text(self.window.started - OVERLAP),
-                    "listed_at": times.to_text(listed),
-                    "rows": known + reading.sent,
-                }
-            }
-        )
+        full, cursor = self.window.full, times.to_text(self.window.started - OVERLAP)
+        listed_at = times.to_text(self.window.started) if full else entry["listed_at"]
+        rows = reading.sent + (0 if full else entry["rows"])
+        state.save({name: {"cursor": cursor, "listed_at": listed_at, "rows": rows}})
 
-    def _read(self, state: State, rejects: Rejects, entry: dict[str, Any]) -> "_Reading":
-        name, full = self.table.name, self.window.full
-        reading = _Reading(direct=not full or "listed_at" not in entry or "unfinished" in entry)
+    def _read(
+        self, state: State, rejects: Rejects, entry: dict[str, Any], spool: IO[bytes]
+    ) -> "_Reading":
+        name, full, said = self.table.name, self.window.full, time.monotonic()
+        direct = not full or "listed_at" not in entry or "unfinished" in entry
+        reading = _Reading(direct, spool)
+        spool.seek(0)
+        spool.truncate()
         rejects.clear(name)
-        said = began = time.monotonic()
         for page in read_ahead(self.pages(), self.cancel):
-            if full and not reading.seen:
+            if full and not reading.totals:
                 if not page.records and not entry.get("emptied") and entry.get("rows") != 0:
                     reading.emptied = True
                     return reading
                 if reading.direct:
                     self._truncate(state, entry)
-            rows = []
-            for position, record in enumerate(page.records, 1):
-                try:
-                    row = self.to_row(record)
-                except UnusableRecord as reason:
-                    rejects.add(name, f"page {page.number}, record {position}", reason)
-                    continue
-                changed = self.changed_at(row)
-                if self.window.since is None or changed is None or changed >= self.window.since:
-                    rows.append(row)
-            reading.add(page, len(rows))
+            reading.totals.add(page.total)
+            reading.seen += len(page.records)
+            reading.keep(self._rows(page, rejects))
             if not reading.direct and reading.sent > REPLACED_AT_ONCE:
                 reading.direct = True
                 self._truncate(state, entry)
-                for earlier in reading.waiting():
-                    self._hand_over(earlier)
             if reading.direct:
-                self._hand_over(rows)
+                self._hand_over(reading)
                 if reading.sent - reading.saved >= CHECKPOINT_ROWS:
                     reading.saved = reading.sent
                     state.save()
-            else:
-                reading.keep(rows)
-            now = time.monotonic()
-            if self.log_pages or now - said >= _PROGRESS:
-                said = now
-                of = f" of {page.pages}" if page.pages else ""
-                Logging.info(f"{name}: page {page.number}{of}, {reading.rate(now - began)}")
-        seconds = time.monotonic() - began
-        kind = "full" if full else f"since {self.window.since}"
-        Logging.info(f"{name}: list read ({kind}), {reading.rate(seconds)}")
+            if self.log_pages or time.monotonic() - said >= _PROGRESS:
+                said = time.monotonic()
+                pages = f" of {page.pages}" if page.pages else ""
+                Logging.info(f"{name}: page {page.number}{pages}, {reading.progress()}")
+        since = f"changes since {self.window.since}" if self.window.since else "everything"
+        Logging.info(f"{name}: {since}, {reading.progress()}")
         return reading
+
+    def _rows(self, page: Page, rejects: Rejects) -> list[Row]:
+        rows, since = [], self.window.since
+        for position, record in enumerate(page.records, 1):
+            try:
+                row = self.to_row(record)
+            except UnusableRecord as reason:
+                rejects.add(self.table.name, f"page {page.number}, record {position}", reason)
+                continue
+            changed = self.changed_at(row)
+            if since is None or changed is None or changed >= since:
+                rows.append(row)
+        return rows
 
     def _truncate(self, state: State, entry: dict[str, Any]) -> None:
         # From here on any checkpoint, one for new tokens too, shows a table that is not whole.
         state.values["tables"][self.table.name] = {**entry, "unfinished": True}
         op.truncate(self.table.name)
 
-    def _hand_over(self, rows: list[Row]) -> None:
-        for row in rows:
-            op.upsert(self.table.name, row)
+    def _hand_over(self, reading: "_Reading") -> None:
+        for rows in reading.waiting():
+            for row in rows:
+                op.upsert(self.table.name, row)
 
 
+@dataclass(repr=False)
 class _Reading:
-    """One reading of a list: what was seen, what is to be sent, and whether it is whole."""
+    """One reading of a list. Its rows wait in ``spool`` unless they are handed over ``direct``."""
 
-    def __init__(self, direct: bool) -> None:
-        self.direct = direct
-        self.emptied = False
-        self.seen = self.sent = self.saved = 0
-        self._totals: set[int | None] = set()
-        self._waiting = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # lives as long as this
-        self._lists = 0
+    direct: bool
+    spool: IO[bytes]
+    emptied: bool = False
+    seen: int = 0
+    sent: int = 0
+    saved: int = 0
+    kept: int = 0
+    next_rows: list[Row] = field(default_factory=list)
+    totals: set[int | None] = field(default_factory=set)
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def whole(self) -> bool:
-        """Whether all pages stated one total (or none at all), and so many records came."""
-        return self._totals in ({self.seen}, {None}, set())
-
-    def add(self, page: Page, sent: int) -> None:
-        self.seen += len(page.records)
-        self.sent += sent
-        self._totals.add(page.total)
+        """Whether all pages spoke of one total (or of none), and so many records came."""
+        return self.totals in ({self.seen}, {None}, set())
 
     def keep(self, rows: list[Row]) -> None:
-        pickle.dump(rows, self._waiting)
-        self._lists += 1
+        self.sent += len(rows)
+        if self.direct:
+            self.next_rows = rows
+        else:
+            pickle.dump(rows, self.spool)
+            self.kept += 1
 
     def waiting(self) -> Iterator[list[Row]]:
-        """The rows that were kept, for the last time."""
-        self._waiting.seek(0)
-        while self._lists:
-            self._lists -= 1
-            yield pickle.load(self._waiting)  # noqa: S301  # written above, by this process
+        """The rows to hand over next."""
+        self.spool.seek(0)
+        for _ in range(self.kept):
+            yield pickle.load(self.spool)  # noqa: S301  # written by this very object
+        yield self.next_rows
+        self.kept, self.next_rows = 0, []
 
-    def rate(self, seconds: float) -> str:
-        return f"{self.seen} read, {self.sent} to store, {self.seen / max(seconds, 0.001):.0f}/s"
+    def progress(self) -> str:
+        rate = self.seen / max(time.monotonic() - self.began, 0.001)
+        return f"{self.seen} records read, {self.sent} rows to store, {rate:.0f} records/s"

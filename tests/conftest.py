@@ -1,0 +1,25 @@
+"""Fixtures for all tests. No test waits for real time, and none reaches beyond this machine."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from shared.rest import RestClient
+from tests.sandbox.fivetran import Project
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that clients in this process wanted to wait; they go on at once."""
+    recorded: list[float] = []
+    monkeypatch.setattr(RestClient, "_sleep", lambda _client, seconds: recorded.append(seconds))
+    return recorded
+
+
+@pytest.fixture
+def dentally(tmp_path: Path) -> Project:
+    return Project("dentally", tmp_path)

@@ -1,0 +1,440 @@
+"""What every connector must do, run over each folder in connectors/ that has a stand-in."""
+
+import ast
+import json
+import os
+import re
+import signal
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.rest import LONGEST_WAIT
+from shared.settings import declared
+from tests import house
+from tests.compare import assert_equal_to_source
+from tests.sandbox import create, names
+from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.server import Sandbox
+
+DUCKDB_TYPES = {
+    "STRING": "VARCHAR",
+    "INT": "INTEGER",
+    "LONG": "BIGINT",
+    "DOUBLE": "DOUBLE",
+    "BOOLEAN": "BOOLEAN",
+    "UTC_DATETIME": "TIMESTAMP WITH TIME ZONE",
+    "NAIVE_DATE": "DATE",
+    "JSON": "JSON",
+}
+
+
+@pytest.fixture(params=names())
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with create(request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def project(sandbox: Sandbox, tmp_path: Path) -> Project:
+    return Project(sandbox.name, tmp_path)
+
+
+@pytest.fixture
+def sync(project: Project, sandbox: Sandbox) -> Callable[..., Result]:
+    """A sync that looks for deletes, too, in the connectors where that is not always so."""
+
+    def run(**changes: str) -> Result:
+        known = declared(load(sandbox.name).Settings)
+        full = {"reconcile_hours": "0"} if "reconcile_hours" in known else {}
+        return project.sync(sandbox.configuration(**{**full, **changes}))
+
+    return run
+
+
+def succeeded(result: Result) -> Result:
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(result: Result) -> Result:
+    assert result.code != 0, result.output
+    assert "Error: failed while executing" in result.output
+    return result
+
+
+# Whole syncs
+
+
+def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbox: Any) -> None:
+    """The main job, in the SDK's own engine, over real HTTP."""
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+def test_the_command_line_does_the_same(project: Any, sandbox: Any) -> None:
+    """The real `fivetran debug`, with the folder as it is deployed."""
+    succeeded(project.debug(sandbox.configuration()))
+    assert_equal_to_source(project, sandbox)
+    assert project.state["version"] == 1
+
+
+def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> None:
+    """After a change at the source the next sync makes the destination equal again."""
+    succeeded(sync())
+    sandbox.change_something()
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("request_number", [1, 2, 3, 5])
+def test_killed_at_a_request_the_next_sync_makes_up_for_it(
+    project: Any, sandbox: Any, request_number: int
+) -> None:
+    """kill -9 while a request is under way, in a first sync and in a later one."""
+    for _ in range(2):
+        with_deletes = {"reconcile_hours": "0"} if sandbox.name in ("dentally", "paligo") else {}
+        configuration = sandbox.configuration(**with_deletes)
+        running: list[Any] = []
+        fault = sandbox.fault(
+            skip=request_number - 1, act=lambda running=running: _kill(running[0])
+        )
+        with sandbox.lock:  # no request is answered until the process is known
+            running.append(project.start(configuration))
+        output, _ = running[0].communicate(timeout=60)
+        killed = running[0].returncode == -signal.SIGKILL
+        assert killed or fault.skip > 0, output  # else there were fewer requests than that
+        sandbox.faults.clear()
+        succeeded(project.debug(configuration))
+        assert_equal_to_source(project, sandbox)
+        sandbox.change_something()
+
+
+def _kill(process: Any) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_an_empty_source_gives_empty_tables(sync: Any, project: Any, sandbox: Any) -> None:
+    """No records are no error, and every table exists."""
+    sandbox.empty()
+    for _ in range(2):
+        succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_listing_that_became_empty_is_believed_at_the_second_time(
+    sync: Any, project: Any, sandbox: Any
+) -> None:
+    """Credentials that lost their rights look like an empty source: nothing is deleted at once."""
+    succeeded(sync())
+    sandbox_before = {table: len(project.rows(table)) for table in sandbox.expected()}
+    sandbox.empty()
+    result = succeeded(sync())
+    assert "lists nothing" in result.output
+    assert {table: len(project.rows(table)) for table in sandbox_before} == sandbox_before
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+# What can heal
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"status": 503},
+        {"status": 500, "body": "<html>"},
+        {"status": 408},
+        {"status": 429},
+        {"drop": True},
+        {"cut": True},
+        {"status": 200, "body": '{"half": [', "headers": {"Content-Type": "application/json"}},
+    ],
+    ids=lambda what: "-".join(str(value)[:4] for value in what.values()),
+)
+@pytest.mark.parametrize("skip", [0, 2])
+def test_a_passing_fault_is_repeated(
+    sync: Any, project: Any, sandbox: Any, waits: list[float], what: dict[str, Any], skip: int
+) -> None:
+    """Once out of order, the source is asked again, and no row is lost or doubled."""
+    sandbox.fault(sandbox.data_path, skip=skip, **what)
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_source_says_how_long_to_wait(
+    sync: Any, project: Any, sandbox: Any, waits: list[float], status: int
+) -> None:
+    """Retry-After is honoured to the second."""
+    sandbox.fault(sandbox.data_path, skip=1, status=status, headers={"Retry-After": "77"})
+    succeeded(sync())
+    assert waits == [77.0]
+
+
+def test_a_wait_that_is_too_long_ends_the_sync(
+    sync: Any, project: Any, sandbox: Any, waits: list[float]
+) -> None:
+    """Beyond the stated cap the sync ends, saying so, at once."""
+    asked = str(int(LONGEST_WAIT) + 1)
+    sandbox.fault(sandbox.data_path, skip=1, status=429, headers={"Retry-After": asked})
+    assert f"asks to wait {asked} s" in failed(sync()).output
+    assert waits == []
+    sandbox.faults.clear()
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("attempts", [0, 2])
+def test_an_endless_fault_ends_the_sync(
+    sync: Any, sandbox: Any, waits: list[float], attempts: int
+) -> None:
+    """`retry_attempts` repeats after the first request, then an error that names the endpoint."""
+    sandbox.fault(sandbox.data_path, times=None, status=503)
+    result = failed(sync(retry_attempts=str(attempts)))
+    paths = sandbox.paths(sandbox.data_path)
+    assert len(paths) == 1 + attempts
+    assert len(waits) == attempts
+    assert f"{paths[0]}: status 503; gave up after {attempts} repeats" in result.output
+
+
+# What cannot heal
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410, 422])
+def test_a_final_refusal_ends_the_sync_at_once(
+    sync: Any, project: Any, sandbox: Any, waits: list[float], status: int
+) -> None:
+    """One request, and the error names the endpoint and the status."""
+    sandbox.fault(sandbox.data_path, times=None, status=status, body='{"error": "no"}')
+    result = failed(sync())
+    [path] = sandbox.paths(sandbox.data_path)
+    assert f"{path}: status {status}" in result.output
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["{}", "null", '"text"', "17", '{"error": {"type": "x"}}', '{"meta": {"total": 0}}', "<html>"],
+)
+@pytest.mark.parametrize("skip", [0, 1])
+def test_what_is_not_understood_is_not_taken_for_the_end(
+    sync: Any, project: Any, sandbox: Any, body: str, skip: int
+) -> None:
+    """Status 200 with anything but the expected answer fails, and names the endpoint."""
+    kind = "text/html" if body.startswith("<") else "application/json"
+    sandbox.fault(
+        sandbox.data_path,
+        skip=skip,
+        times=None,
+        status=200,
+        body=body,
+        headers={"Content-Type": kind},
+    )
+    result = failed(sync())
+    assert sandbox.paths(sandbox.data_path)[-1] in result.output
+    sandbox.faults.clear()
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_redirect_to_another_host_gets_no_request(sync: Any, sandbox: Any) -> None:
+    """Credentials stay with the host that they are for."""
+    with create(sandbox.name) as elsewhere:
+        target = f"{elsewhere.url}{sandbox.data_path}"
+        sandbox.fault(sandbox.data_path, times=None, status=302, headers={"Location": target})
+        failed(sync())
+        assert elsewhere.requests == []
+
+
+# Settings and state
+
+
+def test_every_wrong_setting_is_named_before_any_request(sync: Any, sandbox: Any) -> None:
+    """All errors come in one message, which shows no value."""
+    wrong, keys = "no such value \x07", declared(load(sandbox.name).Settings)
+    result = failed(sync(**dict.fromkeys(keys, wrong)))
+    lenient = {key for key, setting in keys.items() if setting.kind.expected == "text"}
+    for key in keys.keys() - lenient:
+        assert re.search(rf"^\s*{key} must be ", result.output, re.M), key
+    assert "no such value" not in result.output
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("value", ["", "  ", "<A_PLACEHOLDER>"])
+def test_what_is_required_must_be_given(sync: Any, sandbox: Any, value: str) -> None:
+    """A required key that is blank or a placeholder is missing; an optional one has its default."""
+    keys = declared(load(sandbox.name).Settings)
+    optional = {key for key, setting in keys.items() if setting.default is not None}
+    addresses = {key for key in optional if key.endswith("_url")}
+    succeeded(sync(**dict.fromkeys(optional - addresses, value)))
+    sandbox.requests.clear()
+    required = keys.keys() - optional
+    result = failed(sync(**dict.fromkeys(required, value)))
+    assert all(f"{key} is missing" in result.output for key in required)
+    assert sandbox.requests == []
+
+
+def test_an_unknown_key_is_a_warning(sync: Any) -> None:
+    """A misspelled key is reported with the nearest known one."""
+    output = succeeded(sync(request_timeout_second="5")).output
+    assert "'request_timeout_second' is not known" in output
+    assert "did you mean request_timeout_seconds?" in output
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"version": 2, "tables": {}},
+        {"something": "else"},
+        {"version": 1, "tables": {"x": {"cursor": "yesterday"}}},
+        {"last_sync_time": 17.5e300},
+    ],
+)
+def test_a_state_of_another_form_is_an_error(
+    project: Any, sandbox: Any, state: dict[str, Any]
+) -> None:
+    """Not a fresh start, which would hide the loss; and nothing was requested."""
+    result = failed(project.sync(sandbox.configuration(), state))
+    assert "state is not one of version 1" in result.output
+    assert sandbox.requests == []
+
+
+def test_the_state_of_an_older_connector_is_taken(project: Any, sandbox: Any) -> None:
+    """`last_sync_time` as a bare string, the specification's form."""
+    succeeded(project.sync(sandbox.configuration(), {"last_sync_time": "2026-11-20T08:00:00Z"}))
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_state_ahead_of_the_clock_loses_nothing(project: Any, sandbox: Any) -> None:
+    """A cursor that a wrong clock has written leads to a full reading, not to a gap."""
+    succeeded(project.sync(sandbox.configuration()))
+    ahead = re.sub(r'": "20\d\d-', '": "2096-', json.dumps(project.state))
+    sandbox.change_something()
+    succeeded(project.sync(sandbox.configuration(), json.loads(ahead)))
+    assert_equal_to_source(project, sandbox)
+
+
+# Secrets
+
+
+def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any) -> None:
+    """Neither in the log, the state, the URLs nor in crash reports; in success and in failure."""
+    secrets = sandbox.secrets()
+    first = succeeded(project.debug(sandbox.configuration()))
+    outputs = [first.output, project.everything_written()]
+    for skip, what in enumerate(
+        [
+            {"status": 422, "body": json.dumps({"error": sorted(secrets)[0]})},
+            {"status": 200, "body": json.dumps({"data": [sorted(secrets)]})},
+        ]
+    ):
+        sandbox.fault(sandbox.data_path, skip=skip, times=None, **what)
+        result = failed(project.debug(sandbox.configuration(retry_attempts="0")))
+        outputs += [result.output, project.everything_written()]
+        sandbox.faults.clear()
+    assert list(project.path.glob("crash-reports/*"))
+    outputs += [request.url for request in sandbox.requests]
+    shown = {
+        secret for secret in sandbox.secrets() | secrets for text in outputs if secret in text
+    }
+    assert not shown
+
+
+# The folder
+
+
+def test_the_types_are_the_declared_ones(sync: Any, project: Any, sandbox: Any) -> None:
+    """Every declared column exists, whatever the data looks like, and no other one does."""
+    succeeded(sync())
+    for entry in load(sandbox.name).schema(sandbox.configuration()):
+        types = {
+            column: f"DECIMAL({kind['precision']},{kind['scale']})"
+            if isinstance(kind, dict)
+            else DUCKDB_TYPES[kind]
+            for column, kind in entry["columns"].items()
+        }
+        assert project.types(entry["table"]) == types
+
+
+def test_the_template_has_every_key_and_no_other(sandbox: Any) -> None:
+    """configuration.json is what the connector reads: placeholders, else the defaults."""
+    settings = declared(load(sandbox.name).Settings)
+    template = json.loads((ROOT / "connectors" / sandbox.name / "configuration.json").read_text())
+    assert list(template) == list(settings)
+    for key, value in template.items():
+        default = settings[key].default
+        assert value == default if default else re.fullmatch(r"<YOUR_[A-Z_]+>", value), key
+
+
+def test_the_readme_describes_every_key_and_table(sandbox: Any) -> None:
+    """The README's table of keys and its tables say what the code does."""
+    module = load(sandbox.name)
+    text = (ROOT / "connectors" / sandbox.name / "README.md").read_text()
+    for key, setting in declared(module.Settings).items():
+        [row] = re.findall(rf"^\| `{key}` \|(.*)$", text, re.M)
+        assert ("yes" in row.split("|")[0]) == (setting.default is None), key
+        assert f"`{setting.default}`" in row or not setting.default, key
+        assert setting.kind.expected in row, key
+    for entry in module.schema(sandbox.configuration()):
+        assert entry["table"].upper() in text
+        assert all(f"`{column}`" in text for column in entry["columns"])
+
+
+def test_the_readme_names_only_functions_that_exist(sandbox: Any) -> None:
+    """Every reference to a function is true."""
+    folder = ROOT / "connectors" / sandbox.name
+    text = (folder / "README.md").read_text()
+    tree = ast.parse((folder / "connector.py").read_text())
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    referred = set(re.findall(r"`(\w+)\(\)?`?", text)) | set(
+        re.findall(r"refer to (?:the )?`(\w+)`", text)
+    )
+    assert referred
+    assert referred <= defined | {"schema", "update"}
+
+
+def test_the_package_holds_what_runs_and_nothing_else(project: Any, tmp_path: Path) -> None:
+    """No local configuration, no test and no leftover is deployed."""
+    for planted in ("configuration.local.json", ".env", "files/state.json", "crash-reports/x.log"):
+        (project.path / planted).parent.mkdir(exist_ok=True)
+        (project.path / planted).write_text("{}")
+    with zipfile.ZipFile(project.package()) as archive:
+        packed = {name for name in archive.namelist() if not name.endswith("/")}
+    wanted = {"connector.py", "README.md", ".gitignore", "configuration_form.pb"}
+    wanted |= {f"shared/{path.name}" for path in (ROOT / "shared").glob("*.py")}
+    folder = ROOT / "connectors" / project.name
+    wanted |= {path.name for path in folder.glob("requirements.txt")}
+    assert packed == wanted
+
+
+def test_a_connector_imports_only_what_it_declares(sandbox: Any) -> None:
+    """The SDK, requests, what requirements.txt pins, the shared package, the standard library."""
+    folder = ROOT / "connectors" / sandbox.name
+    requirements = folder / "requirements.txt"
+    pinned = re.findall(r"^([\w-]+)==", requirements.read_text() if requirements.exists() else "")
+    allowed = {"fivetran_connector_sdk", "requests", "shared", *pinned, *sys.stdlib_module_names}
+    for path in [folder / "connector.py", *(folder / "shared").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= allowed, path
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                assert (node.module or "").split(".")[0] in allowed, path
+
+
+def test_a_connector_is_small(sandbox: Any) -> None:
+    """A reader sees the whole of it."""
+    lines = (ROOT / "connectors" / sandbox.name / "connector.py").read_text().splitlines()
+    assert len(lines) < 400
+
+
+def test_the_house_is_in_order() -> None:
+    """Vendored copies are identical and no template holds a secret."""
+    assert house.check_vendored() == []
+    assert house.check_templates() == []
