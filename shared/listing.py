@@ -87,16 +87,18 @@ class Listing:
                         "Nothing is replaced unless the next sync sees the same: check what the "
                         "credentials may read"
                     )
-                return state.save({name: {**entry, "emptied": True}})
+                state.save({name: {**entry, "emptied": True}})
+                return
             rejects.check(name, max(reading.seen, entry.get("rows", 0)))
             if reading.whole and not reading.direct:
                 op.truncate(name)
             self._hand_over(reading)
         if not reading.whole:
-            return op.warning(
+            op.warning(
                 f"{name}: what was read, twice, does not agree with the source's own total. The "
                 "rows are stored; deletes were not looked for, and the next sync reads them again"
             )
+            return
         full, cursor = self.window.full, times.to_text(self.window.started - OVERLAP)
         listed_at = times.to_text(self.window.started) if full else entry["listed_at"]
         rows = reading.sent + (0 if full else entry["rows"])

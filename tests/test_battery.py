@@ -269,7 +269,7 @@ def test_every_wrong_setting_is_named_before_any_request(sync: Any, sandbox: Any
 
 @pytest.mark.parametrize("value", ["", "  ", "<A_PLACEHOLDER>"])
 def test_what_is_required_must_be_given(sync: Any, sandbox: Any, value: str) -> None:
-    """A required key that is blank or a placeholder is missing; an optional one has its default."""
+    """A required key that is blank or a placeholder is missing, an optional one has a default."""
     keys = declared(load(sandbox.name).Settings)
     optional = {key for key, setting in keys.items() if setting.default is not None}
     addresses = {key for key in optional if key.endswith("_url")}

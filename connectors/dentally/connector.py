@@ -32,6 +32,7 @@ PRODUCTION_URL = "https://api.dentally.co"
 SANDBOX_URL = "https://api.sandbox.dentally.co"
 # Without a User-Agent of its own kind a request is answered with 403.
 USER_AGENT = "fivetran-dentally-connector/1.0"
+Since = datetime | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,17 +49,10 @@ class Settings:
         "Use the sandbox", "Read from Dentally's sandbox, not production", FLAG, default="false"
     )
     base_url: str | None = setting(
-        "Base URL",
-        "For accounts on another host, https://api.ca.dentally.com (Canada) or "
-        "https://api.apac.dentally.com; wins over use_sandbox",
-        URL,
-        default="",
+        "Base URL", "Another host, for accounts in Canada or APAC", URL, default=""
     )
     sync_frequency_hours: int = setting(
-        "Sync frequency",
-        "A note for readers: the connection's schedule is set in Fivetran",
-        integer(1, 24),
-        default="6",
+        "Sync frequency", "Unused: Fivetran has the schedule", integer(1, 24), default="6"
     )
     initial_sync_days: int | None = setting(
         "Days of history",
@@ -79,16 +73,14 @@ class Settings:
         "Incremental sync", "Off: every sync reads everything", FLAG, default="true"
     )
     reconcile_hours: int = setting(
-        "Hours between full readings",
-        "How often all is read, so that deletes arrive; 0: at every sync",
+        "Full reading",
+        "Hours after which all is read, for deletes",
         integer(0, 8760),
         default="24",
     )
-    enable_rooms_sync: bool = setting("Sync rooms", "Read rooms", FLAG, default="true")
-    enable_sites_sync: bool = setting("Sync sites", "Read sites", FLAG, default="true")
-    enable_treatments_sync: bool = setting(
-        "Sync treatments", "Read treatments", FLAG, default="true"
-    )
+    enable_rooms_sync: bool = setting("Rooms", "Read rooms", FLAG, default="true")
+    enable_sites_sync: bool = setting("Sites", "Read sites", FLAG, default="true")
+    enable_treatments_sync: bool = setting("Treatments", "Read treatments", FLAG, default="true")
     enable_debug_logging: bool = setting("Debug log", "Log every page", FLAG, default="false")
 
 
@@ -110,15 +102,14 @@ def _status(record: Mapping[str, Any]) -> str | None:
     return {True: "active", False: "inactive"}.get(record.get("active"))  # type: ignore[arg-type]
 
 
-_TIMES = {name: Column("UTC_DATETIME") for name in ("created_at", "updated_at", "timestamp")}
+_TEXT, _ID = Column(), Column(required=True)
+_TIMES = dict.fromkeys(("created_at", "updated_at", "timestamp"), Column("UTC_DATETIME"))
 ROOMS = Table(
     "rooms",
     ("id",),
     {
-        "id": Column(required=True),
-        "name": Column(),
-        "room_number": Column(),
-        "equipment_type": Column(),
+        "id": _ID,
+        **dict.fromkeys(("name", "room_number", "equipment_type"), _TEXT),
         "site_id": Column(derive=_site_id),
         "status": Column(derive=_status),
         **_TIMES,
@@ -128,8 +119,8 @@ SITES = Table(
     "sites",
     ("id",),
     {
-        "id": Column(required=True),
-        "name": Column(),
+        "id": _ID,
+        "name": _TEXT,
         "address": Column(derive=_address),
         "phone": Column(sources=("phone", "phone_number")),
         "email": Column(sources=("email", "email_address")),
@@ -141,11 +132,11 @@ TREATMENTS = Table(
     "treatments",
     ("id",),
     {
-        "id": Column(required=True),
+        "id": _ID,
         "name": Column(sources=("name", "nomenclature")),
-        "code": Column(),
+        "code": _TEXT,
         "category": Column(sources=("category", "treatment_category_id")),
-        "description": Column(),
+        "description": _TEXT,
         "default_fee": Column(decimal(19, 4)),
         "duration_minutes": Column("INT"),
         **_TIMES,
@@ -245,9 +236,7 @@ class Tokens(AuthBase):
     """
 
     def __init__(self, settings: Settings, saved: State) -> None:
-        self._settings = settings
-        self._saved = saved
-        self._lock = threading.Lock()
+        self._settings, self._saved, self._lock = settings, saved, threading.Lock()
         secret = settings.client_secret.encode()
         key = hmac.digest(secret, b"dentally: tokens in the state", "sha256")
         self._seal = Fernet(base64.urlsafe_b64encode(key))
@@ -309,8 +298,7 @@ class Tokens(AuthBase):
             )
 
     def _use(self, access_token: str, refresh_token: str, renew_at: datetime | None) -> None:
-        self._access_token = access_token
-        self._refresh_token = refresh_token
+        self._access_token, self._refresh_token = access_token, refresh_token
         self._renew_at = renew_at
 
 
@@ -334,33 +322,23 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
     return _connect(settings, explain).post("/oauth/token", data=form)
 
 
-def get_sites_data(
-    client: RestClient, settings: Settings, since: datetime | None
-) -> Iterator[Page]:
+def get_sites_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
     """Pages of practice sites. Sites carry no times, so they have no order to ask for."""
     return _get_pages(client, settings, "sites", since)
 
 
-def get_rooms_data(
-    client: RestClient, settings: Settings, since: datetime | None
-) -> Iterator[Page]:
+def get_rooms_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
     """Pages of treatment rooms, in the order of their creation."""
     return _get_pages(client, settings, "rooms", since, sort_by="created_at")
 
 
-def get_treatments_data(
-    client: RestClient, settings: Settings, since: datetime | None
-) -> Iterator[Page]:
+def get_treatments_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
     """Pages of treatments, in the order of their creation."""
     return _get_pages(client, settings, "treatments", since, sort_by="created_at")
 
 
 def _get_pages(
-    client: RestClient,
-    settings: Settings,
-    resource: str,
-    since: datetime | None,
-    **order: str,
+    client: RestClient, settings: Settings, resource: str, since: Since, **order: str
 ) -> Iterator[Page]:
     """The pages of a resource, until ``meta`` says that all came or, where it says nothing, until
     a page is empty. A page may be shorter than asked for: Dentally caps ``per_page``."""
