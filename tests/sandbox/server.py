@@ -1,5 +1,6 @@
 """The HTTP server under the stand-ins: it records requests and breaks answers on demand."""
 
+import io
 import json
 import socket
 import threading
@@ -69,7 +70,6 @@ class Fault:
 
 class _Json(DefaultJSONProvider):
     sort_keys = False
-    ensure_ascii = False
 
 
 class _Handler(WSGIRequestHandler):
@@ -167,6 +167,7 @@ class Sandbox:
             Headers(request.headers),
             request.get_data(),
         )
+        environ["wsgi.input"] = io.BytesIO(recorded.body)  # it was read to its end
         with self.lock:
             self.requests.append(recorded)
             faults = [fault for fault in self.faults if fault.matches(request.path)]

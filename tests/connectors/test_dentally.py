@@ -1,0 +1,475 @@
+"""Dentally: tokens, both forms of its records, windows, drift, deletes."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import time_machine
+
+from shared.state import OVERLAP
+from tests.compare import assert_equal_to_source
+from tests.sandbox.dentally import Dentally
+from tests.sandbox.fivetran import Project
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Dentally]:
+    with Dentally() as started:
+        yield started
+
+
+def synced(project: Project, sandbox: Dentally, **changes: str) -> Any:
+    result = project.sync(sandbox.configuration(**changes))
+    assert result.code == 0, result.output
+    return result
+
+
+def rows_by_id(project: Project, table: str) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in project.rows(table)}
+
+
+# Records
+
+
+@pytest.mark.parametrize("shape", ["live", "documented"])
+@pytest.mark.parametrize("meta", ["total", "pages", "text", "none"])
+def test_both_forms_of_records_and_all_forms_of_meta(
+    dentally: Project, shape: str, meta: str
+) -> None:
+    """The specification's payload and the live one give the same columns, all of them right."""
+    with Dentally(shape=shape, meta=meta) as sandbox:
+        synced(dentally, sandbox)
+        assert_equal_to_source(dentally, sandbox)
+
+
+def test_what_looks_like_a_number_stays_text(dentally: Project) -> None:
+    """Phone "07000", room "12", code "t": the type does not depend on the data."""
+    with Dentally(shape="documented") as sandbox:
+        synced(dentally, sandbox)
+    assert {row["phone"] for row in dentally.rows("sites")} == {"07000"}
+    assert {row["room_number"] for row in dentally.rows("rooms")} == {"12"}
+    assert {row["code"] for row in dentally.rows("treatments")} == {"t"}
+
+
+def test_money_is_exact(dentally: Project, sandbox: Dentally) -> None:
+    """Text, integers and JSON numbers keep each digit; no float stands between."""
+    fees: list[Any] = ["27.9", 0.1, 1234, "-0.0001", "1E+2"]
+    for position, fee in enumerate(fees):
+        sandbox.change("treatments", position, default_fee=fee)
+    body = b'{"treatments": [{"id": 1, "default_fee": 123456789012345.6789}], "meta": {}}'
+    synced(dentally, sandbox)
+    by_id = rows_by_id(dentally, "treatments")
+    ids = [str(sandbox.records["treatments"][position]["id"]) for position in range(len(fees))]
+    assert [by_id[i]["default_fee"] for i in ids] == [Decimal(str(fee)) for fee in fees]
+    sandbox.fault("/v1/treatments", status=200, body=body, headers={"Content-Type": "text/json"})
+    synced(dentally, sandbox)
+    assert rows_by_id(dentally, "treatments")["1"]["default_fee"] == Decimal(
+        "123456789012345.6789"
+    )
+
+
+def test_fields_without_a_column_are_kept(dentally: Project, sandbox: Dentally) -> None:
+    """Nothing that the source sent is dropped, and nothing is kept twice."""
+    synced(dentally, sandbox)
+    site = sandbox.records["sites"][0]
+    kept = json.loads(rows_by_id(dentally, "sites")[site["id"]]["additional_fields"])
+    taken = {"id", "name", "phone_number", "email_address"}
+    assert kept == {key: value for key, value in site.items() if key not in taken}
+
+
+def test_nested_objects_become_columns(dentally: Project) -> None:
+    """An address or a site that is an object fills the documented column."""
+    with Dentally(shape="documented") as sandbox:
+        address = {"line": "1 High Street", "town": "Leeds", "county": None}
+        site = sandbox.change("sites", 0, address=address)
+        room = sandbox.change("rooms", 0, site_id=None, site={"id": 17, "name": "x"})
+        synced(dentally, sandbox)
+    assert rows_by_id(dentally, "sites")[site["id"]]["address"] == "1 High Street, Leeds"
+    assert rows_by_id(dentally, "rooms")[room["id"]]["site_id"] == "17"
+
+
+def test_status_of_a_room_comes_from_active(dentally: Project, sandbox: Dentally) -> None:
+    """A missing status is null, never an invented "active"."""
+    ids = [
+        str(sandbox.change("rooms", position, **fields)["id"])
+        for position, fields in enumerate([{"active": True}, {"active": False}, {}])
+    ]
+    synced(dentally, sandbox)
+    rows = rows_by_id(dentally, "rooms")
+    assert [rows[i]["status"] for i in ids] == ["active", "inactive", None]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"id": None}, "id is missing"),
+        ({"id": ""}, "id is missing"),
+        ({"default_fee": "a lot"}, "default_fee does not fit its type DECIMAL"),
+        ({"default_fee": "0.00001"}, "default_fee does not fit its type DECIMAL"),
+        ({"default_fee": "1000000000000000"}, "default_fee does not fit its type DECIMAL"),
+        ({"duration_minutes": 2**31}, "duration_minutes does not fit its type INT"),
+        ({"duration_minutes": True}, "duration_minutes does not fit its type INT"),
+        ({"updated_at": "soon"}, "updated_at does not fit its type UTC_DATETIME"),
+        ({"notes": "half \ud83d a pair"}, "additional_fields does not fit its type JSON"),
+        ({"description": "half \ud83d a pair"}, "description does not fit its type STRING"),
+    ],
+)
+def test_a_record_that_cannot_be_stored_is_reported(
+    dentally: Project, sandbox: Dentally, fields: dict[str, Any], reason: str
+) -> None:
+    """It is counted and named by its position; the others are stored."""
+    record = sandbox.records["treatments"][3]
+    record["created_at"] = "2000-01-01T00:00:00Z"  # the first one in the order asked for
+    record.update(fields)
+    result = synced(dentally, sandbox)
+    assert f"1 unusable records left out, first page 1, record 1: {reason}" in result.output
+    assert "Records that cannot be stored were left out: 1 of treatments" in result.output
+    assert len(dentally.rows("treatments")) == len(sandbox.records["treatments"]) - 1
+
+
+def test_a_table_of_unusable_records_fails(dentally: Project, sandbox: Dentally) -> None:
+    """More than a tenth is no mishap; the cursor stays, and all comes once it is mended."""
+    for record in sandbox.records["treatments"][:24]:
+        record["name"] = record.pop("id")
+    result = dentally.sync(sandbox.configuration())
+    assert result.code == 1
+    assert "more than a tenth of 230" in result.output
+    assert "treatments" not in dentally.state["tables"]
+    for record in sandbox.records["treatments"][:24]:
+        record["id"] = record.pop("name")
+    synced(dentally, sandbox)
+    assert_equal_to_source(dentally, sandbox)
+
+
+# Tokens
+
+
+def test_an_expired_token_is_renewed_once_and_the_next_process_goes_on(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """With rotation: the old configuration and the state are enough for the next process."""
+    sandbox.fault("/v1/treatments", skip=1, act=sandbox.revoke_access_token)
+    first = dentally.debug(sandbox.configuration())
+    assert first.code == 0, first.output
+    assert_equal_to_source(dentally, sandbox)
+    assert len(sandbox.paths("/oauth/token")) == sandbox.renewals == 1
+    second = dentally.debug(sandbox.configuration())
+    assert second.code == 0, second.output
+    assert sandbox.renewals == 1
+    seen = first.output + second.output + dentally.everything_written()
+    assert not [secret for secret in sandbox.secrets() if secret in seen]
+
+
+def test_without_rotation_the_refresh_token_stays(dentally: Project) -> None:
+    """A server that sends no new refresh token goes on taking the old one."""
+    with Dentally(rotates=False) as sandbox:
+        for renewals in (1, 2):
+            sandbox.revoke_access_token()
+            synced(dentally, sandbox)
+            assert sandbox.renewals == renewals
+
+
+def test_new_tokens_in_the_configuration_win(dentally: Project, sandbox: Dentally) -> None:
+    """Sealed tokens belong to the ones that they replaced."""
+    sandbox.revoke_access_token()
+    synced(dentally, sandbox)
+    sandbox.access_token, sandbox.refresh_token = "access-pasted", "refresh-pasted"
+    synced(dentally, sandbox, access_token="access-pasted", refresh_token="refresh-pasted")
+    assert sandbox.renewals == 1
+
+
+def test_tokens_that_cannot_be_unsealed_are_ignored(dentally: Project, sandbox: Dentally) -> None:
+    """A warning says so, and the configuration's tokens are used."""
+    sandbox.revoke_access_token()
+    synced(dentally, sandbox)
+    state = dentally.state
+    state["tokens"]["sealed"] = "gAAAAABnot-a-token"
+    sandbox.access_token = sandbox.first_tokens[0]
+    result = dentally.sync(sandbox.configuration(), state)
+    assert result.code == 0
+    assert "cannot be unsealed" in result.output
+
+
+def test_a_token_near_its_end_is_renewed_before_a_listing(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """No listing has to run into a 401 that is known to come."""
+    sandbox.revoke_access_token()
+    synced(dentally, sandbox)
+    assert len([r for r in sandbox.requests if r.status == 401]) == 1
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=13)):
+        synced(dentally, sandbox)
+    assert sandbox.renewals == 2
+    assert len([r for r in sandbox.requests if r.status == 401]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"refresh_token": "used-up"}, "create new tokens in the Developer Portal"),
+        ({"client_secret": "wrong"}, "Check client_id and client_secret"),
+    ],
+)
+def test_a_renewal_that_is_refused_says_what_to_do(
+    dentally: Project, sandbox: Dentally, changes: dict[str, str], advice: str
+) -> None:
+    """One request for a token, and a sentence for the user."""
+    sandbox.revoke_access_token()
+    result = dentally.sync(sandbox.configuration(**changes))
+    assert result.code == 1
+    assert advice in result.output
+    assert len(sandbox.paths("/oauth/token")) == 1
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", '{"access_token": ""}', '{"access_token": 7}'])
+def test_a_renewal_without_a_token_is_an_error(
+    dentally: Project, sandbox: Dentally, body: str
+) -> None:
+    """Nothing is kept of an answer that holds no token."""
+    sandbox.revoke_access_token()
+    sandbox.fault("/oauth/token", status=200, body=body)
+    result = dentally.sync(sandbox.configuration())
+    assert result.code == 1
+    assert "holds no usable access token" in result.output
+
+
+def test_a_token_that_stays_refused_ends_the_sync(dentally: Project, sandbox: Dentally) -> None:
+    """One renewal, one repeat, then an error."""
+    sandbox.fault("/v1/sites", times=None, status=401)
+    result = dentally.sync(sandbox.configuration())
+    assert result.code == 1
+    assert "even after a renewal" in result.output
+    assert sandbox.paths() == ["/v1/sites", "/oauth/token", "/v1/sites"]
+
+
+def test_killed_after_a_renewal_the_next_sync_has_the_tokens(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """The new pair is in the state before it is used; the broken listing begins again."""
+    running: list[Any] = []
+    sandbox.fault("/v1/treatments", skip=1, act=sandbox.revoke_access_token)
+    sandbox.fault("/v1/treatments", skip=3, act=lambda: os.kill(running[0].pid, signal.SIGKILL))
+    with sandbox.lock:
+        running.append(dentally.start(sandbox.configuration()))
+    running[0].communicate(timeout=60)
+    assert running[0].returncode == -signal.SIGKILL
+    result = dentally.debug(sandbox.configuration())
+    assert result.code == 0, result.output
+    assert sandbox.renewals == 1
+    assert_equal_to_source(dentally, sandbox)
+
+
+# Limits and headers
+
+
+@pytest.mark.parametrize("status", [429, 403])
+def test_a_rate_limit_is_waited_for(
+    dentally: Project, sandbox: Dentally, waits: list[float], status: int
+) -> None:
+    """429, or 403 with the words of a rate limit; X-RateLimit-Reset says until when."""
+    sandbox.limit, sandbox.limit_status = 3, status
+    with time_machine.travel(datetime.now(timezone.utc), tick=False):
+        synced(dentally, sandbox)
+    assert len(waits) == 1
+    assert 0 < waits[0] <= 1
+    assert_equal_to_source(dentally, sandbox)
+
+
+def test_requests_carry_a_user_agent_and_no_key_in_the_url(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """Dentally answers 403 without a User-Agent of its client's own."""
+    synced(dentally, sandbox)
+    assert {r.headers["User-Agent"] for r in sandbox.requests} == {
+        "fivetran-dentally-connector/1.0"
+    }
+    assert not [r.url for r in sandbox.requests if "access-" in r.url]
+
+
+# Pages
+
+
+@pytest.mark.parametrize("meta", ["total", "pages", "none"])
+def test_a_server_that_caps_pages_loses_nothing(dentally: Project, meta: str) -> None:
+    """25 rows where 100 were asked for are not the end."""
+    with Dentally(cap=25, meta=meta) as sandbox:
+        synced(dentally, sandbox)
+        assert_equal_to_source(dentally, sandbox)
+
+
+@pytest.mark.parametrize("position", [0, None])
+@pytest.mark.parametrize("what", ["insert", "delete"])
+def test_pages_that_drift_are_read_again(dentally: Project, what: str, position: Any) -> None:
+    """A row inserted or deleted between two pages loses no other row."""
+    with Dentally() as sandbox:
+
+        def drift() -> None:
+            if what == "insert":
+                record = sandbox.insert("treatments", position)
+                year = "2000" if position == 0 else "2099"
+                record["created_at"] = f"{year}-01-01T00:00:00Z"
+            else:
+                sandbox.records["treatments"].sort(key=lambda r: r["created_at"])
+                sandbox.delete("treatments", -1 if position is None else position)
+
+        sandbox.fault("/v1/treatments", skip=1, act=drift)
+        result = synced(dentally, sandbox)
+        assert "the list changed under the first reading" in result.output
+        assert {row["id"] for row in dentally.rows("treatments")} == {
+            str(record["id"]) for record in sandbox.records["treatments"]
+        }
+
+
+def test_a_total_that_never_agrees_deletes_nothing(dentally: Project, sandbox: Dentally) -> None:
+    """Rows are stored, a warning shows, the cursor stays, and the table is not replaced."""
+    synced(dentally, sandbox)
+    before = dentally.state["tables"]["rooms"]
+    gone = str(sandbox.delete("rooms", 0)["id"])
+    sandbox.insert("rooms")
+    page = {"rooms": sandbox.records["rooms"], "meta": {"total": 99, "current_page": 1}}
+    rest = {"rooms": [], "meta": {"total": 99, "current_page": 2}}
+    for answer in (page, rest, page, rest):
+        sandbox.fault("/v1/rooms", status=200, body=json.dumps(answer))
+        sandbox.faults[-1].skip = len(sandbox.faults) - 1
+    for position, fault in enumerate(sandbox.faults):
+        fault.skip = position
+    result = synced(dentally, sandbox, reconcile_hours="0")
+    assert "does not agree with the source's own total" in result.output
+    assert dentally.rows("rooms", deleted=True) == []
+    assert dentally.state["tables"]["rooms"] == before
+    assert len(dentally.rows("rooms")) == 41
+    sandbox.faults.clear()
+    synced(dentally, sandbox, reconcile_hours="0")
+    assert [row["id"] for row in dentally.rows("rooms", deleted=True)] == [gone]
+
+
+@pytest.mark.parametrize("meta", ["total", "none"])
+def test_a_source_that_repeats_a_page_is_an_error(dentally: Project, meta: str) -> None:
+    """A server that ignores `page` is noticed, and does not keep the sync for ever."""
+    with Dentally(meta=meta) as sandbox:
+        records = sandbox.records["treatments"][:25]
+        body = {"treatments": records, **({"meta": {"total": 100}} if meta == "total" else {})}
+        sandbox.fault("/v1/treatments", times=None, status=200, body=json.dumps(body))
+        result = dentally.sync(sandbox.configuration())
+        assert result.code == 1
+        assert "asked for page 2, the source sent another one" in result.output
+
+
+# Windows and deletes
+
+
+def test_a_second_sync_sends_only_what_changed(dentally: Project, sandbox: Dentally) -> None:
+    """Sites carry no times and are always sent; of the others, what changed."""
+    synced(dentally, sandbox)
+    assert synced(dentally, sandbox).counts["Upserts"] == len(sandbox.records["sites"])
+    sandbox.change("treatments", 0, description="Revised")
+    sandbox.insert("rooms")
+    assert synced(dentally, sandbox).counts["Upserts"] == len(sandbox.records["sites"]) + 2
+    assert_equal_to_source(dentally, sandbox)
+
+
+def test_a_filter_that_the_source_ignores_is_made_up_for(dentally: Project) -> None:
+    """Rows that did not change are not paid for, even when all are listed."""
+    with Dentally(filters=False) as sandbox:
+        synced(dentally, sandbox)
+        sandbox.change("treatments", 0, description="Revised")
+        assert synced(dentally, sandbox).counts["Upserts"] == len(sandbox.records["sites"]) + 1
+
+
+def test_a_change_during_the_first_sync_arrives_in_the_second(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """The cursor is the clock before the first request, less an overlap."""
+    sandbox.fault(
+        "/v1/treatments",
+        skip=2,
+        act=lambda: sandbox.change("treatments", 0, description="Late"),
+    )
+    sandbox.records["treatments"].sort(key=lambda r: r["created_at"])
+    synced(dentally, sandbox)
+    synced(dentally, sandbox)
+    assert_equal_to_source(dentally, sandbox)
+
+
+def test_the_cursor_lies_before_the_sync(dentally: Project, sandbox: Dentally) -> None:
+    """Never the clock at the end: a row stamped while the sync ran is read again."""
+    before = datetime.now(timezone.utc)
+    synced(dentally, sandbox)
+    for entry in dentally.state["tables"].values():
+        started = datetime.fromisoformat(entry["cursor"].replace("Z", "+00:00")) + OVERLAP
+        assert before <= started <= datetime.now(timezone.utc)
+    cursors = [entry["cursor"] for entry in dentally.state["tables"].values()]
+    assert len(set(cursors)) == 3
+
+
+def test_deletes_arrive_once_a_day(dentally: Project, sandbox: Dentally) -> None:
+    """A full reading is due after `reconcile_hours`, and soft-deletes what is gone."""
+    synced(dentally, sandbox)
+    gone = str(sandbox.delete("treatments", 5)["id"])
+    synced(dentally, sandbox)
+    assert gone in rows_by_id(dentally, "treatments")
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=24)):
+        synced(dentally, sandbox)
+    assert_equal_to_source(dentally, sandbox)
+    assert [row["id"] for row in dentally.rows("treatments", deleted=True)] == [gone]
+
+
+def test_without_incremental_sync_everything_is_read(dentally: Project, sandbox: Dentally) -> None:
+    """`enable_incremental_sync` "false": a full reading at every sync."""
+    first = synced(dentally, sandbox, enable_incremental_sync="false")
+    second = synced(dentally, sandbox, enable_incremental_sync="false")
+    assert first.counts["Upserts"] == second.counts["Upserts"]
+    assert not [r.url for r in sandbox.requests if "updated_after" in r.url]
+
+
+def test_a_table_switched_on_later_arrives_whole(dentally: Project, sandbox: Dentally) -> None:
+    """Cursors belong to one table each."""
+    synced(dentally, sandbox, enable_rooms_sync="false")
+    assert dentally.rows("rooms") == []
+    synced(dentally, sandbox)
+    assert_equal_to_source(dentally, sandbox)
+
+
+def test_initial_sync_days_is_fixed_at_the_first_sync(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """The lower bound stays where it was, at full readings, too."""
+    bound = datetime.now(timezone.utc) - timedelta(days=200)
+    recent = {
+        str(record["id"])
+        for record in sandbox.records["treatments"]
+        if datetime.fromisoformat(record["updated_at"]) >= bound
+    }
+    assert 0 < len(recent) < 230
+    synced(dentally, sandbox, initial_sync_days="200")
+    assert set(rows_by_id(dentally, "treatments")) == recent
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=30)):
+        synced(dentally, sandbox, initial_sync_days="1")
+    assert set(rows_by_id(dentally, "treatments")) == recent
+
+
+def test_a_resync_over_a_full_table_deletes_what_is_gone(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """An empty state begins with a truncate: rows of before the re-sync do not stay for good."""
+    synced(dentally, sandbox)
+    sandbox.delete("treatments", 0)
+    result = dentally.sync(sandbox.configuration(), {})
+    assert result.code == 0
+    assert_equal_to_source(dentally, sandbox)
+
+
+def test_debug_logging_decides_on_the_detail(dentally: Project, sandbox: Dentally) -> None:
+    """Pages are logged when asked for; the totals always are."""
+    quiet = synced(dentally, sandbox)
+    assert "page 2" not in quiet.output
+    assert "treatments: everything, 230 records read, 230 rows to store" in quiet.output
+    assert (
+        "treatments: page 2"
+        in synced(dentally, sandbox, enable_debug_logging="true", reconcile_hours="0").output
+    )
