@@ -8,7 +8,8 @@ _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII | re.IGNORECASE,
 )
-_UNIX = re.compile(r"-?\d{1,13}(?:\.\d+)?", re.ASCII)
+# Text of fewer digits may be a date without dashes.
+_UNIX = re.compile(r"-?\d{9,13}(?:\.\d+)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FIRST_MILLISECONDS = 100_000_000_000  # as seconds this would be the year 5138
 
@@ -26,8 +27,9 @@ def parse(value: Any) -> datetime:
     """A timestamp as an aware datetime in UTC.
 
     Takes ISO 8601 (T or a blank; without an offset it is UTC; a date alone is its midnight;
-    digits after the microsecond are cut) and unix time, as a number or as text, in seconds or,
-    from 100,000,000,000 on, in milliseconds. Raises ValueError, without the value, otherwise.
+    digits after the microsecond are cut) and unix time, as a number or as text of 9 digits or
+    more, in seconds or, from 100,000,000,000 on, in milliseconds. Raises ValueError, without the
+    value, otherwise.
     """
     try:
         if isinstance(value, str):

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from fivetran_connector_sdk import Logging
+from fivetran_connector_sdk_common import constants
 from hypothesis import settings
 
 from shared.rest import RestClient
@@ -10,6 +12,13 @@ from tests.sandbox.fivetran import Project
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def _logging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's log, as `fivetran debug` sets it up."""
+    monkeypatch.setattr(Logging, "LOG_LEVEL", Logging.Level.DEBUG)
+    monkeypatch.setattr(constants, "DEBUGGING", True)
 
 
 @pytest.fixture(autouse=True)

@@ -19,10 +19,9 @@ from typing import Any
 from unittest import mock
 
 import duckdb
-from fivetran_connector_sdk import Connector, Logging
+from fivetran_connector_sdk import Connector
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
-from fivetran_connector_sdk_common import constants
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
@@ -86,7 +85,6 @@ class Project:
         """The same sync by the SDK's engine in this process: quick, and clocks can be moved."""
         module = load(self.name)
         connector = Connector(update=module.update, schema=module.schema)
-        constants.DEBUGGING, Logging.LOG_LEVEL = True, Logging.Level.DEBUG
         connector.configuration = dict(configuration)
         saved = self.path / "files" / "state.json"
         if state is None:

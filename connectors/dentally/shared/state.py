@@ -83,6 +83,7 @@ def window(
         cursor is None
         or listed is None
         or "unfinished" in entry
+        or cursor > started
         or not listed <= started < listed + timedelta(hours=reconcile_hours)
     )
     return Window(oldest if full else cursor, started, full)

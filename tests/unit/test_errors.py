@@ -1,0 +1,52 @@
+"""The guard: only safe text leaves with an error."""
+
+import traceback
+from typing import Any
+
+import pytest
+
+from shared.errors import ConnectorError, SourceError, UnexpectedError, guarded
+
+
+def inner(secret: str, error: Exception) -> None:
+    row = {"name": secret}
+    try:
+        raise ValueError(row["name"])
+    except ValueError as quoting:
+        raise error from quoting
+
+
+@guarded
+def update(configuration: dict[str, str], state: dict[str, Any]) -> None:
+    inner(configuration["secret"], state["error"])
+
+
+def frames(error: BaseException) -> list[dict[str, Any]]:
+    return [dict(frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
+
+
+SECRET = "s3" + "cret"  # as no line of code, which a traceback may show, has it
+
+
+@pytest.mark.parametrize("error", [SourceError("the endpoint failed"), KeyError(SECRET)])
+def test_frames_are_emptied_and_chains_cut(error: Exception) -> None:
+    """The SDK prints local variables and chained messages: there is nothing left to print."""
+    with pytest.raises(ConnectorError) as caught:
+        update({"secret": SECRET}, state={"error": error})
+    printed = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in printed
+    assert "in inner" in printed  # the way it went stays visible
+    assert not any("secret" in local for local in frames(caught.value)[2:])
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_an_unknown_error_is_named_by_its_type() -> None:
+    """Its message may quote data."""
+    with pytest.raises(UnexpectedError, match=r"^KeyError; its message may quote data$"):
+        update({"secret": "x"}, state={"error": KeyError("s3cret")})
+
+
+def test_what_succeeds_is_returned() -> None:
+    """The guard changes nothing else."""
+    assert guarded(lambda configuration: [configuration["a"]])({"a": 1}) == [1]

@@ -1,0 +1,287 @@
+"""Back-off, and JSON over HTTPS: what is repeated, what is refused, what is shown."""
+
+import gzip
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import requests
+import responses
+import time_machine
+from hypothesis import given, strategies as st
+from requests.auth import HTTPBasicAuth
+from urllib3.response import HTTPResponse
+
+from shared import rest
+from shared.errors import SourceError, TransientError
+from shared.rest import LONGEST_WAIT, RestClient, Retry, error_code, retry_after
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+URL = "https://api.example.com"
+
+
+def client(**options: Any) -> RestClient:
+    return RestClient(URL, 30, Retry(2, 0.5), **options)
+
+
+@given(st.integers(0, 500), st.floats(0.001, 60), st.floats(0.001, 300))
+def test_back_off_is_bounded(attempt: int, base: float, longest: float) -> None:
+    """Half of it fixed, half random, doubling up to the cap."""
+    full = min(base * 2.0 ** min(attempt, 64), longest)
+    assert full / 2 <= Retry(3, base, longest).delay(attempt) <= full
+
+
+def test_back_off_is_spread() -> None:
+    """Clients that failed together do not come back together."""
+    assert len({Retry().delay(3) for _ in range(20)}) > 15
+
+
+@given(st.integers(1, 10**6))
+def test_retry_after_in_seconds(seconds: int) -> None:
+    """Whole seconds, as the header has them."""
+    assert retry_after({"Retry-After": str(seconds)}) == seconds
+
+
+@given(st.integers(1, 10**6))
+def test_retry_after_as_a_date(seconds: int) -> None:
+    """An HTTP date, with the clock of now."""
+    with time_machine.travel(NOW, tick=False):
+        moment = NOW + timedelta(seconds=seconds)
+        assert retry_after({"Retry-After": format_datetime(moment, usegmt=True)}) == seconds
+
+
+@given(st.one_of(st.text(), st.integers(-(10**6), 0).map(str)))
+def test_retry_after_nonsense(text: str) -> None:
+    """Nonsense, negative numbers and zero ask for nothing: the own back-off counts."""
+    wait = retry_after({"Retry-After": text})
+    assert wait is None or wait > 0
+
+
+@pytest.mark.parametrize("text", ["-5", "0", "nan", "inf", "soon", format_datetime(NOW), ""])
+def test_retry_after_that_asks_for_nothing(text: str) -> None:
+    """A past date as well."""
+    with time_machine.travel(NOW + timedelta(seconds=1)):
+        assert retry_after({"Retry-After": text}) is None
+
+
+def test_a_vendors_reset_header() -> None:
+    """Unix time at which the limit resets; Retry-After goes before it."""
+    with time_machine.travel(NOW, tick=False):
+        headers = {"X-Reset": str(NOW.timestamp() + 90)}
+        assert retry_after(headers, "X-Reset") == 90
+        assert retry_after({**headers, "Retry-After": "5"}, "X-Reset") == 5
+        assert retry_after({"X-Reset": "0"}, "X-Reset") is None
+
+
+def test_repeats_come_after_the_first_try() -> None:
+    """`attempts` counts the repeats, and each waits longer."""
+    waits: list[float] = []
+    tries = []
+
+    def once() -> None:
+        tries.append(1)
+        raise TransientError("no")
+
+    with pytest.raises(SourceError, match="it: no; gave up after 4 repeats"):
+        Retry(4, 1.0).run("it", once, waits.append)
+    assert len(tries) == 5
+    assert [round(wait / 2**n, 1) for n, wait in enumerate(waits)] == [
+        pytest.approx(0.75, abs=0.26) for _ in range(4)
+    ]
+
+
+def test_a_wait_up_to_the_cap_is_sat_out() -> None:
+    """And one beyond it ends the sync without a wait."""
+    waits: list[float] = []
+    asked = iter([LONGEST_WAIT, LONGEST_WAIT + 1])
+
+    def once() -> None:
+        raise TransientError("busy", next(asked))
+
+    with pytest.raises(SourceError, match="asks to wait 3901 s"):
+        Retry().run("it", once, waits.append)
+    assert waits == [LONGEST_WAIT]
+
+
+@responses.activate
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_statuses_that_are_repeated(status: int, waits: list[float]) -> None:
+    """And their own wait is honoured."""
+    responses.get(URL + "/a", status=status, headers={"Retry-After": "9"})
+    responses.get(URL + "/a", json={"n": 1})
+    assert client().get("/a") == {"n": 1}
+    assert waits == [9.0]
+
+
+@responses.activate
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 422, 301])
+def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
+    """One request, an error with endpoint, status, code and advice."""
+    call = responses.get(URL + "/a", status=status, json={"error": {"type": "no_way"}})
+    with pytest.raises(SourceError, match=rf"GET {URL}/a: status {status} no_way"):
+        client(explain=lambda answer: "Do this").get("/a", {"key": "k"})
+    assert call.call_count == 1
+    assert waits == []
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "failure",
+    [requests.ConnectionError("s3cret"), requests.ReadTimeout("s3cret"), OSError("s3cret")],
+)
+def test_failures_of_the_connection_are_repeated(failure: Exception, waits: list[float]) -> None:
+    """Their own messages, which hold URLs, are not shown."""
+    responses.get(URL + "/a", body=failure)
+    with pytest.raises(SourceError) as error:
+        client().get("/a", {"key": "s3cret"})
+    assert "s3cret" not in str(error.value)
+    assert len(waits) == 2
+
+
+@responses.activate
+def test_a_certificate_that_is_not_trusted_is_final(waits: list[float]) -> None:
+    """No repeat makes it right."""
+    responses.get(URL + "/a", body=requests.exceptions.SSLError("x"))
+    with pytest.raises(SourceError, match="the TLS certificate could not be verified"):
+        client().get("/a")
+    assert waits == []
+
+
+@responses.activate
+def test_other_credentials_are_tried_as_long_as_there_are_some() -> None:
+    """`unauthorized` is told how often the request was refused."""
+    responses.get(URL + "/a", status=401)
+    responses.get(URL + "/a", status=401)
+    responses.get(URL + "/a", json=7)
+    seen: list[int] = []
+
+    def unauthorized(sent: requests.PreparedRequest, refusals: int) -> bool:
+        seen.append(refusals)
+        return refusals < 3
+
+    assert client(unauthorized=unauthorized).get("/a") == 7
+    assert seen == [1, 2]
+
+
+@responses.activate
+def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
+    """`rate_limited` knows which answers mean it."""
+    responses.get(URL + "/a", status=403, body="slow down")
+    responses.get(URL + "/a", json=1)
+    assert client(rate_limited=lambda answer: b"slow" in answer.content).get("/a") == 1
+    assert len(waits) == 1
+
+
+@responses.activate
+@pytest.mark.parametrize("link", ["https://evil.example.com/a", "http://api.example.com/a"])
+def test_another_origin_gets_no_request(link: str) -> None:
+    """Neither another host nor the same one without TLS."""
+    call = responses.get(link, json=1)
+    with pytest.raises(SourceError, match="it gets no request"):
+        client().get(link)
+    assert call.call_count == 0
+
+
+@responses.activate
+def test_a_link_of_the_same_origin_is_followed() -> None:
+    """With its query, and with the port spelled out."""
+    responses.get(URL + ":443/a", json=1)
+    assert client().get(f"{URL}:443/a?page=2") == 1
+    assert str(responses.calls[0].request.url).endswith("/a?page=2")
+
+
+@responses.activate
+def test_a_password_in_netrc_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Without this, requests would send it in place of what was configured."""
+    (tmp_path / "netrc").write_text("machine api.example.com login a password b")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    responses.get(URL + "/a", json=1)
+    client().get("/a")
+    assert "Authorization" not in responses.calls[0].request.headers
+    client(auth=HTTPBasicAuth("u", "p")).get("/a")
+    assert responses.calls[1].request.headers["Authorization"] == "Basic dTpw"
+
+
+@responses.activate
+@pytest.mark.parametrize("body", ['{"a": [1, 2', "", "\ufeff{", "[" * 100_000])
+def test_json_that_is_damaged_is_repeated(body: str, waits: list[float]) -> None:
+    """It may have been cut short. An empty body or HTML is final."""
+    responses.get(URL + "/a", body=body, content_type="application/json")
+    with pytest.raises(SourceError):
+        client().get("/a")
+    assert len(waits) == (2 if body else 0)
+
+
+@responses.activate
+@pytest.mark.parametrize("kind", ["text/html", "", "text/plain"])
+def test_what_is_no_json_is_final(kind: str, waits: list[float]) -> None:
+    """With the advice of the connector."""
+    responses.get(URL + "/a", body="<html>secret</html>", content_type=kind)
+    with pytest.raises(SourceError, match="but no JSON") as error:
+        client(explain=lambda answer: "Check base_url").get("/a")
+    assert "Check base_url" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert waits == []
+
+
+@responses.activate
+def test_numbers_remember_how_they_were_written() -> None:
+    """Money is exact even where JSON has a number."""
+    responses.get(URL + "/a", body="[0.10, 1e2, 12345678901234567.89, 7]")
+    numbers = client().get("/a")
+    assert [getattr(n, "text", n) for n in numbers] == ["0.10", "1e2", "12345678901234567.89", 7]
+    assert numbers[0] == 0.1
+
+
+@responses.activate
+def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted after decompression: a small body may unpack to anything."""
+    monkeypatch.setattr(rest, "LARGEST_ANSWER", 100_000)
+    bomb = gzip.compress(b'"' + b"0" * 10_000_000 + b'"')
+    assert len(bomb) < 20_000
+    responses.get(URL + "/a", body=bomb, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(SourceError, match="more than 100000 bytes"):
+        client().get("/a")
+
+
+@responses.activate
+def test_an_answer_that_drips_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, all of them do not."""
+    clock = iter(range(0, 10**9, 100))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    monkeypatch.setattr(HTTPResponse, "read1", lambda *_arguments, **_options: b" ")
+    responses.get(URL + "/a", json=1)
+    with pytest.raises(SourceError, match="the answer came too slowly; gave up after 2 repeats"):
+        client().get("/a")
+
+
+def test_closing_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A back-off in another thread does not outlive the sync."""
+    monkeypatch.undo()
+    waiting = client()
+    threading.Timer(0.05, waiting.close).start()
+    with pytest.raises(SourceError, match="the sync has ended"):
+        waiting._sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ('{"error": "invalid_grant"}', "invalid_grant"),
+        ('{"error": {"type": "x_error", "message": "key abc"}}', "x_error"),
+        ('{"error": "the key abc is wrong"}', ""),
+        ('{"error": {"type": 5}}', ""),
+        ('{"error": null}', ""),
+        ("[]", ""),
+        ("<html>", ""),
+    ],
+)
+def test_only_a_code_is_shown_of_an_error(body: str, code: str) -> None:
+    """Never a message, which may quote what was sent."""
+    answer = requests.Response()
+    answer._content = body.encode()
+    assert error_code(answer) == code

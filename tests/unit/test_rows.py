@@ -1,0 +1,170 @@
+"""Rows: types that do not depend on the data, and nothing dropped."""
+
+import json
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from shared.errors import SourceError
+from shared.rest import Number
+from shared.rows import Column, Rejects, Table, UnusableRecord, convert, decimal
+
+TABLE = Table(
+    "things",
+    ("id", "part"),
+    {
+        "id": Column(required=True),
+        "part": Column(),
+        "name": Column(sources=("name", "title")),
+        "size": Column("INT"),
+        "place": Column(derive=lambda r: r["place"]["town"] if "place" in r else None),
+        "synced": Column("UTC_DATETIME"),
+    },
+)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+def test_schema_declares_every_column() -> None:
+    """In the form of the SDK; a table without a key leaves the key out."""
+    assert TABLE.schema()["columns"]["additional_fields"] == "JSON"
+    assert list(TABLE.schema()["columns"])[:-1] == list(TABLE.columns)
+    assert "primary_key" not in Table("t", (), {}).schema()
+
+
+def test_a_row() -> None:
+    """The first source that is not null, derived values, given ones, and the rest kept."""
+    record = {"id": 7, "name": None, "title": "T", "place": {"town": "Leeds"}, "more": [1]}
+    row = TABLE.row(record, synced=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert row == {
+        "id": "7",
+        "part": "",
+        "name": "T",
+        "size": None,
+        "place": "Leeds",
+        "synced": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "additional_fields": {"place": {"town": "Leeds"}, "more": [1]},
+    }
+
+
+@given(st.dictionaries(st.text(), JSON_VALUES))
+def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
+    """Each field is in a column of its own or in additional_fields; the record is not changed."""
+    before = json.dumps(record)
+    try:
+        row = TABLE.row({**record, "id": "x"})
+    except UnusableRecord:
+        return
+    kept = row["additional_fields"] or {}
+    assert all(
+        kept[key] == record[key] for key in record.keys() - TABLE.columns.keys() - {"title"}
+    )
+    assert json.dumps(record) == before
+
+
+@pytest.mark.parametrize("record", [None, [], "x", 5, {}, {"id": ""}, {"id": None}])
+def test_records_that_cannot_be_stored(record: Any) -> None:
+    """What is no object, or lacks what is required."""
+    with pytest.raises(UnusableRecord):
+        TABLE.row(record)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("STRING", "", ""),
+        ("STRING", 12, "12"),
+        ("STRING", Number("1.50"), "1.50"),
+        ("STRING", True, "true"),
+        ("STRING", {"a": ["ü"]}, '{"a": ["ü"]}'),
+        ("INT", "007", 7),
+        ("INT", 7.0, 7),
+        ("INT", Number("1e2"), 100),
+        ("INT", "", None),
+        ("LONG", 2**63 - 1, 2**63 - 1),
+        ("LONG", -(2**63), -(2**63)),
+        ("DOUBLE", "812.5", 812.5),
+        ("DOUBLE", 7, 7.0),
+        ("BOOLEAN", "TRUE", True),
+        ("BOOLEAN", 0, False),
+        ("UTC_DATETIME", 0, datetime(1970, 1, 1, tzinfo=timezone.utc)),
+        ("NAIVE_DATE", "2024-02-29", date(2024, 2, 29)),
+        ("JSON", {"a": None}, {"a": None}),
+        (decimal(19, 4), "27.9", "27.9"),
+        (decimal(19, 4), "27.90000", "27.9"),
+        (decimal(19, 4), 1234, "1234"),
+        (decimal(19, 4), "-1E-4", "-0.0001"),
+        (decimal(19, 4), "1e14", "100000000000000"),
+        (decimal(19, 4), Number("0.1"), "0.1"),
+        (decimal(19, 4), "0.00", "0"),
+        (decimal(19, 4), "-0", "0"),
+        (decimal(3, 3), "0.125", "0.125"),
+    ],
+)
+def test_values_that_fit(kind: Any, value: Any, expected: Any) -> None:
+    """As the SDK takes them, of the very type that was declared."""
+    converted = convert(value, kind, "c")
+    assert converted == expected
+    assert type(converted) is type(expected)
+
+
+UNFIT: dict[Any, list[Any]] = {
+    "INT": [2**31, -(2**31) - 1, "x", 1.5, True, [], "NaN", "1e999999999"],
+    "LONG": [2**63, "1e30", {}],
+    "DOUBLE": ["inf", "nan", True, [], "1e999", "twelve"],
+    "BOOLEAN": ["yes", 2, [], 0.5],
+    "UTC_DATETIME": ["soon", True, []],
+    "DECIMAL": ["0.00001", "1e15", "NaN", "Infinity", True, [], "1,5", "1e999999999", "9" * 5000],
+    "STRING": ["half \ud83d", ["\ud83d"], [float("nan")]],
+    "JSON": [{"a": "\ud83d"}, {"\ud83d": 1}, [float("inf")]],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind, values in UNFIT.items() for value in values]
+)
+def test_values_that_do_not_fit(kind: Any, value: Any) -> None:
+    """Neither rounded nor nulled, and not left to fail a whole checkpoint; no value is shown."""
+    with pytest.raises(UnusableRecord, match=r"^c does not fit its type [A-Z_]+$"):
+        convert(value, decimal(19, 4) if kind == "DECIMAL" else kind, "c")
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, max_value=10**14))
+def test_decimals_are_exact(number: Decimal) -> None:
+    """Every digit arrives, without an exponent."""
+    if abs(number) < 10**15:
+        text = convert(str(number), decimal(19, 4), "c")
+        assert Decimal(text) == number
+        assert "E" not in text
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def test_json_that_is_too_deep_is_no_defect() -> None:
+    """It is one record that cannot be stored."""
+    with pytest.raises(UnusableRecord):
+        convert(deep(100_000), "JSON", "c")
+
+
+def test_more_than_a_tenth_is_a_failure() -> None:
+    """Ten of a hundred are reported, eleven end the sync."""
+    rejects = Rejects()
+    for number in range(10):
+        rejects.add("things", f"record {number}", ValueError("id is missing"))
+    rejects.check("things", 100)
+    rejects.add("things", "record 10", ValueError("id is missing"))
+    with pytest.raises(SourceError, match="things: 11 unusable records left out, first record 0"):
+        rejects.check("things", 100)
+    rejects.clear("things")
+    rejects.check("things", 0)

@@ -1,0 +1,110 @@
+"""Settings: read once, checked all together, never shown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from shared.errors import ConnectorError, SettingsError
+from shared.settings import DATE, FLAG, TOKEN, URL, integer, one_of, read, setting
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    key: str = setting("Key", "From the account page", TOKEN, secret=True)
+    size: int = setting("Size", "Records", integer(1, 100), default="50")
+    since: Any = setting("Since", "A day", DATE, default="")
+    url: str = setting("URL", "The host", URL, default="https://api.example.com")
+    on: bool = setting("On", "A switch", FLAG, default="true")
+    mode: str = setting("Mode", "One of two", one_of("fast", "safe"), default="safe")
+
+
+def test_defaults() -> None:
+    """Missing, blank and placeholder are all the same; an empty default is None."""
+    for given in ({}, {"size": "", "since": "  "}, {"size": "<SIZE>", "since": "<A_DAY_1>"}):
+        settings = read(Settings, {"key": "k", **given})
+        assert (settings.size, settings.since, settings.on) == (50, None, True)
+
+
+def test_values_are_trimmed_and_parsed() -> None:
+    """As their kind says, in any case."""
+    given = {"key": " k ", "size": " 7 ", "since": "2024-02-29", "on": "FALSE", "mode": "Fast"}
+    settings = read(Settings, given)
+    assert (settings.key, settings.size, settings.on, settings.mode) == ("k", 7, False, "fast")
+    assert settings.since.isoformat() == "2024-02-29"
+
+
+def test_all_errors_come_together() -> None:
+    """As one ValueError with a line for each key, and no value."""
+    wrong = {"size": "101x", "since": "2023-02-29", "url": "ftp://h", "on": "ja", "mode": "?"}
+    with pytest.raises(SettingsError) as error:
+        read(Settings, wrong)
+    assert isinstance(error.value, (ValueError, ConnectorError))
+    assert str(error.value).splitlines() == [
+        "The configuration is wrong:",
+        "key is missing: From the account page",
+        "size must be a whole number from 1 to 100",
+        "since must be a date as YYYY-MM-DD",
+        "url must be an https:// address without user name, query or fragment",
+        'on must be "true" or "false"',
+        'mode must be "fast" or "safe"',
+    ]
+
+
+@pytest.mark.parametrize("size", ["0", "101", "-1", "1.0", "1e1", "٣", "9" * 5000, "0x10"])
+def test_numbers_outside_their_range_are_errors(size: str) -> None:
+    """They are never clamped."""
+    with pytest.raises(SettingsError, match="size must be a whole number from 1 to 100"):
+        read(Settings, {"key": "k", "size": size})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://api.example.com", "https://", "https://u:p@h", "https://u@h", "https://h/?k=1"),
+        *(
+            "https://h#f",
+            "https://h:99999",
+            "https://h:0",
+            "https://h:x",
+            "https://a b",
+            "h",
+            "//h",
+        ),
+        *("https://h/a?", "http://localhost.example.com", "http://127.0.0.1.example.com"),
+    ],
+)
+def test_addresses_that_are_refused(url: str) -> None:
+    """Plain http leaves the machine for nobody; keys do not belong into addresses."""
+    with pytest.raises(SettingsError, match="url must be an https:// address"):
+        read(Settings, {"key": "k", "url": url})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8", "http://127.0.0.1:80/x", "http://[::1]:8", "https://h:8443/v1"]
+)
+def test_addresses_that_are_taken(url: str) -> None:
+    """Without the slash at their end."""
+    assert read(Settings, {"key": "k", "url": url + "/"}).url == url
+
+
+@pytest.mark.parametrize("key", ["a b", "a\nb", "schlüssel", "a\x7f"])
+def test_what_cannot_stand_in_a_header_is_no_token(key: str) -> None:
+    """It is refused by name before a request would show it."""
+    with pytest.raises(SettingsError, match=r"^The configuration is wrong:\nkey must be ASCII"):
+        read(Settings, {"key": key})
+
+
+@pytest.mark.parametrize("value", [5, ["x"], {"a": 1}, True])
+def test_what_is_no_text_is_an_error(value: Any) -> None:
+    """The SDK promises text; nothing else is guessed at."""
+    with pytest.raises(SettingsError, match="size must be"):
+        read(Settings, {"key": "k", "size": value})
+
+
+def test_unknown_keys_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the nearest known name, where there is one."""
+    read(Settings, {"key": "k", "sise": "5", "qqqqq": "1"})
+    output = capsys.readouterr().out
+    assert "'sise' is not known and has no effect; did you mean size?" in output
+    assert "'qqqqq' is not known and has no effect" in output

@@ -1,0 +1,132 @@
+"""The state and its windows."""
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import time_machine
+from fivetran_connector_sdk import Operations
+from hypothesis import given, strategies as st
+
+from shared import times
+from shared.errors import ConnectorError
+from shared.state import OVERLAP, State, window
+
+MOMENTS = st.datetimes(
+    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)
+)
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was checkpointed, as it is kept: JSON."""
+    checkpoints: list[Any] = []
+    monkeypatch.setattr(
+        Operations, "checkpoint", lambda state: checkpoints.append(json.dumps(state))
+    )
+    return checkpoints
+
+
+@given(
+    st.dictionaries(
+        st.text(), st.fixed_dictionaries({"cursor": MOMENTS.map(times.to_text)}), max_size=4
+    )
+)
+def test_a_state_survives_the_way_through_json(tables: dict[str, Any]) -> None:
+    """What was saved is what the next sync reads."""
+    first = State({}, ())
+    first.values["tables"].update(tables)
+    again = State(json.loads(json.dumps(first.values)), ())
+    assert again.values == first.values
+    assert all(again.table(name) == entry for name, entry in tables.items())
+
+
+def test_saving_checkpoints_everything(saved: list[Any]) -> None:
+    """Entries of tables, and values beside them."""
+    state = State({}, ())
+    state.save({"a": {"cursor": "2026-01-01T00:00:00Z"}}, tokens="sealed")
+    state.save({"b": {}})
+    assert json.loads(saved[-1]) == {
+        "version": 1,
+        "tables": {"a": {"cursor": "2026-01-01T00:00:00Z"}, "b": {}},
+        "tokens": "sealed",
+    }
+
+
+def test_an_entry_is_a_copy() -> None:
+    """What a sync prepares is not in the state before it is saved."""
+    state = State({}, ())
+    state.table("a")["cursor"] = "x"
+    assert state.values["tables"] == {}
+
+
+def test_the_older_form() -> None:
+    """A bare `last_sync_time` is the cursor of every table."""
+    state = State({"last_sync_time": "2026-01-01T00:00:00Z"}, ("a", "b"))
+    assert state.table("a") == state.table("b") == {"cursor": "2026-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    "given_state",
+    [
+        {"version": 2, "tables": {}},
+        {"version": "1", "tables": {}},
+        {"version": 1, "tables": {"a": {"cursor": "soon"}}},
+        {"version": 1, "tables": {"a": {"listed_at": None}}},
+        {"version": 1, "tables": {"a": 5}},
+        {"version": 1, "tables": []},
+        {"version": 1, "tables": None},
+        {"other": 1},
+        {"last_sync_time": "soon"},
+        {"last_sync_time": None},
+    ],
+)
+def test_another_form_is_an_error(given_state: dict[str, Any]) -> None:
+    """It says what to do."""
+    with pytest.raises(ConnectorError, match="deploy the version that wrote it, or re-sync"):
+        State(given_state, ("a",))
+
+
+@given(MOMENTS, MOMENTS, MOMENTS, st.integers(0, 1000))
+def test_a_window_never_leaves_a_gap(
+    cursor: datetime, listed: datetime, now: datetime, hours: int
+) -> None:
+    """Either everything is read, or what changed since a cursor that the clock has passed."""
+    entry = {"cursor": times.to_text(cursor), "listed_at": times.to_text(listed), "rows": 1}
+    with time_machine.travel(now, tick=False):
+        result = window(entry, hours)
+        assert result.started == times.now()
+    if result.full:
+        assert result.since is None
+    else:
+        assert result.since == cursor
+        assert listed <= now < listed + timedelta(hours=hours)
+
+
+@pytest.mark.parametrize(
+    ("entry", "hours", "full"),
+    [
+        ({}, 24, True),
+        ({"cursor": NOW}, 24, True),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW}, 24, False),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW}, 0, True),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW - timedelta(hours=23)}, 24, False),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW - timedelta(hours=24)}, 24, True),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW, "unfinished": True}, 24, True),
+        ({"cursor": NOW - OVERLAP, "listed_at": NOW + timedelta(seconds=1)}, 24, True),
+        ({"cursor": NOW + timedelta(days=1), "listed_at": NOW}, 24, True),
+    ],
+)
+def test_when_everything_is_read(entry: dict[str, Any], hours: int, full: bool) -> None:
+    """First load, one that broke off, reconciliation, a state ahead of the clock."""
+    stored = {
+        key: times.to_text(value) if isinstance(value, datetime) else value
+        for key, value in entry.items()
+    }
+    oldest = NOW - timedelta(days=90)
+    with time_machine.travel(NOW, tick=False):
+        result = window(stored, hours, oldest)
+    assert result.full is full
+    assert result.since == (oldest if full else entry["cursor"])

@@ -1,0 +1,95 @@
+"""Timestamps of every form, in UTC."""
+
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from shared import times
+
+MOMENTS = st.datetimes(
+    min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.just(timezone.utc)
+)
+OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(MOMENTS)
+def test_what_is_written_is_read(moment: datetime) -> None:
+    """The text in states and requests is the moment, to the microsecond."""
+    assert times.parse(times.to_text(moment)) == moment
+
+
+@given(MOMENTS, OFFSETS, st.sampled_from("T "))
+def test_iso_with_an_offset(moment: datetime, offset: timezone, separator: str) -> None:
+    """An offset is taken into account, with colon or without."""
+    text = moment.astimezone(offset).isoformat(separator)
+    assert times.parse(text) == moment
+    assert times.parse(text[:-3] + text[-2:]) == moment
+
+
+@given(MOMENTS)
+def test_iso_without_an_offset_is_utc(moment: datetime) -> None:
+    """As is Z, in either case."""
+    text = moment.replace(tzinfo=None).isoformat()
+    assert times.parse(text) == times.parse(text + "Z") == times.parse(text + "z") == moment
+
+
+@given(MOMENTS, st.integers(1, 9))
+def test_fractions_of_any_length(moment: datetime, digits: int) -> None:
+    """Digits after the microsecond are cut."""
+    fraction = f"{moment.microsecond:06d}000"[:digits]
+    text = moment.strftime("%Y").zfill(4) + moment.strftime("-%m-%dT%H:%M:%S.") + fraction + "Z"
+    expected = int(fraction[:6].ljust(6, "0"))
+    assert times.parse(text) == moment.replace(microsecond=expected)
+
+
+@given(st.integers(-60_000_000_000, 99_999_999_999))
+def test_unix_seconds(seconds: int) -> None:
+    """As a number, or as text that is too long for a date without dashes."""
+    expected = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
+    assert times.parse(seconds) == expected
+    if abs(seconds) >= 100_000_000:
+        assert times.parse(str(seconds)) == times.parse(f"{seconds}.0") == expected
+
+
+@given(st.integers(100_000_000_000, 200_000_000_000_000))
+def test_unix_milliseconds(milliseconds: int) -> None:
+    """Numbers too large for seconds are milliseconds."""
+    expected = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=milliseconds)
+    assert abs(times.parse(milliseconds) - expected) < timedelta(milliseconds=1)
+
+
+@given(st.dates())
+def test_a_date_alone(day: date) -> None:
+    """Its midnight; and as a date, itself."""
+    assert times.parse(day.isoformat()) == datetime(
+        day.year, day.month, day.day, tzinfo=timezone.utc
+    )
+    assert times.parse_date(day.isoformat()) == day
+
+
+def test_the_date_of_a_timestamp_is_the_written_one() -> None:
+    """An offset does not move it to another day."""
+    assert times.parse_date("2026-03-01T23:30:00-05:00") == date(2026, 3, 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "soon", "2026-02-30", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "1e5", "NaN"),
+        *("2026-01-01T00:00:00+25:00x", "0001-01-01T00:00:00+14:00", "20260101"),
+        *(None, True, [], {}, float("nan"), float("inf"), 1e300, "٢٠٢٦-01-01"),
+    ],
+)
+def test_what_is_no_timestamp(value: Any) -> None:
+    """A ValueError, which does not show the value."""
+    with pytest.raises(ValueError, match=r"^is not a timestamp$"):
+        times.parse(value)
+
+
+@pytest.mark.parametrize("value", ["", "soon", "2026-02-30", None, 20260101])
+def test_what_is_no_date(value: Any) -> None:
+    """A ValueError, which does not show the value."""
+    with pytest.raises(ValueError, match=r"^is not a date$"):
+        times.parse_date(value)
