@@ -19,7 +19,7 @@ from fivetran_connector_sdk import Logging
 from .errors import SettingsError
 
 T = TypeVar("T")
-_PLACEHOLDER = re.compile(r"<[A-Z0-9_]+>")
+_PLACEHOLDER = re.compile(r"<[\w -]+>")
 
 
 class Kind(NamedTuple):

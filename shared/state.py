@@ -48,10 +48,15 @@ class State:
         """A copy of the table's entry, {} if there is none."""
         return dict(self.values["tables"].get(name, {}))
 
+    def put(self, tables: Mapping[str, Any]) -> None:
+        """Sets the entries of ``tables``, for the next checkpoint."""
+        with self._lock:
+            self.values["tables"].update(tables)
+
     def save(self, tables: Mapping[str, Any] | None = None, **others: Any) -> None:
         """Checkpoints, with new entries for ``tables`` and other values beside the tables."""
+        self.put(tables or {})
         with self._lock:
-            self.values["tables"].update(tables or {})
             self.values.update(others)
             op.checkpoint(self.values)
 

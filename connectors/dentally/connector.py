@@ -172,21 +172,23 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         (settings.enable_rooms_sync, ROOMS, get_rooms_data, _map_room_data),
         (settings.enable_treatments_sync, TREATMENTS, get_treatments_data, _map_treatment_data),
     )
-    for enabled, table, get_data, map_data in sources:
-        if not enabled:
-            continue
-        tokens.refresh_if_near_end()
-        time_range = get_time_range(settings, saved, table.name)
-        Listing(
-            table,
-            time_range,
-            pages=partial(get_data, client, settings, time_range.since),
-            to_row=partial(map_data, synced_at=started),
-            cancel=client.close,
-            changed_at=lambda row: row["updated_at"],
-            log_pages=settings.enable_debug_logging,
-        ).sync(saved, rejects)
-    rejects.report()
+    try:
+        for enabled, table, get_data, map_data in sources:
+            if not enabled:
+                continue
+            tokens.refresh_if_near_end()
+            time_range = get_time_range(settings, saved, table.name)
+            Listing(
+                table,
+                time_range,
+                pages=partial(get_data, client, settings, time_range.since),
+                to_row=partial(map_data, synced_at=started),
+                cancel=client.close,
+                changed_at=lambda row: row["updated_at"],
+                log_pages=settings.enable_debug_logging,
+            ).sync(saved, rejects)
+    finally:
+        rejects.report()
 
 
 def get_time_range(settings: Settings, saved: State, table: str) -> Window:

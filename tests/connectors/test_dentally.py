@@ -419,6 +419,18 @@ def test_deletes_arrive_once_a_day(dentally: Project, sandbox: Dentally) -> None
     assert [row["id"] for row in dentally.rows("treatments", deleted=True)] == [gone]
 
 
+def test_an_emptied_table_leaves_the_others_their_repeats(
+    dentally: Project, sandbox: Dentally, waits: list[float]
+) -> None:
+    """The guard over an emptied list ends nothing but that list."""
+    synced(dentally, sandbox)
+    sandbox.records["sites"].clear()
+    sandbox.fault("/v1/rooms", status=503)
+    synced(dentally, sandbox, reconcile_hours="0")
+    assert len(waits) == 1
+    assert dentally.rows("sites")
+
+
 def test_without_incremental_sync_everything_is_read(dentally: Project, sandbox: Dentally) -> None:
     """`enable_incremental_sync` "false": a full reading at every sync."""
     first = synced(dentally, sandbox, enable_incremental_sync="false")

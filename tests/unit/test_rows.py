@@ -24,6 +24,8 @@ TABLE = Table(
         "synced": Column("UTC_DATETIME"),
     },
 )
+LONG = "1234567890123456789012345678"
+ENDLESS = ["1e999999999", "9" * 5000, "1." + "0" * 40 + "1"]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -105,6 +107,7 @@ def test_records_that_cannot_be_stored(record: Any) -> None:
         (decimal(19, 4), "0.00", "0"),
         (decimal(19, 4), "-0", "0"),
         (decimal(3, 3), "0.125", "0.125"),
+        (decimal(38, 10), f"{LONG}.0123456789", f"{LONG}.0123456789"),
     ],
 )
 def test_values_that_fit(kind: Any, value: Any, expected: Any) -> None:
@@ -120,7 +123,12 @@ UNFIT: dict[Any, list[Any]] = {
     "DOUBLE": ["inf", "nan", True, [], "1e999", "twelve"],
     "BOOLEAN": ["yes", 2, [], 0.5],
     "UTC_DATETIME": ["soon", True, []],
-    "DECIMAL": ["0.00001", "1e15", "NaN", "Infinity", True, [], "1,5", "1e999999999", "9" * 5000],
+    "DECIMAL": ["0.00001", "1e15", "NaN", "Infinity", True, [], "1,5", *ENDLESS],
+        "1,5",
+        "1e999999999",
+        "9" * 5000,
+        "1.000000000000000000000000000000001",
+    ],
     "STRING": ["half \ud83d", ["\ud83d"], [float("nan")]],
     "JSON": [{"a": "\ud83d"}, {"\ud83d": 1}, [float("inf")]],
 }

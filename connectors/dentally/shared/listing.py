@@ -115,9 +115,10 @@ class Listing:
         rejects.clear(name)
         for page in read_ahead(self.pages(), self.cancel):
             if full and not reading.totals:
-                if not page.records and not entry.get("emptied") and entry.get("rows") != 0:
-                    reading.emptied = True
-                    return reading
+                known = entry.get("emptied") or entry.get("rows") == 0
+                reading.emptied = not page.records and not known
+                if reading.emptied:
+                    continue
                 if reading.direct:
                     self._truncate(state, entry)
             reading.totals.add(page.total)
@@ -154,7 +155,7 @@ class Listing:
 
     def _truncate(self, state: State, entry: dict[str, Any]) -> None:
         # From here on any checkpoint, one for new tokens too, shows a table that is not whole.
-        state.values["tables"][self.table.name] = {**entry, "unfinished": True}
+        state.put({self.table.name: {**entry, "unfinished": True}})
         op.truncate(self.table.name)
 
     def _hand_over(self, reading: "_Reading") -> None:

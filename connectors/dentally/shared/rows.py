@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import MAX_PREC, Context, Decimal
 from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
@@ -14,6 +14,7 @@ from .errors import SourceError
 from .rest import Number
 
 Row = dict[str, Any]
+_EXACT = Context(prec=MAX_PREC)  # the usual context would round to 28 digits
 
 
 class UnusableRecord(ValueError):
@@ -63,8 +64,10 @@ class Table:
         if not isinstance(record, dict):
             raise UnusableRecord("it is not an object")
         left, row = dict(record), dict(given)
-        for name in self.columns.keys() - given.keys():
-            column, value = self.columns[name], None
+        for name, column in self.columns.items():
+            if name in given:
+                continue
+            value = None
             for source in column.sources or (name,):
                 if not (column.derive and isinstance(left.get(source), (dict, list))):
                     value = left.pop(source, None)
@@ -115,10 +118,11 @@ def _number(value: Any) -> Decimal:
 
 def _to_decimal(number: Decimal, precision: int, scale: int) -> str:
     # The destination would round what has more digits, and make null of what does not fit.
-    _, digits, exponent = number.normalize().as_tuple()
+    exact = number.normalize(_EXACT)
+    _, digits, exponent = exact.as_tuple()
     if number and (-int(exponent) > scale or len(digits) + int(exponent) > precision - scale):
         raise ValueError
-    return format(number.normalize() + 0, "f")
+    return format(exact, "f") if number else "0"
 
 
 def _to_integer(number: Decimal, bits: int) -> int:
