@@ -124,11 +124,6 @@ UNFIT: dict[Any, list[Any]] = {
     "BOOLEAN": ["yes", 2, [], 0.5],
     "UTC_DATETIME": ["soon", True, []],
     "DECIMAL": ["0.00001", "1e15", "NaN", "Infinity", True, [], "1,5", *ENDLESS],
-        "1,5",
-        "1e999999999",
-        "9" * 5000,
-        "1.000000000000000000000000000000001",
-    ],
     "STRING": ["half \ud83d", ["\ud83d"], [float("nan")]],
     "JSON": [{"a": "\ud83d"}, {"\ud83d": 1}, [float("inf")]],
 }
