@@ -13,7 +13,7 @@ from typing import Any
 from fivetran_connector_sdk import Operations as op
 
 from . import times
-from .errors import ConnectorError
+from .errors import StateError
 
 VERSION = 1
 # The next cursor lies this much before the clock: rows that the source commits late, or stamps by
@@ -25,7 +25,7 @@ class State:
     """The state of the last sync, which ``save`` carries on; usable from several threads.
 
     The bare ``last_sync_time`` of older connectors is taken as the cursor of all ``tables``.
-    Raises ConnectorError for a state of another form: a fresh start would hide the loss.
+    Raises StateError for a state of another form: a fresh start would hide the loss.
     """
 
     def __init__(self, saved: Mapping[str, Any], tables: tuple[str, ...]) -> None:
@@ -39,7 +39,7 @@ class State:
             if self.values["version"] != VERSION or not all(map(times.parse, moments)):
                 raise ValueError
         except (ValueError, TypeError, AttributeError):
-            raise ConnectorError(
+            raise StateError(
                 f"The saved state is not one of version {VERSION}, which this connector "
                 "understands: deploy the version that wrote it, or re-sync the connection"
             ) from None

@@ -83,12 +83,14 @@ class Sandbox:
     """A stand-in on a port of its own on the loopback address; a context manager.
 
     ``requests`` holds what arrived, ``faults`` what is to go wrong. ``data_path`` begins the
-    paths of the data (not those of tokens). ``sync_times`` are the columns with a sync's time.
+    paths of the data (not those of tokens). ``sync_times`` are the columns with a sync's time,
+    ``wider_in_template`` the keys for which configuration.json has more than the default.
     """
 
     name: ClassVar[str]
     data_path: ClassVar[str]
     sync_times: ClassVar[tuple[str, ...]] = ()
+    wider_in_template: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
