@@ -1,0 +1,1041 @@
+"""SenSource: the token, both forms of its records, ranges of days, late hours, metrics."""
+
+import json
+import os
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import time_machine
+from hypothesis import given, strategies as st
+
+from shared.errors import TransientError
+from shared.rest import RestClient
+from tests.compare import assert_equal_to_source
+from tests.sandbox.fivetran import Project, Result, load
+from tests.sandbox.sensource import HOUR, SenSource
+
+DAY = timedelta(days=1)
+NOON = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)  # a present for tests that need to know it
+STATIC = ("location", "site", "zone", "space", "sensor")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project("sensource", tmp_path)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SenSource]:
+    """A few days of hours, and one listing."""
+    with small() as started:
+        yield started
+
+
+@pytest.fixture
+def whole() -> Iterator[SenSource]:
+    """All listings."""
+    with small(endpoints=STATIC, spaces=2) as started:
+        yield started
+
+
+def small(**options: Any) -> SenSource:
+    first = datetime.now(timezone.utc).date() - 5 * DAY
+    return SenSource(**{"first": first, "spaces": 1, "endpoints": ("zone",), **options})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[time_machine.Traveller]:
+    """The present is NOON; it goes on by itself, and when a client waits, or a test says so."""
+    with time_machine.travel(NOON) as traveller:
+        monkeypatch.setattr(RestClient, "_sleep", lambda _client, s: traveller.shift(s))
+        yield traveller
+
+
+def synced(project: Project, sandbox: SenSource, **changes: str) -> Result:
+    result = project.sync(sandbox.configuration(**changes))
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(project: Project, sandbox: SenSource, **changes: str) -> Result:
+    result = project.sync(sandbox.configuration(**changes))
+    assert result.code == 1, result.output
+    return result
+
+
+def asked(sandbox: SenSource, table: str = "traffic") -> list[tuple[date, date]]:
+    """The days that were asked for."""
+    return [
+        (date.fromisoformat(r.query["startDate"]), date.fromisoformat(r.query["endDate"]))
+        for r in sandbox.requests
+        if r.path == f"/api/data/{table}"
+    ]
+
+
+def hours(project: Project, table: str = "traffic", **of: Any) -> set[tuple[str, datetime]]:
+    entity = {"traffic": "zone_id", "occupancy": "space_id"}[table]
+    rows = project.rows(table, **of)
+    keys = {(row[entity], row["record_date_hour_1"].astimezone(timezone.utc)) for row in rows}
+    assert len(keys) == len(rows)
+    return keys
+
+
+# Records
+
+
+@pytest.mark.parametrize("shape", ["live", "documented"])
+def test_both_forms_of_records(project: Project, shape: str) -> None:
+    """The specification's payload and the live one give the same columns, all of them right."""
+    with small(shape=shape, endpoints=STATIC) as sandbox:
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+def test_the_types_of_metrics_come_from_their_names(project: Project, sandbox: SenSource) -> None:
+    """Counts are LONG and averages DOUBLE, though averages arrive as text."""
+    synced(project, sandbox)
+    assert {k: v for k, v in project.types("traffic").items() if k.startswith("sum")} == {
+        "sumins": "BIGINT",
+        "sumouts": "BIGINT",
+    }
+    assert {k: v for k, v in project.types("occupancy").items() if "occupancy" in k} == {
+        "maxoccupancy": "BIGINT",
+        "minoccupancy": "BIGINT",
+        "avgoccupancy": "DOUBLE",
+    }
+    assert project.types("traffic")["record_date_hour_1"] == "TIMESTAMP WITH TIME ZONE"
+
+
+def test_fields_without_a_column_are_kept(project: Project, whole: SenSource) -> None:
+    """Nothing that the source sent is dropped, and its names stay."""
+    synced(project, whole)
+    kept = {
+        row["sensor_id"]: json.loads(row["additional_fields"]) for row in project.rows("sensor")
+    }
+    assert kept == {
+        r["sensorId"]: {"serialNumber": r["serialNumber"]} for r in whole.listings["sensor"]
+    }
+    assert {row["additional_fields"] for row in project.rows("traffic")} == {None}
+
+
+def test_a_field_sent_under_both_names_is_not_lost(project: Project, whole: SenSource) -> None:
+    """The one fills the column, the other is kept."""
+    whole.change("site", 0, location_id="another")
+    synced(project, whole)
+    record = whole.listings["site"][0]
+    [row] = [r for r in project.rows("site") if r["site_id"] == record["siteId"]]
+    assert row["location_id"] == record["locationId"]
+    assert json.loads(row["additional_fields"])["location_id"] == "another"
+
+
+@pytest.mark.parametrize(
+    ("field", "column"),
+    [
+        ("zoneId", "zone_id"),
+        ("recordDate_hour_1", "record_date_hour_1"),
+        ("locationTypeId", "location_type_id"),
+        ("sumins", "sumins"),
+        ("maxoccupancy", "maxoccupancy"),
+        ("zone_id", "zone_id"),
+    ],
+)
+def test_names_of_columns(field: str, column: str) -> None:
+    """The specification's names of the vendor's fields."""
+    assert load("sensource")._snake_case(field) == column
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("zoneId", None, "zone_id is missing"),
+        ("zoneId", "", "zone_id is missing"),
+        ("recordDate_hour_1", None, "record_date_hour_1 is missing"),
+        ("recordDate_hour_1", "noon", "record_date_hour_1 does not fit its type UTC_DATETIME"),
+        ("sumins", "many", "sumins does not fit its type LONG"),
+        ("sumins", 2**63, "sumins does not fit its type LONG"),
+        ("sumins", 1.5, "sumins does not fit its type LONG"),
+        ("name", "half \ud83d", "name does not fit its type STRING"),
+    ],
+)
+def test_a_row_that_cannot_be_stored_is_reported(
+    project: Project, sandbox: SenSource, field: str, value: Any, reason: str
+) -> None:
+    """It is named by its days and its position, never by a value; all others are stored."""
+    zone = sandbox.listings["zone"][0]["zoneId"]
+    hour = sandbox.midnight(sandbox.first)
+    good = {"zoneId": zone, "recordDate_hour_1": hour.isoformat(), "sumins": 1}
+    rows = [{**good, field: value}]
+    rows += [
+        {"zoneId": zone, "recordDate_hour_1": (hour + n * HOUR).isoformat(), "sumins": n}
+        for n in range(1, 12)
+    ]
+    body = json.dumps({"messages": [], "results": rows})
+    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    result = synced(project, sandbox)
+    days = f"{sandbox.first} to {sandbox.first + 7 * DAY}"
+    assert (
+        f"traffic: 1 unusable records left out, first {days}, record 1: {reason}" in result.output
+    )
+    assert "Records that cannot be stored were left out: 1 of traffic" in result.output
+    assert len(project.rows("traffic")) == 11
+
+
+@pytest.mark.parametrize("record", [None, 7, "text", [1]])
+def test_what_is_no_record_is_reported(project: Project, whole: SenSource, record: Any) -> None:
+    """A listing goes on after it."""
+    whole.listings["site"] *= 6
+    body = json.dumps([*whole.listings["site"], record])
+    whole.fault("/api/site", status=200, body=body)
+    assert "site: 1 unusable records left out" in synced(project, whole).output
+    assert len(project.rows("site")) == 2
+
+
+def test_hours_of_another_form_fail_and_the_cursor_stays(
+    project: Project, sandbox: SenSource
+) -> None:
+    """More than a tenth is no mishap; all comes once it is mended."""
+    body = '{"results": [{"zoneId": "z", "recordDate_day_1": "2026-01-01", "sumins": 3}]}'
+    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    result = failed(project, sandbox)
+    assert "record_date_hour_1 is missing. That is more than a tenth of 1" in result.output
+    assert "traffic" not in project.state["tables"]
+    sandbox.faults.clear()
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
+# Ranges of days
+
+
+@given(
+    st.dates(date(2000, 1, 1), date(2040, 1, 1)),
+    st.integers(-5, 400),
+    st.integers(1, 30),
+)
+def test_ranges_have_no_gap_and_no_overlap(start: date, length: int, days: int) -> None:
+    """Each begins where the last one ended; together they are the whole."""
+    end = start + length * DAY
+    ranges = list(load("sensource").generate_date_ranges(start, end, days))
+    assert [day for first, last in ranges for day in _days(first, last)] == _days(start, end)
+    assert all(first < last <= first + days * DAY for first, last in ranges)
+    assert len(ranges) == -(-max(length, 0) // days)
+
+
+def _days(start: date, end: date) -> list[date]:
+    return [start + n * DAY for n in range((end - start).days)]
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Asia/Kathmandu"])
+def test_every_hour_of_100_days_is_there(project: Project, zone: str) -> None:
+    """Across borders of chunks, and across a night that lacks an hour (New York, 8 March)."""
+    first = date(2026, 1, 20)
+    with small(first=first, days=100, account_zone=zone) as sandbox:
+        synced(project, sandbox)
+        begin, end = sandbox.midnight(first), sandbox.midnight(first + 100 * DAY)
+        count = 2_399 if zone == "America/New_York" else 2_400
+        every = {begin + n * HOUR for n in range(count)}
+        assert max(every) == end - HOUR
+        zones = {record["zoneId"] for record in sandbox.listings["zone"]}
+        spaces = {record["spaceId"] for record in sandbox.listings["space"]}
+        assert hours(project) == {(zone_id, hour) for zone_id in zones for hour in every}
+        assert hours(project, "occupancy") == {(s, hour) for s in spaces for hour in every}
+        assert_equal_to_source(project, sandbox)
+
+
+def test_the_ranges_that_are_asked_for(project: Project, clock: time_machine.Traveller) -> None:
+    """30 days each, without a gap, to two days after today; traffic and occupancy by turns."""
+    with small(zones=1, first=date(2026, 4, 1)) as sandbox:
+        synced(project, sandbox)
+        assert asked(sandbox) == [
+            (date(2026, 4, 1), date(2026, 5, 1)),
+            (date(2026, 5, 1), date(2026, 5, 31)),
+            (date(2026, 5, 31), date(2026, 6, 12)),
+        ]
+        assert asked(sandbox, "occupancy") == asked(sandbox)
+        assert sandbox.paths("/api/data/") == ["/api/data/traffic", "/api/data/occupancy"] * 3
+        assert sandbox.requests[-1].query == {
+            "relativeDate": "custom",
+            "startDate": "2026-05-31",
+            "endDate": "2026-06-12",
+            "dateGroupings": "hour",
+            "entityType": "space",
+            "metrics": "occupancy(max),occupancy(min),occupancy(avg)",
+        }
+
+
+def test_the_days_of_a_request_can_be_fewer(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """`chunk_days` makes answers smaller, for accounts of many zones."""
+    with small(first=date(2026, 6, 1)) as sandbox:
+        synced(project, sandbox, chunk_days="4")
+        assert asked(sandbox) == [
+            (date(2026, 6, day), date(2026, 6, min(day + 4, 12))) for day in (1, 5, 9)
+        ]
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu"])
+@pytest.mark.parametrize("hour", [0, 11])
+@pytest.mark.parametrize("pause", [1, 30])
+def test_today_is_inside_in_every_zone(
+    project: Project, clock: time_machine.Traveller, zone: str, hour: int, pause: int
+) -> None:
+    """Without a look-back, too: what is counted between two syncs comes with the second."""
+    clock.move_to(NOON.replace(hour=hour))
+    with small(first=date(2026, 6, 5), zones=1, spaces=1, account_zone=zone) as sandbox:
+        synced(project, sandbox, lookback_days="0")
+        assert_equal_to_source(project, sandbox)
+        last = max(hour for _, hour in sandbox.hours["traffic"])
+        for n in range(1, pause + 1):
+            sandbox.count(last + n * HOUR)
+        clock.shift(pause * 3600)
+        synced(project, sandbox, lookback_days="0")
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("lookback", [0, 2, 30])
+def test_every_sync_reads_the_look_back_again(
+    project: Project, clock: time_machine.Traveller, lookback: int
+) -> None:
+    """It begins so many days before yesterday, which may not have been over; nothing else is
+    asked for."""
+    with small(zones=1, first=date(2026, 4, 1)) as sandbox:
+        synced(project, sandbox)
+        for _ in range(2):
+            sandbox.requests.clear()
+            synced(project, sandbox, lookback_days=str(lookback))
+            assert asked(sandbox)[0][0] == date(2026, 6, 9) - lookback * DAY
+        assert asked(sandbox) == asked(sandbox, "occupancy")
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
+
+
+def test_late_hours_inside_the_look_back_arrive(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """A sensor that was offline sends its hours later; the hour under way goes on changing."""
+    with small(first=date(2026, 5, 1)) as sandbox:
+        offline_from = sandbox.midnight(date(2026, 6, 7))
+        held = sandbox.withhold(0, offline_from)
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+        assert len(held) > 48
+        sandbox.hours["traffic"].update(held)
+        sandbox.change_something()
+        result = synced(project, sandbox)
+        assert held.keys() <= hours(project)
+        assert_equal_to_source(project, sandbox)
+        assert result.counts["Upserts"] < 700  # of 5,000 that there are
+
+
+def test_an_hour_of_the_past_comes_to_a_connection_that_was_paused(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """The look-back counts from the last sync, not from today."""
+    with small(first=date(2026, 5, 1)) as sandbox:
+        synced(project, sandbox)
+        last = max(hour for _, hour in sandbox.hours["traffic"])
+        for n in range(1, 24 * 45):
+            sandbox.count(last + n * HOUR)
+        clock.shift(45 * DAY)
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+# The first day
+
+
+@pytest.mark.parametrize(
+    ("start", "requests_"),
+    [("2026-06-10", 1), ("2026-06-11", 1), ("2026-06-12", 0), ("9999-12-31", 0)],
+)
+def test_a_start_today_or_in_the_future(
+    project: Project, clock: time_machine.Traveller, start: str, requests_: int
+) -> None:
+    """No failure, the listings are there, and the hours come when their day does."""
+    with small(first=date(2026, 6, 8)) as sandbox:
+        for _ in range(2):
+            sandbox.requests.clear()
+            synced(project, sandbox, start_date=start)
+            assert len(asked(sandbox)) == requests_
+        assert len(project.rows("zone")) == 3
+        clock.move_to(NOON + 4 * DAY)
+        sandbox.count(NOON + 4 * DAY)
+        synced(project, sandbox, start_date=start)
+        since = sandbox.midnight(min(date.fromisoformat(start), date(2100, 1, 1)))
+        assert hours(project) == {key for key in sandbox.hours["traffic"] if key[1] >= since}
+
+
+@pytest.mark.parametrize("present", ["2024-02-28", "2024-02-29", "2024-03-01"])
+def test_a_leap_day(project: Project, clock: time_machine.Traveller, present: str) -> None:
+    """As the first day, as today, and in the middle."""
+    clock.move_to(f"{present}T15:00:00+00:00")
+    with small(first=date(2024, 2, 27)) as sandbox:
+        synced(project, sandbox)
+        synced(project, sandbox, start_date="2024-02-29")
+        assert_equal_to_source(project, sandbox)
+
+
+def test_an_earlier_start_reads_all_days_since_then(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """The state knows from where on the table is whole; the hours stay meanwhile."""
+    with small(zones=1, first=date(2026, 3, 1)) as sandbox:
+        synced(project, sandbox, start_date="2026-05-20")
+        result = synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+        assert result.counts["Truncates"] == 1  # the listing
+        sandbox.requests.clear()
+        synced(project, sandbox, start_date="2026-04-01")  # later again: nothing is missing
+        synced(project, sandbox)
+        assert {start for start, _ in asked(sandbox)} == {date(2026, 6, 7)}
+
+
+def test_a_later_start_and_back_leaves_no_hole(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """Days that a later start left out are read when it becomes an earlier one."""
+    with small(zones=1, first=date(2026, 4, 1)) as sandbox:
+        sandbox.fault("/api/data/", skip=2, times=None, status=403)
+        failed(project, sandbox)
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-05-01"
+        sandbox.faults.clear()
+        synced(project, sandbox, start_date="2026-06-01")
+        missing = set(sandbox.hours["traffic"]) - hours(project)
+        assert missing
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+def test_a_clock_that_was_ahead(project: Project, clock: time_machine.Traveller) -> None:
+    """Nobody knows up to where such a sync has read: all is read again, from the first day."""
+    with small(first=date(2026, 5, 1)) as sandbox:
+        clock.shift(400 * DAY)
+        synced(project, sandbox)
+        clock.move_to(NOON + 2 * DAY)
+        for n in range(1, 48):
+            sandbox.count(NOON + n * HOUR)
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 5, 1)
+        assert_equal_to_source(project, sandbox)
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-06-11"
+
+
+# Cursors
+
+
+def test_a_chunk_that_fails_keeps_what_came_before(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """Each table has its own cursor, and a checkpoint after each chunk."""
+    with small(zones=1, first=date(2026, 3, 1)) as sandbox:
+        sandbox.fault("/api/data/occupancy", skip=1, times=None, status=403)
+        failed(project, sandbox)
+        entries = project.state["tables"]
+        assert entries["traffic"]["cursor"] == "2026-04-30"
+        assert entries["occupancy"]["cursor"] == "2026-03-31"
+        first, last = (sandbox.midnight(date(2026, *day)) for day in ((3, 1), (4, 30)))
+        assert {hour for _, hour in hours(project)} == {
+            first + n * HOUR for n in range((last - first) // HOUR)
+        }
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+        synced(project, sandbox, lookback_days="0")
+        assert asked(sandbox)[0][0] == date(2026, 4, 30)
+        assert asked(sandbox, "occupancy")[0][0] == date(2026, 3, 31)
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize(("request_number", "chunks"), [(0, 0), (1, 0), (2, 1), (4, 2)])
+def test_killed_in_the_hours_the_next_sync_goes_on(
+    project: Project, request_number: int, chunks: int
+) -> None:
+    """kill -9 in a first load: the next process begins at the checkpoint, and all is there."""
+    first = datetime.now(timezone.utc).date() - 85 * DAY
+    with small(zones=1, first=first) as sandbox:
+        running: list[Any] = []
+        sandbox.fault(
+            "/api/data/",
+            skip=request_number,
+            act=lambda: os.kill(running[0].pid, signal.SIGKILL),
+        )
+        with sandbox.lock:
+            running.append(project.start(sandbox.configuration()))
+        running[0].communicate(timeout=60)
+        assert running[0].returncode == -signal.SIGKILL
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+        result = project.debug(sandbox.configuration(lookback_days="0"))
+        assert result.code == 0, result.output
+        assert_equal_to_source(project, sandbox)
+        # The reading thread is one request ahead of what is stored.
+        assert asked(sandbox)[0][0] == first + chunks * 30 * DAY
+
+
+def test_a_look_back_that_breaks_off_takes_no_cursor_back(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """Chunks of the look-back are older than the cursor; it stays."""
+    with small(zones=1, first=date(2026, 5, 1)) as sandbox:
+        synced(project, sandbox)
+        sandbox.fault("/api/data/traffic", skip=2, times=None, status=403)
+        failed(project, sandbox, lookback_days="20", chunk_days="5")
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 6, 7)
+
+
+def test_a_sync_that_fails_reports_its_unusable_records(
+    project: Project, sandbox: SenSource
+) -> None:
+    """A later failure does not hide them."""
+    sandbox.listings["zone"] *= 6
+    body = json.dumps([*sandbox.listings["zone"], {"name": "without an id"}])
+    sandbox.fault("/api/zone", status=200, body=body)
+    sandbox.fault("/api/data/", times=None, status=403)
+    output = failed(project, sandbox).output
+    assert "Records that cannot be stored were left out: 1 of zone" in output
+
+
+def test_a_resync_deletes_what_is_gone(project: Project, sandbox: SenSource) -> None:
+    """An empty state begins with a truncate: rows of before do not stay for good."""
+    synced(project, sandbox)
+    zone = sandbox.listings["zone"][0]["zoneId"]
+    for key in [key for key in sandbox.hours["traffic"] if key[0] == zone]:
+        del sandbox.hours["traffic"][key]
+    assert project.sync(sandbox.configuration(), {}).code == 0
+    assert_equal_to_source(project, sandbox)
+    assert {zone_id for zone_id, _ in hours(project, deleted=True)} == {zone}
+
+
+def test_a_first_load_that_fails_at_once_deletes_nothing(
+    project: Project, sandbox: SenSource
+) -> None:
+    """The rows of before stay until the first chunk is there."""
+    synced(project, sandbox)
+    sandbox.fault("/api/data/", times=None, status=403)
+    assert project.sync(sandbox.configuration(), {}).code == 1
+    assert hours(project) == set(sandbox.hours["traffic"])
+
+
+def test_a_second_sync_sends_the_look_back_and_no_more(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """Four days of 41, and the listing."""
+    with small(first=date(2026, 4, 30)) as sandbox:
+        first = synced(project, sandbox)
+        again = synced(project, sandbox)
+        since = sandbox.midnight(date(2026, 6, 7))
+        recent = sum(hour >= since for table in sandbox.hours.values() for _, hour in table)
+        assert again.counts["Upserts"] == recent + 3
+        assert again.counts["Upserts"] * 8 < first.counts["Upserts"]
+
+
+# Metrics and endpoints
+
+
+def test_a_metric_that_is_added_is_read_from_the_first_day(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """A column is whole, or it is not there; the other table goes on where it was."""
+    with small(zones=1, first=date(2026, 5, 1)) as sandbox:
+        synced(project, sandbox, traffic_metrics="ins")
+        assert "sumouts" not in project.types("traffic")
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 5, 1)
+        assert asked(sandbox, "occupancy")[0][0] == date(2026, 6, 7)
+
+
+def test_a_metric_that_is_taken_away_needs_no_reading(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """When it comes back, the days without it are read."""
+    with small(zones=1, first=date(2026, 5, 1)) as sandbox:
+        synced(project, sandbox)
+        sandbox.requests.clear()
+        synced(project, sandbox, traffic_metrics="outs")
+        synced(project, sandbox, traffic_metrics=" ins , outs ")
+        assert [start for start, _ in asked(sandbox)][:2] == [date(2026, 6, 7), date(2026, 5, 1)]
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ins outs",
+        "ins,",
+        ",ins",
+        "ins,ins",
+        "ins,,outs",
+        "occupancy()",
+        "occupancy(max",
+        "occupancy(most)",
+        "(outs)",
+        "ins;drop",
+        "1ns",
+        "ïns",
+    ],
+)
+@pytest.mark.parametrize("key", ["traffic_metrics", "occupancy_metrics"])
+def test_metrics_are_checked_for_form(
+    project: Project, sandbox: SenSource, key: str, value: str
+) -> None:
+    """An error names the key and not the value, and nothing is requested."""
+    result = failed(project, sandbox, **{key: value})
+    assert f"{key} must be metrics as name" in result.output
+    assert value not in result.output
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("value", ["locations", "location,location", "location zone", "zone,"])
+def test_endpoints_are_checked_against_the_five(
+    project: Project, sandbox: SenSource, value: str
+) -> None:
+    """A name outside the list is an error, and so is one that stands twice."""
+    result = failed(project, sandbox, static_endpoints=value)
+    assert "static_endpoints must be some of location, site, zone, space, sensor" in result.output
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("start_date", "yesterday"),
+        ("start_date", "2026-02-30"),
+        ("lookback_days", "31"),
+        ("lookback_days", "-1"),
+        ("chunk_days", "0"),
+        ("chunk_days", "31"),
+        ("base_url", "http://vea.sensourceinc.com/api"),
+        ("auth_url", "http://auth.sensourceinc.com/oauth/token"),
+        ("client_id", "two words"),
+    ],
+)
+def test_other_settings_are_checked(
+    project: Project, sandbox: SenSource, key: str, value: str
+) -> None:
+    """Out of range is an error, never clamped."""
+    assert f"{key} must be " in failed(project, sandbox, **{key: value}).output
+    assert sandbox.requests == []
+
+
+def test_an_unknown_key_is_warned_of_once(project: Project, sandbox: SenSource) -> None:
+    """Though schema() and update() both read the configuration."""
+    output = synced(project, sandbox, star_date="2026-01-01").output
+    assert output.count("'star_date' is not known") == 1
+    assert "did you mean start_date?" in output
+
+
+def test_only_chosen_endpoints_are_read_and_declared(project: Project, whole: SenSource) -> None:
+    """Four of them if nothing is said, as the specification has it; any case will do."""
+    configuration = whole.configuration()
+    del configuration["static_endpoints"]
+    assert project.sync(configuration).code == 0
+    listings = [path for path in whole.paths("/api/") if "data" not in path]
+    assert listings == [f"/api/{name}" for name in STATIC[:4]]
+    assert project.types("sensor") == {}
+    whole.requests.clear()
+    synced(project, whole, static_endpoints="Zone, sensor")
+    listings = [path for path in whole.paths("/api/") if "data" not in path]
+    assert listings == ["/api/zone", "/api/sensor"]
+    assert len(project.rows("sensor")) == 3
+
+
+# Listings
+
+
+def test_listings_are_replaced(project: Project, whole: SenSource) -> None:
+    """What is gone is soft-deleted, what has changed is changed."""
+    synced(project, whole)
+    gone = [whole.delete(name, 0)[f"{name}Id"] for name in STATIC]
+    whole.change("zone", 0, disabled=True, name=None)
+    whole.insert("zone")
+    synced(project, whole)
+    for name, id_ in zip(STATIC, gone, strict=True):
+        assert [row[f"{name}_id"] for row in project.rows(name, deleted=True)] == [id_]
+        expected = {record[f"{name}Id"] for record in whole.listings[name]}
+        assert {row[f"{name}_id"] for row in project.rows(name)} == expected
+
+
+def test_one_listing_that_became_empty_holds_nothing_up(
+    project: Project, whole: SenSource, waits: list[float]
+) -> None:
+    """It is warned of and not replaced; the others go on, with their repeats."""
+    synced(project, whole)
+    whole.listings["site"].clear()
+    whole.fault("/api/zone", status=503)
+    result = synced(project, whole)
+    assert "site: the source lists nothing where it had 2 rows" in result.output
+    assert len(project.rows("site")) == 2
+    assert len(waits) == 1
+    synced(project, whole)
+    assert project.rows("site") == []
+
+
+def test_hours_that_are_missing_delete_nothing(project: Project, sandbox: SenSource) -> None:
+    """An account without hours is no error, and a source that shows none takes none away."""
+    before = dict(sandbox.hours["traffic"])
+    sandbox.hours["traffic"].clear()
+    synced(project, sandbox)
+    assert project.rows("traffic") == []
+    sandbox.hours["traffic"].update(before)
+    assert project.sync(sandbox.configuration(), {}).code == 0
+    assert_equal_to_source(project, sandbox)
+    sandbox.hours["traffic"].clear()
+    synced(project, sandbox)
+    assert hours(project) == set(before)
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"error": "quota", "results": [], "messages": []}',
+        '{"error": {"code": 7}, "results": []}',
+        '{"results": null}',
+        '{"results": {}}',
+        '{"messages": ["nothing to see"]}',
+        "[]",
+        "null",
+    ],
+)
+@pytest.mark.parametrize("skip", [0, 1])
+def test_an_answer_without_results_fails(
+    project: Project, sandbox: SenSource, body: str, skip: int
+) -> None:
+    """Status 200 with an error, or with no list, is not an empty range; the cursor stays."""
+    sandbox.fault("/api/data/traffic", skip=skip, times=None, status=200, body=body)
+    result = failed(project, sandbox, chunk_days="3")
+    assert f"{sandbox.url}/api/data/traffic: status 200, but" in result.output
+    assert ("traffic" in project.state["tables"]) == bool(skip)
+    sandbox.faults.clear()
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("body", ['{"error": "quota"}', '{"error": 1, "results": []}', "{}", "7"])
+def test_a_listing_without_records_fails(project: Project, sandbox: SenSource, body: str) -> None:
+    """Neither an error nor an unknown form counts as an empty listing."""
+    synced(project, sandbox)
+    sandbox.fault("/api/zone", times=None, status=200, body=body)
+    assert f"{sandbox.url}/api/zone: status 200, but" in failed(project, sandbox).output
+    assert len(project.rows("zone")) == 3
+
+
+def test_an_error_that_is_null_is_none(project: Project, sandbox: SenSource) -> None:
+    """Some answers have the key always."""
+    rows = [{"zoneId": "z", "recordDate_hour_1": "2026-01-01T00:00:00Z", "name": "x", "sumins": 1}]
+    body = json.dumps({"error": None, "messages": None, "results": rows})
+    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    synced(project, sandbox)
+    assert len(project.rows("traffic")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (400, "Check traffic_metrics and occupancy_metrics"),
+        (403, "ask SenSource"),
+        (404, "base_url"),
+    ],
+)
+def test_a_refusal_says_what_to_do(
+    project: Project, sandbox: SenSource, status: int, advice: str
+) -> None:
+    """The error names the endpoint, the status and the code, and gives advice."""
+    sandbox.fault("/api/data/", times=None, status=status, body='{"error": "invalid_parameter"}')
+    output = failed(project, sandbox).output
+    assert f"/api/data/traffic: status {status} invalid_parameter. " in output
+    assert advice in output
+
+
+def test_messages_are_logged_without_values(project: Project, sandbox: SenSource) -> None:
+    """What the source says is shown; names, ids, numbers and what is long are not."""
+    name = sandbox.listings["zone"][0]["name"]
+    sandbox.messages = [
+        "Some data may be missing, please check.",
+        f"no counts for {name} since 2026-01-01 ({sandbox.listings['zone'][0]['zoneId']})",
+        {"text": "person@example.com", "code": 17},
+        "abcdefghijklmnopqrstuvwxyzabcdef is a secret\nINFO forged",
+        None,
+        "the sixth is one too many",
+    ]
+    output = synced(project, sandbox).output
+    assert "traffic: the source says: some data may be missing, please check." in output
+    assert "traffic: the source says: no counts for * since * *" in output
+    assert "traffic: the source says: * is a secret * forged" in output
+    assert "the sixth" not in output
+    for value in (name, "2026-01-01 (", "example", "abcdefghij", *sandbox.secrets()):
+        assert value not in output
+
+
+@pytest.mark.parametrize("messages", ["one text", 7, {"a": 1}, [[["x"]]], [None]])
+def test_messages_of_any_form_do_no_harm(
+    project: Project, sandbox: SenSource, messages: Any
+) -> None:
+    """The rows count."""
+    sandbox.messages = messages
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
+# The token
+
+
+def test_one_token_serves_a_sync(project: Project, sandbox: SenSource) -> None:
+    """It is asked for as the vendor says, stands in a header only, and is kept nowhere."""
+    result = project.debug(sandbox.configuration())
+    assert result.code == 0, result.output
+    [request] = [r for r in sandbox.requests if r.path == "/oauth/token"]
+    assert json.loads(request.body) == {
+        "grant_type": "client_credentials",
+        "client_id": "sensource-client-id",
+        "client_secret": "sensource-client-secret-71c04e",
+    }
+    assert Counter(r.headers.get("Authorization") for r in sandbox.requests) == {
+        None: 1,
+        f"Bearer {sandbox.access_token}": len(sandbox.requests) - 1,
+    }
+    seen = result.output + project.everything_written() + "".join(r.url for r in sandbox.requests)
+    assert not [secret for secret in sandbox.secrets() if secret in seen]
+
+
+def test_a_wrong_configuration_asks_for_no_token(project: Project, sandbox: SenSource) -> None:
+    """A new token would end one that works elsewhere."""
+    failed(project, sandbox, start_date="soon")
+    assert sandbox.tokens == []
+
+
+def test_a_token_is_renewed_before_it_ends(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """After nine tenths of its life, without a refusal."""
+    with small(zones=1, first=date(2026, 3, 1), lifetime=3600) as sandbox:
+        for skip, seconds in ((1, 3230), (3, 15)):
+            sandbox.fault("/api/data/", skip=skip, act=lambda s=seconds: clock.shift(s))
+        synced(project, sandbox)
+        assert len(sandbox.tokens) == 2
+        assert {r.status for r in sandbox.requests} == {200}
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("lifetime", [None, 0, -5, 1, "3600", "soon", 10**400, "NaN", "Infinity"])
+def test_a_lifetime_of_any_form(
+    project: Project, clock: time_machine.Traveller, lifetime: Any
+) -> None:
+    """Unusable ones are an error; none leads to a token for each request."""
+    with small(first=date(2026, 6, 1), lifetime=None) as sandbox:
+        body = json.dumps({"access_token": "from-the-fault", "expires_in": lifetime})
+        sandbox.fault("/oauth/token", times=None, status=200, body=body)
+        sandbox.access_token = "from-the-fault"
+        sandbox.tokens.append("from-the-fault")
+        result = project.sync(sandbox.configuration())
+        assert len(sandbox.paths("/oauth/token")) == 1
+        if lifetime in ("soon", 10**400):
+            assert "no usable access token in the answer" in result.output
+        else:
+            assert result.code == 0, result.output
+
+
+def test_a_token_that_dies_in_mid_load_is_renewed_once(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """The request is repeated as it was, then with a new token; no row is lost."""
+    with small(zones=1, first=date(2026, 3, 1)) as sandbox:
+
+        def revoke() -> None:
+            clock.shift(600)
+            sandbox.revoke_access_token()
+
+        sandbox.fault("/api/data/", skip=3, act=revoke)
+        synced(project, sandbox)
+        assert len(sandbox.paths("/oauth/token")) == 2
+        refused = [r for r in sandbox.requests if r.status == 401]
+        assert len(refused) == 2
+        assert len({r.headers["Authorization"] for r in refused}) == 1
+        assert_equal_to_source(project, sandbox)
+
+
+def test_one_refusal_alone_needs_no_new_token(project: Project, sandbox: SenSource) -> None:
+    """The same token is tried once more first: a new one may end another sync's."""
+    sandbox.fault("/api/data/", skip=1, status=401)
+    synced(project, sandbox)
+    assert len(sandbox.tokens) == 1
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_young_token_is_not_replaced_at_once(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """There are 30 seconds between two tokens, for which the sync waits."""
+    with small(first=date(2026, 6, 1)) as sandbox:
+        made: list[datetime] = []
+        sandbox.fault(
+            "/oauth/token", times=None, act=lambda: made.append(datetime.now(timezone.utc))
+        )
+        sandbox.fault("/api/zone", act=sandbox.revoke_access_token)
+        result = synced(project, sandbox)
+        assert "the token is too new to replace; repeat 1 of 3 in " in result.output
+        assert len(made) == 2
+        assert timedelta(seconds=30) <= made[1] - made[0] < timedelta(seconds=31)
+        assert_equal_to_source(project, sandbox)
+
+
+def test_a_token_that_stays_refused_ends_the_sync(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """One token more, then an error that says what may be the cause."""
+    with small(first=date(2026, 6, 1)) as sandbox:
+        sandbox.fault("/api/zone", times=None, status=401)
+        result = failed(project, sandbox)
+        assert "Does something else use the same API client?" in result.output
+        assert sandbox.paths() == [
+            "/oauth/token",
+            *["/api/zone"] * 4,
+            "/oauth/token",
+            "/api/zone",
+        ]
+
+
+def test_without_repeats_a_young_token_that_is_refused_ends_the_sync(
+    project: Project, sandbox: SenSource
+) -> None:
+    """`retry_attempts` "0" allows no wait."""
+    sandbox.fault("/api/zone", times=None, status=401)
+    result = failed(project, sandbox, retry_attempts="0")
+    assert "gave up after 0 repeats" in result.output
+    assert sandbox.paths() == ["/oauth/token", *["/api/zone"] * 2]
+
+
+def test_a_token_endpoint_that_is_hammered(
+    project: Project, sandbox: SenSource, waits: list[float]
+) -> None:
+    """Its 429 is waited for, long enough for it to be over."""
+    sandbox.mints = 0
+    synced(project, sandbox)
+    assert len(waits) == 1
+    assert 7.5 <= waits[0] <= 15
+    assert len(sandbox.tokens) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (
+            401,
+            '{"error": "invalid_client"}',
+            "status 401 invalid_client. Check client_id, client_",
+        ),
+        (400, '{"error": "unsupported_grant_type"}', "status 400 unsupported_grant_type. Check"),
+        (404, "", "status 404. Check client_id, client_secret and auth_url"),
+        (200, "<html>Sign in</html>", "status 200, but no JSON"),
+        (200, "{}", "no usable access token in the answer"),
+        (200, "[]", "no usable access token in the answer"),
+        (200, "null", "no usable access token in the answer"),
+        (200, '{"access_token": ""}', "no usable access token in the answer"),
+        (200, '{"access_token": 7}', "no usable access token in the answer"),
+        (200, '{"access_token": "two\\nlines"}', "no usable access token in the answer"),
+        (200, '{"access_token": "x", "expires_in": [1]}', "no usable access token in the answer"),
+        (302, "", "a redirect. It is not followed"),
+    ],
+)
+def test_a_token_that_is_not_given(
+    project: Project, sandbox: SenSource, status: int, body: str, reason: str
+) -> None:
+    """One request, an error that says what to check, and none for data."""
+    sandbox.fault("/oauth/token", times=None, status=status, body=body)
+    result = failed(project, sandbox)
+    assert f"{sandbox.url}/oauth/token" in result.output
+    assert reason in result.output
+    assert sandbox.paths() == ["/oauth/token"]
+
+
+def test_wrong_credentials(project: Project, sandbox: SenSource) -> None:
+    """The stand-in knows its client; the error does not show what was sent."""
+    result = project.debug(sandbox.configuration(client_secret="wrong-client-secret"))
+    assert result.code == 1
+    assert "status 401 invalid_client. Check client_id, client_secret" in result.output
+    assert "wrong-client-secret" not in result.output + project.everything_written()
+
+
+@pytest.mark.parametrize(("table", "skip"), [("traffic", 0), ("occupancy", 1)])
+def test_a_failure_shows_neither_the_token_nor_a_row(
+    project: Project, sandbox: SenSource, table: str, skip: int
+) -> None:
+    """The SDK's crash report prints the variables of every frame: there is nothing in them."""
+    zone, space = (sandbox.listings[name][0] for name in ("zone", "space"))
+    rows = {"results": [{"name": zone["name"], "sumins": "x"}, {"name": space["name"]}]}
+    sandbox.fault(f"/api/data/{table}", skip=skip, status=200, body=json.dumps(rows))
+    result = project.debug(sandbox.configuration(chunk_days="3"))
+    assert result.code == 1
+    assert "more than a tenth" in result.output
+    assert list(project.path.glob("crash-reports/*"))
+    seen = result.output + project.everything_written()
+    assert not [secret for secret in sandbox.secrets() if secret in seen]
+
+
+def test_threads_share_one_token(sandbox: SenSource) -> None:
+    """Eight requests at once: one token at first, and one when all of them are refused."""
+    module = load("sensource")
+    settings = module.validate_configuration(sandbox.configuration())
+    token, together = module.Token(settings), threading.Barrier(8)
+
+    def first(_: int) -> requests.PreparedRequest:
+        together.wait(10)
+        prepared: requests.PreparedRequest = token(requests.Request("GET", sandbox.url).prepare())
+        return prepared
+
+    def again(refused: requests.PreparedRequest) -> bool:
+        together.wait(10)
+        return bool(token.renew(refused, 1) and token.renew(refused, 2))
+
+    with ThreadPoolExecutor(8) as threads:
+        sent = list(threads.map(first, range(8)))
+        assert len(sandbox.tokens) == 1
+        assert {r.headers["Authorization"] for r in sent} == {f"Bearer {sandbox.access_token}"}
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(minutes=10)):
+            assert all(threads.map(again, sent))
+            assert len(sandbox.tokens) == 2
+            new = token(requests.Request("GET", sandbox.url).prepare())
+            with pytest.raises(TransientError):
+                token.renew(new, 2)
+        assert len(sandbox.tokens) == 2
+        assert not token.renew(new, 3)
+
+
+def test_a_rate_limit_is_waited_for(
+    project: Project, sandbox: SenSource, waits: list[float]
+) -> None:
+    """429 on data: the seconds that the source asks for, and no new token."""
+    sandbox.limit = 2
+    synced(project, sandbox)
+    assert waits == [1.0]
+    assert len(sandbox.tokens) == 1
+    assert_equal_to_source(project, sandbox)
+
+
+def test_the_state_holds_what_it_needs_and_no_more(project: Project, whole: SenSource) -> None:
+    """Dates and the names of metrics; its size does not grow with the data."""
+    synced(project, whole)
+    state = project.state
+    assert set(state) == {"version", "tables"}
+    assert set(state["tables"]) == {*STATIC, "traffic", "occupancy"}
+    assert set(state["tables"]["traffic"]) == {"cursor", "start", "metrics"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", state["tables"]["traffic"]["cursor"])
+    assert len(json.dumps(state)) < 1_500
