@@ -1,0 +1,363 @@
+"""Paligo: users, taxonomies and assignments of a documentation team.
+
+What the source sends: https://api.paligo.net/en/index-en.html
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import requests
+from fivetran_connector_sdk import Connector
+from requests.auth import HTTPBasicAuth
+
+from shared import times
+from shared.errors import SourceError, guarded
+from shared.listing import Listing, Page
+from shared.rest import RestClient, Retry, retry_after
+from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
+from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
+from shared.state import State, Window, window
+
+# Paligo counts the requests of one minute, for each endpoint and method.
+RATE_LIMIT_SECONDS = 60
+# A chain of parents longer than this is no hierarchy that a person has made.
+DEEPEST_LEVEL = 1_000
+BASE_URL_ADVICE = "base_url must be https://<instance>.paligoapp.com/api/v2, with your instance"
+
+
+def _parse_user_name(text: str) -> str:
+    if not re.fullmatch(r"[^:\x00-\x1f\x7f]+", text):
+        raise ValueError
+    text.encode()  # half of a surrogate pair cannot be sent
+    return text
+
+
+# RFC 7617, 2: a colon would end the user name.
+USER_NAME = Kind("a name without colons or control characters", _parse_user_name)
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The keys of configuration.json."""
+
+    username: str = setting("User name", "The e-mail address of an administrator", USER_NAME)
+    api_key: str = setting("API key", "From your account settings in Paligo", TOKEN, secret=True)
+    base_url: str = setting(
+        "Base URL",
+        "https://<instance>.paligoapp.com/api/v2, with your instance",
+        URL,
+        default="https://api.paligo.net/v1",
+    )
+    sync_frequency_hours: int = setting(
+        "Sync frequency", "Unused: Fivetran has the schedule", integer(1, 24), default="4"
+    )
+    initial_sync_days: int = setting(
+        "Days of history",
+        "Leave out assignments that last changed so many days before the first sync",
+        integer(1, 365),
+        default="90",
+    )
+    max_records_per_page: int = setting(
+        "Records per page", "Records asked for in a request", integer(1, 1000), default="100"
+    )
+    request_timeout_seconds: int = setting(
+        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    )
+    retry_attempts: int = setting(
+        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    enable_incremental_sync: bool = setting(
+        "Incremental sync", "Off: every sync stores all assignments", FLAG, default="true"
+    )
+    reconcile_hours: int = setting(
+        "Full reading",
+        "Hours after which the assignments are replaced, for deletes",
+        integer(0, 8760),
+        default="24",
+    )
+    enable_debug_logging: bool = setting("Debug log", "Log every page", FLAG, default="false")
+
+
+_TEXT, _ID, _TIME = Column(), Column(required=True), Column("UTC_DATETIME")
+USERS = Table(
+    "users",
+    ("id",),
+    {
+        "id": _ID,
+        "name": _TEXT,
+        "email": _TEXT,
+        "role": Column(sources=("role", "type")),
+        "status": _TEXT,
+        **dict.fromkeys(("created_at", "updated_at", "last_login", "sync_timestamp"), _TIME),
+    },
+)
+TAXONOMIES = Table(
+    "taxonomies",
+    ("id",),
+    {
+        "id": _ID,
+        "title": _TEXT,
+        "color": _TEXT,
+        "parent_id": Column(sources=("parent_id", "parent")),
+        "level": Column("INT"),
+        "path": _TEXT,
+        **dict.fromkeys(("created_at", "updated_at", "sync_timestamp"), _TIME),
+    },
+)
+ASSIGNMENTS = Table(
+    "assignments",
+    ("id",),
+    {
+        "id": _ID,
+        "title": _TEXT,
+        "description": Column(sources=("description", "message")),
+        "assignee_id": _TEXT,
+        "assigner_id": Column(sources=("assigner_id", "issuer_id")),
+        "status": _TEXT,
+        "priority": _TEXT,
+        "due_date": Column("UTC_DATETIME", sources=("due_date", "end_date")),
+        **dict.fromkeys(("created_at", "updated_at", "completed_at", "sync_timestamp"), _TIME),
+    },
+)
+
+
+def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The tables, in the form that the SDK takes; they are the same for all configurations."""
+    return [table.schema() for table in (USERS, TAXONOMIES, ASSIGNMENTS)]
+
+
+def validate_configuration(configuration: Mapping[str, str]) -> Settings:
+    """The settings. Raises ValueError with a line for each key that is wrong."""
+    return read(Settings, configuration)
+
+
+@guarded
+def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
+    """Syncs the three tables, each from the whole of its list: Paligo has no filter."""
+    settings = validate_configuration(configuration)
+    started = times.now()
+    saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
+    _fix_oldest(settings, saved, started)
+    client = RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts),
+        headers={"Accept": "application/json", "User-Agent": "fivetran-paligo-connector/1.0"},
+        auth=_Credentials(settings.username.encode(), settings.api_key.encode()),
+        explain=_handle_request_error,
+    )
+    rejects = Rejects()
+    sources = (
+        (USERS, get_users_data, _map_user_data),
+        (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
+        (ASSIGNMENTS, get_assignments_data, _map_assignment_data),
+    )
+    try:
+        for table, get_data, map_data in sources:
+            Listing(
+                table,
+                get_time_range(settings, saved, table.name),
+                pages=partial(get_data, client, settings),
+                to_row=partial(map_data, synced_at=started),
+                cancel=client.close,
+                changed_at=_changed_at,
+                log_pages=settings.enable_debug_logging,
+            ).sync(saved, rejects)
+    finally:
+        rejects.report()
+
+
+def _fix_oldest(settings: Settings, saved: State, started: datetime) -> None:
+    """At a first sync, sets how far back assignments are taken; saved with its first checkpoint.
+
+    What lies after ``started`` was written by a clock that was wrong, and is set anew.
+    """
+    oldest = saved.values.get("oldest")
+    if oldest is None or times.parse(oldest) > started:
+        oldest = times.to_text(started - timedelta(days=settings.initial_sync_days))
+        saved.values["oldest"] = oldest
+
+
+def get_time_range(settings: Settings, saved: State, table: str) -> Window:
+    """Which rows of ``table`` to store: of assignments what changed since the cursor or, when a
+    full reading is due, since the oldest moment; of the others all, for they carry no times."""
+    if table != ASSIGNMENTS.name:
+        return window(saved.table(table), reconcile_hours=0)
+    hours = settings.reconcile_hours if settings.enable_incremental_sync else 0
+    return window(saved.table(table), hours, times.parse(saved.values["oldest"]))
+
+
+def _changed_at(row: Row) -> datetime | None:
+    """The last change that a row tells of. Its creation says nothing about later changes."""
+    return max(filter(None, (row.get("updated_at"), row.get("completed_at"))), default=None)
+
+
+class _Credentials(HTTPBasicAuth):
+    """The user name and the API key, in the header of every request."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.register_hook("response", _handle_rate_limit)  # type: ignore[no-untyped-call]
+        super().__call__(request)  # type: ignore[no-untyped-call]
+        return request
+
+
+def _handle_rate_limit(answer: requests.Response, **_: Any) -> None:
+    """Sees to it that a 429 says how long to wait: Paligo leaves ``Retry-After`` out at times, and
+    the usual back-off would use up its repeats within the minute that the limit lasts."""
+    if answer.status_code == 429 and retry_after(answer.headers) is None:
+        answer.headers["Retry-After"] = str(RATE_LIMIT_SECONDS)
+
+
+def _handle_request_error(answer: requests.Response) -> str:
+    """What to do about an answer that no repeat will change."""
+    advice = {
+        401: "Paligo refuses username and api_key: check both in your account settings",
+        403: "This user may not read the list: use the API key of an administrator",
+    }.get(answer.status_code)
+    if advice and "json" in answer.headers.get("Content-Type", ""):
+        return advice
+    return f"{advice}. {BASE_URL_ADVICE}" if advice else BASE_URL_ADVICE
+
+
+def execute_api_request(
+    client: RestClient, resource: str, number: int, per_page: int
+) -> tuple[Page, bool | None]:
+    """Page ``number`` (from 1) of the list of a resource, and whether ``next_page`` names another
+    (None: the answer does not say). Raises SourceError for anything but that page.
+
+    Paligo sends ``{"page", "next_page", "total_pages", "<resource>": [...]}``, with an empty
+    ``next_page`` on the last page; the records may also stand under ``data``.
+    """
+    where = f"{client.base_url}/{resource}"
+    answer = client.get(where, {"page": number, "per_page": per_page})
+    records = answer.get(resource, answer.get("data")) if isinstance(answer, dict) else None
+    if not isinstance(records, list) or answer.get("error"):
+        raise SourceError(f'{where}: the answer has no list "{resource}" or "data"')
+    try:
+        current, pages = (convert(answer.get(key), "LONG", key) for key in ("page", "total_pages"))
+    except UnusableRecord as reason:
+        raise SourceError(f"{where}: in the answer {reason}") from None
+    if current not in (None, number):
+        raise SourceError(f"{where}: asked for page {number}, the source sent another one")
+    follows = bool(answer["next_page"]) if "next_page" in answer else None
+    return Page(records, number, pages), follows
+
+
+def _count_records(client: RestClient, resource: str) -> int | None:
+    """How many records a list has. Paligo tells the number of pages only; of pages with one
+    record each, that is the number of records. None where it does not send such pages."""
+    page, _ = execute_api_request(client, resource, 1, per_page=1)
+    return page.pages if len(page.records) == 1 else None
+
+
+def _get_pages(client: RestClient, settings: Settings, resource: str) -> Iterator[Page]:
+    """The pages of a list, until ``total_pages`` and ``next_page`` say that it was the last or,
+    where both are missing, one is empty. A short page is no end: Paligo may cap ``per_page``."""
+    where, previous = f"{client.base_url}/{resource}, page ", None
+    total = _count_records(client, resource)
+    for number in count(1):
+        page, follows = execute_api_request(
+            client, resource, number, settings.max_records_per_page
+        )
+        page.total = total
+        announced = [number < page.pages] if page.pages is not None else []
+        announced += [follows] if follows is not None else []
+        more = any(announced) if announced else bool(page.records)
+        if more and not page.records:
+            raise SourceError(f"{where}{number}: it is empty, but more are announced")
+        if page.records and page.records == previous:
+            raise SourceError(f"{where}{number}: it holds what the page before it held")
+        yield page
+        if not more:
+            return
+        previous = page.records
+
+
+def get_users_data(client: RestClient, settings: Settings) -> Iterator[Page]:
+    """Pages of users."""
+    return _get_pages(client, settings, "users")
+
+
+def get_taxonomies_data(client: RestClient, settings: Settings) -> Iterator[Page]:
+    """Pages of taxonomies, with ``level`` and ``path`` in every record for which they are known.
+
+    A record tells its parent alone, and a parent may come on a later page, so the whole list is
+    in memory: about 90 MB for 100,000 taxonomies.
+    """
+    pages = list(_get_pages(client, settings, "taxonomies"))
+    tree = _Tree(record for page in pages for record in page.records)
+    for page in pages:
+        page.records = [tree.placed(record) for record in page.records]
+        yield page
+
+
+def get_assignments_data(client: RestClient, settings: Settings) -> Iterator[Page]:
+    """Pages of assignments, all of them: what did not change is left out when rows are stored."""
+    return _get_pages(client, settings, "assignments")
+
+
+class _Tree:
+    """Tells the level and the path of taxonomies from the parents that they name.
+
+    A root names no parent: null, "" or 0. Where no record does so and the parents that are not
+    listed are one and the same id, that is the top of the tree, and who names it is a root.
+    """
+
+    def __init__(self, records: Iterable[Any]) -> None:
+        objects = [record for record in records if isinstance(record, dict)]
+        self._by_id = {str(record["id"]): record for record in objects if "id" in record}
+        unlisted = {_parent(record) for record in objects} - self._by_id.keys()
+        self._tops = unlisted & {"", "0"} or (unlisted if len(unlisted) == 1 else set())
+
+    def placed(self, record: Any) -> Any:
+        """``record`` with level and path, unless the source gave them. They stay unknown in a
+        circle of parents, below a parent that is not listed, and below what is unknown; a path
+        also where a title is missing."""
+        lineage = self._lineage(record) if isinstance(record, dict) else []
+        if not lineage:
+            return record
+        titles = [one.get("title") for one in reversed(lineage)]
+        path = None if None in titles else "/".join(map(str, titles))
+        derived = {"level": len(lineage) - 1, "path": path}
+        return {**record, **{key: derived[key] for key in derived if record.get(key) is None}}
+
+    def _lineage(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+        """The record, its parent and so on, up to a root; nothing if that is not reached."""
+        lineage = [record]
+        while (parent := _parent(lineage[-1])) not in self._tops:
+            if parent not in self._by_id or len(lineage) > DEEPEST_LEVEL:
+                return []
+            lineage.append(self._by_id[parent])
+        return lineage
+
+
+def _parent(record: dict[str, Any]) -> str:
+    """The parent's id as text, "" for none: Paligo's field is ``parent``."""
+    given = record.get("parent_id")
+    given = record.get("parent") if given is None else given
+    return "" if given is None else str(given)
+
+
+def _map_user_data(record: Any, synced_at: datetime) -> Row:
+    return USERS.row(record, sync_timestamp=synced_at)
+
+
+def _map_taxonomy_data(record: Any, synced_at: datetime) -> Row:
+    return TAXONOMIES.row(record, sync_timestamp=synced_at)
+
+
+def _map_assignment_data(record: Any, synced_at: datetime) -> Row:
+    return ASSIGNMENTS.row(record, sync_timestamp=synced_at)
+
+
+connector = Connector(update=update, schema=schema)
+
+if __name__ == "__main__":
+    with open("configuration.json") as file:
+        connector.debug(configuration=json.load(file))

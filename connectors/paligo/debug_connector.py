@@ -1,0 +1,159 @@
+"""Runs the connector against a local stand-in of Paligo, through scenarios with names.
+
+    python debug_connector.py                     all of them
+    python debug_connector.py rate_limit errors   some of them, here with --log for the whole log
+
+Each is a sync under some trouble and, unless --once is given, a second one without it. What the
+connector asked for, how long it wanted to wait (nobody really waits), what it warned of and what
+is in the tables then is printed. The exit status is 1 if a scenario ended as it should not.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from fivetran_connector_sdk import Logging
+from fivetran_connector_sdk_common import constants
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, for its sandbox
+
+from shared.rest import RestClient
+from tests.compare import assert_equal_to_source
+from tests.sandbox.fivetran import Project, Result
+from tests.sandbox.paligo import Paligo
+
+_TOLD = re.compile(r"WARNING.* connector |\bError: ")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``trouble`` is made before the sync; ``fails`` says how the sync should end."""
+
+    about: str
+    trouble: Callable[[Paligo], object]
+    fails: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def _rate_limit(paligo: Paligo) -> None:
+    paligo.limit = 2
+
+
+def _errors(paligo: Paligo) -> None:
+    paligo.fault("/api/v2/users", status=503)
+    paligo.fault("/api/v2/taxonomies", skip=1, cut=True)
+    paligo.fault("/api/v2/assignments", skip=2, times=2, drop=True)
+
+
+def _outage(paligo: Paligo) -> None:
+    paligo.fault("/api/v2/assignments", skip=2, times=None, status=500)
+
+
+def _expired(paligo: Paligo) -> None:
+    paligo.fault("/api/v2/taxonomies", act=paligo.replace_api_key)
+
+
+def _slow(paligo: Paligo) -> None:
+    # The only real waiting: half a second more than the connector is told to stand.
+    paligo.fault("/api/v2/taxonomies", act=lambda: time.sleep(1.5))
+
+
+def _html(paligo: Paligo) -> None:
+    page = {"status": 200, "body": "<!DOCTYPE html>", "headers": {"Content-Type": "text/html"}}
+    paligo.fault("/api/v2/", times=None, **page)
+
+
+SCENARIOS = {
+    "normal": Scenario("nothing goes wrong", lambda paligo: None),
+    "rate_limit": Scenario("the limit of a minute is met again and again", _rate_limit),
+    "errors": Scenario("a 503, a cut answer and two lost connections", _errors),
+    "outage": Scenario("assignments answer 500 from their third request on", _outage, fails=True),
+    "expired": Scenario("the API key is replaced during the sync", _expired, fails=True),
+    "slow": Scenario(
+        "an answer takes longer than the timeout",
+        _slow,
+        settings={"request_timeout_seconds": "1"},
+    ),
+    "html": Scenario("base_url leads to pages for people", _html, fails=True),
+}
+
+
+def run(name: str, *, once: bool = False, log: bool = False) -> bool:
+    """Runs a scenario and prints what happened; whether it ended as it should."""
+    scenario, waits = SCENARIOS[name], list[float]()
+    print(f"\n{name}: {scenario.about}")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Paligo() as paligo,
+        mock.patch.object(Logging, "LOG_LEVEL", Logging.Level.DEBUG),
+        mock.patch.object(constants, "DEBUGGING", True),  # as `fivetran debug` sets it
+        mock.patch.object(RestClient, "_sleep", lambda _client, seconds: waits.append(seconds)),
+    ):
+        project, configuration = Project("paligo", Path(folder)), paligo.configuration()
+        scenario.trouble(paligo)
+        result = project.sync({**configuration, **scenario.settings})
+        as_expected = (result.code != 0) == scenario.fails
+        _report("sync under trouble", result, paligo, waits, log=log)
+        if not once:
+            paligo.faults.clear()
+            paligo.limit = None
+            paligo.requests.clear()
+            waits.clear()
+            result = project.sync(paligo.configuration())
+            as_expected &= result.code == 0
+            _report("sync after it", result, paligo, waits, log=log)
+        if result.code == 0:
+            as_expected &= _equals(project, paligo)
+    print(f"  {'as it should be' if as_expected else 'NOT AS IT SHOULD BE'}")
+    return as_expected
+
+
+def _report(title: str, result: Result, paligo: Paligo, waits: list[float], *, log: bool) -> None:
+    lists = [request.path.rpartition("/")[2] for request in paligo.requests]
+    asked = ", ".join(f"{lists.count(name)} of {name}" for name in dict.fromkeys(lists))
+    ended = f"failed after {result.seconds:.1f} s" if result.code else f"{result.seconds:.1f} s"
+    print(f"  {title}: {ended}; requests: {asked}")
+    print(f"    waits: {', '.join(f'{wait:.1f} s' for wait in waits) or 'none'}")
+    for line in result.output.splitlines():
+        if log or _TOLD.search(line):
+            print(f"    {line.strip()}")
+    counts = ", ".join(f"{count} {name.lower()}" for name, count in result.counts.items())
+    print(f"    operations: {counts or 'none counted'}")
+
+
+def _equals(project: Project, paligo: Paligo) -> bool:
+    for table in paligo.expected():
+        print(f"    {table}: {len(project.rows(table))} rows")
+    try:
+        assert_equal_to_source(project, paligo)
+    except AssertionError as error:
+        print(f"    the destination differs from the source: {error}")
+        return False
+    print("    the destination equals the source")
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    listed = ", ".join(SCENARIOS)
+    parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"one of {listed}")
+    parser.add_argument("--once", action="store_true", help="only the sync under trouble")
+    parser.add_argument("--log", action="store_true", help="print the connector's whole log")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - SCENARIOS.keys():
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))} (there are {listed})")
+    names = arguments.names or list(SCENARIOS)
+    results = [run(name, once=arguments.once, log=arguments.log) for name in names]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

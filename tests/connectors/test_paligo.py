@@ -1,0 +1,751 @@
+"""What is particular to Paligo; what holds for every connector is in tests/test_battery.py."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+
+from shared.errors import SettingsError
+from shared.listing import Page
+from tests.compare import assert_equal_to_source
+from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
+
+DEVELOPMENT_FILES = (
+    "test_connector.py",
+    "debug_connector.py",
+    "faker_mock/mock_data_generator.py",
+)
+JSON = {"Content-Type": "application/json"}
+ALL = {"reconcile_hours": "0"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project("paligo", tmp_path)
+
+
+@pytest.fixture
+def paligo() -> Iterator[Paligo]:
+    with Paligo() as started:
+        yield started
+
+
+@pytest.fixture
+def documented() -> Iterator[Paligo]:
+    """The form of the documentation, in which assignments tell when they changed."""
+    with Paligo(shape="documented") as started:
+        yield started
+
+
+def succeeded(result: Result) -> Result:
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(result: Result) -> str:
+    assert result.code != 0, result.output
+    return result.output
+
+
+def answers(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> None:
+    """Lets the next requests for a list get these JSON bodies."""
+    for number, body in enumerate(bodies):
+        sandbox.fault(
+            f"/api/v2/{resource}",
+            skip=skip + number,
+            status=200,
+            body=json.dumps(body),
+            headers=JSON,
+        )
+
+
+def stored_by_last_sync(project: Project, table: str) -> set[str]:
+    """The ids of the live rows that the last sync stored; it stores all users."""
+    [last] = {row["sync_timestamp"] for row in project.rows("users")}
+    return {row["id"] for row in project.rows(table) if row["sync_timestamp"] == last}
+
+
+def days_ago(days: float) -> str:
+    return (datetime.now(timezone.utc) - timedelta(days=days)).isoformat()
+
+
+# Pages
+
+
+@pytest.mark.parametrize("shape", ["live", "documented"])
+@pytest.mark.parametrize("paging", ["both", "pages", "links", "none"])
+@pytest.mark.parametrize("cap", [7, 1000])
+def test_every_form_of_lists_is_read_to_its_end(
+    project: Project, shape: str, paging: str, cap: int
+) -> None:
+    """Both shapes of records, with the server's cap below or above what was asked for."""
+    with Paligo(shape=shape, paging=paging, cap=cap) as paligo:
+        for _ in range(2):
+            succeeded(project.sync(paligo.configuration(max_records_per_page="60", **ALL)))
+            assert_equal_to_source(project, paligo)
+            paligo.change_something()
+        assert {r.query["per_page"] for r in paligo.requests} == {"1", "60"}
+
+
+def test_pages_are_asked_for_by_number(project: Project, paligo: Paligo) -> None:
+    """One request counts the records, then each page comes once; no link is followed."""
+    succeeded(project.sync(paligo.configuration()))
+    asked = [
+        (r.query["page"], r.query["per_page"])
+        for r in paligo.requests
+        if r.path == "/api/v2/assignments"
+    ]
+    assert asked == [("1", "1"), *((str(number), "100") for number in range(1, 6))]
+    assert all(r.query.keys() == {"page", "per_page"} for r in paligo.requests)
+
+
+def test_records_are_counted_only_by_pages_of_one_record(project: Project, paligo: Paligo) -> None:
+    """Where Paligo sends larger pages than were asked for, their number counts nothing."""
+    paligo.least = 5
+    output = succeeded(project.sync(paligo.configuration())).output
+    assert "the list changed" not in output
+    assert_equal_to_source(project, paligo)
+    assert project.state["tables"].keys() == {"users", "taxonomies", "assignments"}
+
+
+@pytest.mark.parametrize("size", [50, 100])
+def test_a_last_page_that_is_full_is_the_last(project: Project, size: int) -> None:
+    """The number of records is a multiple of the page."""
+    with Paligo(assignments=100, cap=size) as paligo:
+        succeeded(project.sync(paligo.configuration()))
+        assert len(paligo.paths("/api/v2/assignments")) == 1 + 100 // size
+        assert_equal_to_source(project, paligo)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"total_pages": 2, "next_page": ""}, {"total_pages": 2, "next_page": ""}),
+        ({"total_pages": 1, "next_page": "more"}, {"total_pages": 1, "next_page": ""}),
+        ({"total_pages": "2"}, {"total_pages": "2"}),
+        ({"next_page": "more"}, {"next_page": None}),
+    ],
+    ids=["pages say more", "the link says more", "a number as text", "null is no link"],
+)
+def test_a_page_is_the_last_when_nothing_says_otherwise(
+    project: Project, paligo: Paligo, first: Any, second: Any
+) -> None:
+    """Where the two signs disagree, the one that promises more is followed."""
+    one, two = ({"id": number, "name": "x"} for number in (1, 2))
+    counted = {"page": 1, "total_pages": 2, "users": [one]}
+    pages = {**first, "page": 1, "users": [one]}, {**second, "page": 2, "users": [two]}
+    answers(paligo, "users", counted, *pages)
+    succeeded(project.sync(paligo.configuration()))
+    assert {row["id"] for row in project.rows("users")} == {"1", "2"}
+    assert len(paligo.paths("/api/v2/users")) == 3
+
+
+USER = {"id": 1, "name": "A Name Nobody Else Has"}
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"page": 1, "total_pages": 9, "users": [USER]}, "asked for page 2"),
+        ({"total_pages": 9, "users": []}, "page 2: it is empty, but more are announced"),
+        ({"next_page": "more", "users": []}, "page 2: it is empty, but more are announced"),
+        ({"page": "second", "users": [USER]}, "page does not fit its type"),
+        ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
+        ({"error": "overloaded", "users": []}, 'no list "users" or "data"'),
+        ({"users": {"1": USER}}, 'no list "users" or "data"'),
+        ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
+        ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
+    ],
+)
+def test_a_page_that_is_not_understood_ends_the_sync(
+    project: Project, paligo: Paligo, body: Any, reason: str
+) -> None:
+    """It is named without its values, the cursor stays, and the next sync makes up for it."""
+    paligo.cap = 5
+    answers(paligo, "users", body, skip=2)
+    output = failed(project.sync(paligo.configuration()))
+    assert f"{paligo.url}/api/v2/users" in output
+    assert reason in output
+    assert "Nobody Else" not in output
+    assert not (project.path / "files" / "state.json").exists()
+    succeeded(project.sync(paligo.configuration()))
+    assert_equal_to_source(project, paligo)
+
+
+@pytest.mark.parametrize("paging", [{"total_pages": 9}, {"next_page": "more"}, {}])
+def test_a_repeated_page_ends_the_sync(project: Project, paligo: Paligo, paging: Any) -> None:
+    """A source that ignores the page's number is not read for ever."""
+    paligo.fault(
+        "/api/v2/users",
+        times=None,
+        status=200,
+        body=json.dumps({"users": [USER], **paging}),
+        headers=JSON,
+    )
+    output = failed(project.sync(paligo.configuration()))
+    assert "page 2: it holds what the page before it held" in output
+    assert len(paligo.requests) == 3
+
+
+def test_pages_are_read_when_they_are_wanted(paligo: Paligo) -> None:
+    """Assignments are never in memory as a whole."""
+    module = load("paligo")
+    settings = module.validate_configuration(paligo.configuration())
+    client = module.RestClient(
+        settings.base_url,
+        30,
+        module.Retry(0),
+        auth=module._Credentials(USERNAME.encode(), API_KEY.encode()),
+    )
+    pages = module.get_assignments_data(client, settings)
+    assert isinstance(next(pages), Page)
+    assert len(paligo.requests) == 2  # one that counts, and one page
+
+
+# Lists that change while they are read
+
+
+@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
+@pytest.mark.parametrize("skip", [1, 2, 3])
+@pytest.mark.parametrize("shape", ["live", "documented"])
+def test_a_record_deleted_while_pages_are_read_hides_no_other(
+    project: Project, resource: str, skip: int, shape: str
+) -> None:
+    """What moves onto a page that was read already is not taken for deleted."""
+    with Paligo(shape=shape, cap=5, taxonomies=20, assignments=20) as paligo:
+        for _ in range(2):
+            position = _a_leaf(paligo) if resource == "taxonomies" else 0
+            paligo.fault(
+                f"/api/v2/{resource}",
+                skip=skip,
+                act=lambda position=position: paligo.delete(resource, position),
+            )
+            output = succeeded(project.sync(paligo.configuration(**ALL))).output
+            assert f"{resource}: the list changed under the first reading" in output
+            assert_equal_to_source(project, paligo)
+
+
+def _a_leaf(paligo: Paligo) -> int:
+    """The position of the first taxonomy that nothing stands below."""
+    taxonomies = paligo.records["taxonomies"]
+    parents = {t.get("parent", t.get("parent_id")) for t in taxonomies}
+    return next(at for at, t in enumerate(taxonomies) if t["id"] not in parents)
+
+
+@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
+def test_a_record_inserted_while_pages_are_read_is_stored_once(
+    project: Project, paligo: Paligo, resource: str
+) -> None:
+    """What moves onto the next page comes twice and is one row."""
+    paligo.cap = 5
+    paligo.fault(f"/api/v2/{resource}", skip=2, act=lambda: paligo.insert(resource, 0))
+    succeeded(project.sync(paligo.configuration()))
+    assert_equal_to_source(project, paligo)
+
+
+def test_a_list_that_never_stands_still_is_stored_but_replaces_nothing(
+    project: Project, documented: Paligo
+) -> None:
+    """After two readings the rows are stored, the cursor stays, and a warning says so."""
+    documented.cap = 10
+    succeeded(project.sync(documented.configuration(**ALL)))
+    before = project.state["tables"]["assignments"]
+    count = len(project.rows("assignments"))
+    documented.fault(
+        "/api/v2/assignments", times=None, act=lambda: documented.insert("assignments")
+    )
+    output = succeeded(project.sync(documented.configuration(**ALL))).output
+    assert "does not agree with the source's own total" in output
+    assert project.state["tables"]["assignments"] == before
+    assert len(project.rows("assignments")) > count
+    documented.faults.clear()
+    succeeded(project.sync(documented.configuration()))
+    assert_equal_to_source(project, documented)
+
+
+# Access
+
+
+def test_credentials_are_in_the_header_only(project: Project, paligo: Paligo) -> None:
+    """Basic authentication with every request; nothing of it in an address."""
+    succeeded(project.sync(paligo.configuration()))
+    expected = "Basic " + base64.b64encode(f"{USERNAME}:{API_KEY}".encode()).decode()
+    assert {r.headers["Authorization"] for r in paligo.requests} == {expected}
+    assert not any(API_KEY in r.url or USERNAME in r.url for r in paligo.requests)
+
+
+def test_a_user_name_beyond_latin_1_is_sent_as_utf_8(project: Project, paligo: Paligo) -> None:
+    """RFC 7617 leaves the encoding open; requests alone would fail without saying why."""
+    output = failed(project.sync(paligo.configuration(username="管理者@例え.jp")))
+    assert "status 401" in output
+    sent = base64.b64decode(paligo.requests[0].headers["Authorization"].removeprefix("Basic "))
+    assert sent.decode() == f"管理者@例え.jp:{API_KEY}"
+
+
+@pytest.mark.parametrize("name", ["a:b@c.example", "a\tb", "a\nb", "\ud800"])
+def test_a_user_name_that_cannot_be_sent_is_an_error(name: str) -> None:
+    """Before the first request, and without the name itself."""
+    with pytest.raises(SettingsError, match="username must be") as caught:
+        load("paligo").validate_configuration({"username": name, "api_key": "k"})
+    assert repr(name)[1:-1] not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
+def test_an_api_key_that_is_none_is_an_error(key: str) -> None:
+    """What was pasted with something else is named before the first request, not shown."""
+    with pytest.raises(SettingsError, match="api_key must be") as caught:
+        load("paligo").validate_configuration({"username": "a@b.example", "api_key": key})
+    assert key not in str(caught.value)
+
+
+def test_refused_credentials_are_not_tried_again(
+    project: Project, paligo: Paligo, waits: list[float]
+) -> None:
+    """401 is final; the error says which keys to check."""
+    output = failed(project.sync(paligo.configuration(api_key="another-key")))
+    assert "status 401" in output
+    assert "check both" in output
+    assert "another-key" not in output
+    assert len(paligo.requests) == 1
+    assert waits == []
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404])
+def test_an_answer_for_people_says_what_the_address_must_be(
+    project: Project, paligo: Paligo, status: int
+) -> None:
+    """The default of `base_url` is the host of Paligo's documentation."""
+    paligo.fault(status=status, body="<html>Paligo API", headers={"Content-Type": "text/html"})
+    output = failed(project.sync(paligo.configuration()))
+    assert f"status {status}" in output
+    assert "base_url must be https://<instance>.paligoapp.com/api/v2" in output
+    assert len(paligo.requests) == 1
+
+
+def test_a_refusal_in_json_is_not_blamed_on_the_address(project: Project, paligo: Paligo) -> None:
+    """Where the API itself answers, base_url is right."""
+    paligo.fault(status=403, body='{"message": "Forbidden"}', headers=JSON)
+    output = failed(project.sync(paligo.configuration()))
+    assert "use the API key of an administrator" in output
+    assert "base_url" not in output
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"), [("17", 17.0), (None, 60.0), ("", 60.0), ("soon", 60.0)]
+)
+def test_the_limit_of_a_minute_is_waited_out(
+    project: Project, paligo: Paligo, waits: list[float], said: str | None, wait: float
+) -> None:
+    """As long as Paligo says, or a minute when it says nothing."""
+    paligo.limit, paligo.retry_after = 3, said
+    succeeded(project.sync(paligo.configuration(retry_attempts="1")))
+    assert waits == [wait]  # six requests for assignments, the fourth of which meets the limit
+    assert_equal_to_source(project, paligo)
+
+
+# Taxonomies
+
+
+def places(project: Project) -> dict[str, tuple[Any, Any, Any]]:
+    return {
+        row["id"]: (row["parent_id"], row["level"], row["path"])
+        for row in project.rows("taxonomies")
+    }
+
+
+def taxonomy(id_: Any, title: Any = None, **fields: Any) -> dict[str, Any]:
+    return {"id": id_, "title": title or f"T{id_}", "color": 1, **fields}
+
+
+@pytest.mark.parametrize("root", [None, 0, "", "0"])
+def test_what_hangs_nowhere_has_no_place(project: Project, paligo: Paligo, root: Any) -> None:
+    """Circles, unknown parents and missing titles are stored, with null for what is unknown."""
+    paligo.records["taxonomies"] = [
+        taxonomy(6, parent=5),
+        taxonomy(2, parent="1"),
+        taxonomy(1, parent=root),
+        taxonomy(3, parent=3),
+        taxonomy(4, parent=5),
+        taxonomy(5, parent=4),
+        taxonomy(7, parent=99),
+        taxonomy(8, parent=7),
+        {**taxonomy(9, parent=1), "title": None},
+        taxonomy(10, parent=9),
+        taxonomy(11, "A/B"),
+        taxonomy(12, parent=11),
+        taxonomy("13", parent={"id": 1}),
+    ]
+    succeeded(project.sync(paligo.configuration()))
+    top = None if root is None else str(root)
+    assert places(project) == {
+        "1": (top, 0, "T1"),
+        "2": ("1", 1, "T1/T2"),
+        "3": ("3", None, None),
+        "4": ("5", None, None),
+        "5": ("4", None, None),
+        "6": ("5", None, None),
+        "7": ("99", None, None),
+        "8": ("7", None, None),
+        "9": ("1", 1, None),
+        "10": ("9", 2, None),
+        "11": (None, 0, "A/B"),
+        "12": ("11", 1, "A/B/T12"),
+        "13": ('{"id": 1}', None, None),
+    }
+
+
+def test_one_parent_that_is_not_listed_may_be_the_top(project: Project) -> None:
+    """Where no record is a root, the only unlisted parent is what roots name."""
+    with Paligo(root=4711) as paligo:
+        succeeded(project.sync(paligo.configuration()))
+        assert_equal_to_source(project, paligo)
+        assert {level for parent, level, _ in places(project).values() if parent == "4711"} == {0}
+        paligo.insert("taxonomies")["parent"] = 4712
+        succeeded(project.sync(paligo.configuration()))
+        assert {level for _, level, _ in places(project).values()} == {None}
+
+
+def test_what_the_source_says_of_a_place_is_kept(project: Project, paligo: Paligo) -> None:
+    """Level and path are derived only where they are absent or null."""
+    paligo.records["taxonomies"] = [
+        taxonomy(1, level=1, path="/one"),
+        taxonomy(2, parent_id=1, level=None, path="/one/two"),
+        taxonomy(3, parent_id=2, parent=1),
+    ]
+    succeeded(project.sync(paligo.configuration()))
+    assert places(project) == {
+        "1": (None, 1, "/one"),
+        "2": ("1", 1, "/one/two"),
+        "3": ("2", 2, "T1/T2/T3"),
+    }
+
+
+def test_a_hierarchy_without_end_ends(project: Project, paligo: Paligo) -> None:
+    """Down to 1,000 levels the place is known; deeper, it is null."""
+    chain = [taxonomy(number, "t", parent=number - 1) for number in range(1, 1_503)]
+    paligo.records["taxonomies"], paligo.cap = chain, 1_000
+    succeeded(project.sync(paligo.configuration(max_records_per_page="1000")))
+    found = places(project)
+    assert found["1001"][1:] == (1_000, "/".join("t" * 1_001))
+    assert found["1002"][1:] == found["1502"][1:] == (None, None)
+
+
+def test_a_new_title_reaches_the_paths_below_it(project: Project, paligo: Paligo) -> None:
+    """Taxonomies are replaced at every sync, so no path is out of date."""
+    paligo.records["taxonomies"] = [taxonomy(1), taxonomy(2, parent=1)]
+    succeeded(project.sync(paligo.configuration()))
+    paligo.change("taxonomies", 0, title="Renamed")
+    succeeded(project.sync(paligo.configuration()))
+    assert places(project)["2"] == ("1", 1, "Renamed/T2")
+
+
+# Assignments
+
+
+def test_what_did_not_change_is_not_stored_again(project: Project, documented: Paligo) -> None:
+    """Of assignments that tell when they changed, a later sync stores the others only."""
+    succeeded(project.sync(documented.configuration()))
+    changed = {documented.change("assignments", 3)["id"], documented.insert("assignments")["id"]}
+    succeeded(project.sync(documented.configuration()))
+    assert stored_by_last_sync(project, "assignments") == changed
+    assert_equal_to_source(project, documented)
+
+
+def test_assignments_without_a_time_of_change_are_always_stored(
+    project: Project, paligo: Paligo
+) -> None:
+    """`created_at` says nothing about changes, at no age."""
+    paligo.change("assignments", 3, created_at=1_000_000_000)
+    succeeded(project.sync(paligo.configuration()))
+    paligo.change("assignments", 3, message="Changed since")
+    succeeded(project.sync(paligo.configuration()))
+    assert len(stored_by_last_sync(project, "assignments")) == 230
+    assert_equal_to_source(project, paligo)
+
+
+@pytest.mark.parametrize(
+    ("updated", "completed", "stored"),
+    [
+        (None, None, True),
+        (None, 20, False),
+        (20, None, False),
+        (20, -1, True),
+        (-1, 20, True),
+        (0, 20, True),
+    ],
+)
+def test_the_later_of_two_times_tells_the_last_change(
+    project: Project,
+    documented: Paligo,
+    updated: float | None,
+    completed: float | None,
+    stored: bool,
+) -> None:
+    """One of `updated_at` and `completed_at`, so many days ago, is enough to know."""
+    succeeded(project.sync(documented.configuration()))
+    given = {"updated_at": updated, "completed_at": completed}
+    times = {name: None if days is None else days_ago(days) for name, days in given.items()}
+    record = documented.change("assignments", 3, created_at=days_ago(30), **times)
+    succeeded(project.sync(documented.configuration()))
+    assert (record["id"] in stored_by_last_sync(project, "assignments")) == stored
+
+
+def test_what_is_stamped_before_it_is_seen_arrives_late_but_arrives(
+    project: Project, documented: Paligo
+) -> None:
+    """A change that the source shows after a sync, with a time before it, is in the overlap."""
+    succeeded(project.sync(documented.configuration()))
+    documented.change(
+        "assignments", 3, description="Committed late", updated_at=days_ago(9 / 1440)
+    )
+    succeeded(project.sync(documented.configuration()))
+    assert_equal_to_source(project, documented)
+
+
+def test_a_change_while_assignments_are_read_is_in_the_next_sync(
+    project: Project, documented: Paligo
+) -> None:
+    """The cursor comes from the clock before the first request."""
+    succeeded(project.sync(documented.configuration()))
+    documented.fault(
+        "/api/v2/assignments",
+        skip=3,
+        act=lambda: documented.change("assignments", 0, description="Meanwhile"),
+    )
+    succeeded(project.sync(documented.configuration()))
+    succeeded(project.sync(documented.configuration()))
+    assert_equal_to_source(project, documented)
+
+
+def test_deletes_arrive_when_a_full_reading_is_due(project: Project, documented: Paligo) -> None:
+    """Within `reconcile_hours` of the last full reading a deleted assignment stays, then goes."""
+    succeeded(project.sync(documented.configuration()))
+    gone = documented.insert("assignments")["id"]
+    succeeded(project.sync(documented.configuration()))
+    documented.delete("assignments", -1)
+
+    def has_it(hours: float) -> bool:
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=hours)):
+            succeeded(project.sync(documented.configuration()))
+        return gone in {row["id"] for row in project.rows("assignments")}
+
+    assert has_it(23.9)
+    assert not has_it(24.1)
+    assert gone in {row["id"] for row in project.rows("assignments", deleted=True)}
+
+
+def test_users_and_taxonomies_that_are_deleted_go_at_once(
+    project: Project, paligo: Paligo
+) -> None:
+    """Their full lists are read at every sync, whatever `reconcile_hours` is."""
+    succeeded(project.sync(paligo.configuration(reconcile_hours="8760")))
+    paligo.delete("users", 3)
+    paligo.delete("taxonomies", _a_leaf(paligo))
+    succeeded(project.sync(paligo.configuration(reconcile_hours="8760")))
+    assert_equal_to_source(project, paligo)
+
+
+@pytest.mark.parametrize("how", [{"enable_incremental_sync": "false"}, ALL])
+def test_all_assignments_are_stored_at_every_sync_if_so_set(
+    project: Project, documented: Paligo, how: dict[str, str]
+) -> None:
+    """Both ways replace the table, so deletes arrive, too."""
+    succeeded(project.sync(documented.configuration(**how)))
+    documented.delete("assignments", 3)
+    succeeded(project.sync(documented.configuration(**how)))
+    assert_equal_to_source(project, documented)
+    every = {row["id"] for row in project.rows("assignments")}
+    assert stored_by_last_sync(project, "assignments") == every
+
+
+def test_history_is_bounded_by_the_last_change(project: Project, documented: Paligo) -> None:
+    """Old assignments are left out, unless they have no time of change; a change brings them."""
+    documented.records["assignments"] = documented.records["assignments"][:4]
+    documented.change("assignments", 0, updated_at=days_ago(11), completed_at=None)
+    documented.change("assignments", 1, updated_at=days_ago(11), completed_at=days_ago(9))
+    documented.change("assignments", 2, updated_at=None, completed_at=None, created_at=1)
+    documented.change("assignments", 3, updated_at=days_ago(9), created_at=days_ago(500))
+    configuration = documented.configuration(initial_sync_days="10")
+    documented.history = 10
+    succeeded(project.sync(configuration))
+    assert len(project.rows("assignments")) == 3
+    assert_equal_to_source(project, documented)
+    documented.change("assignments", 0, description="Taken up again")
+    succeeded(project.sync(configuration))
+    assert len(project.rows("assignments")) == 4
+    assert_equal_to_source(project, documented)
+
+
+def test_the_bound_is_fixed_at_the_first_sync(project: Project, documented: Paligo) -> None:
+    """Neither the passing of time nor another setting moves it, at full readings, too."""
+    succeeded(project.sync(documented.configuration()))
+    before = {row["id"] for row in project.rows("assignments")}
+    assert 0 < len(before) < 230
+    for days in ("1", "365"):
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=60)):
+            configuration = documented.configuration(initial_sync_days=days, **ALL)
+            succeeded(project.sync(configuration))
+        assert {row["id"] for row in project.rows("assignments")} == before
+
+
+def test_a_bound_ahead_of_the_clock_is_set_anew(project: Project, documented: Paligo) -> None:
+    """A clock that was wrong at the first sync must not hide all assignments for ever."""
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=3_650)):
+        succeeded(project.sync(documented.configuration()))
+    assert project.rows("assignments") == []
+    succeeded(project.sync(documented.configuration()))
+    assert_equal_to_source(project, documented)
+
+
+# Failures in the middle
+
+
+@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
+@pytest.mark.parametrize("skip", [0, 2])
+def test_killed_at_any_table_the_next_sync_makes_up_for_it(
+    project: Project, resource: str, skip: int
+) -> None:
+    """kill -9 in a first sync and in a later one, of the command itself."""
+    with Paligo(cap=10, shape="documented") as paligo:
+        for _ in range(2):
+            _debug_and_kill(project, paligo, f"/api/v2/{resource}", skip)
+            paligo.faults.clear()
+            succeeded(project.debug(paligo.configuration(**ALL)))
+            assert_equal_to_source(project, paligo)
+            paligo.change_something()
+
+
+def _debug_and_kill(project: Project, paligo: Paligo, path: str, skip: int) -> None:
+    running: list[Any] = []
+    with paligo.lock:  # no request is answered until the process is known
+        paligo.fault(path, skip=skip, act=lambda: os.kill(running[0].pid, signal.SIGKILL))
+        running.append(project.start(paligo.configuration(**ALL)))
+    output, _ = running[0].communicate(timeout=60)
+    assert running[0].returncode == -signal.SIGKILL, output
+
+
+@pytest.mark.parametrize("skip", [1, 3])
+def test_a_failed_sync_leaves_the_cursor(project: Project, documented: Paligo, skip: int) -> None:
+    """What changed before the failure is stored by the next sync."""
+    succeeded(project.sync(documented.configuration()))
+    before = project.state["tables"]["assignments"]
+    documented.change("assignments", -1, description="On the last page")
+    documented.fault("/api/v2/assignments", skip=skip, times=None, status=500)
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=2)):
+        failed(project.sync(documented.configuration()))
+    assert project.state["tables"]["assignments"] == before
+    documented.faults.clear()
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=4)):
+        succeeded(project.sync(documented.configuration()))
+    assert_equal_to_source(project, documented)
+
+
+@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
+def test_one_list_that_became_empty_is_believed_at_the_second_time(
+    project: Project, paligo: Paligo, resource: str
+) -> None:
+    """The other tables go on; the destination is not emptied by a loss of rights."""
+    succeeded(project.sync(paligo.configuration(**ALL)))
+    rows = len(project.rows(resource))
+    paligo.records[resource].clear()
+    output = succeeded(project.sync(paligo.configuration(**ALL))).output
+    assert f"{resource}: the source lists nothing where it had {rows} rows" in output
+    assert len(project.rows(resource)) == rows
+    succeeded(project.sync(paligo.configuration(**ALL)))
+    assert_equal_to_source(project, paligo)
+
+
+def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
+    project: Project, paligo: Paligo
+) -> None:
+    """The rest goes on, and no value is shown."""
+    paligo.cap = 20
+    paligo.change("assignments", 25, end_date="a day of no calendar")
+    paligo.change("taxonomies", 3, id=None)
+    output = succeeded(project.sync(paligo.configuration())).output
+    assert "page 2, record 6: due_date does not fit its type UTC_DATETIME" in output
+    assert "page 1, record 4: id is missing" in output
+    assert "left out: 1 of taxonomies, 1 of assignments" in output
+    assert "no calendar" not in output
+    assert (len(project.rows("assignments")), len(project.rows("taxonomies"))) == (229, 59)
+
+
+def test_a_table_of_which_more_than_a_tenth_is_unusable_fails(
+    project: Project, paligo: Paligo
+) -> None:
+    """Then it is the source that changed its form, and nothing may be replaced."""
+    succeeded(project.sync(paligo.configuration()))
+    for position in (1, 2):
+        paligo.change("users", position, id="")
+    output = failed(project.sync(paligo.configuration()))
+    assert "users: 2 unusable records left out" in output
+    assert len(project.rows("users")) == 12
+
+
+@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
+def test_a_failure_shows_no_record(project: Project, paligo: Paligo, resource: str) -> None:
+    """Pages that were read, the tree of taxonomies and credentials stay out of crash reports."""
+    paligo.cap = 5
+    record = json.dumps({"users": [USER], "page": "no number", "data": paligo.records[resource]})
+    paligo.fault(f"/api/v2/{resource}", skip=2, status=200, body=record, headers=JSON)
+    result = project.debug(paligo.configuration())
+    written = failed(result) + project.everything_written()
+    assert list(project.path.glob("crash-reports/*"))
+    assert not {secret for secret in paligo.secrets() if secret in written}
+
+
+def test_the_state_holds_times_and_counts_only(project: Project, paligo: Paligo) -> None:
+    """It is small, whatever the source holds."""
+    succeeded(project.sync(paligo.configuration()))
+    state = project.state
+    assert state.keys() == {"version", "tables", "oldest"}
+    for entry in state["tables"].values():
+        assert entry.keys() == {"cursor", "listed_at", "rows"}
+
+
+# The folder
+
+
+def test_development_files_are_tracked_and_checked_but_not_deployed(project: Project) -> None:
+    """The folder's .gitignore keeps them out of the package, and them alone from nothing else."""
+    tracked = _output("git", "ls-files", "connectors/paligo")
+    linted = _output(str(Path(sys.executable).parent / "ruff"), "check", "--show-files")
+    with zipfile.ZipFile(project.package()) as archive:
+        packed = archive.namelist()
+    for name in DEVELOPMENT_FILES:
+        assert f"connectors/paligo/{name}" in tracked.splitlines()
+        assert str(ROOT / "connectors" / "paligo" / name) in linted.splitlines()
+        assert (project.path / name).exists()
+        assert not [path for path in packed if path.endswith(Path(name).name)]
+
+
+def test_the_debug_script_shows_every_scenario() -> None:
+    """It runs from any folder, without real waits, and ends well when all ended as they should."""
+    script = str(ROOT / "connectors" / "paligo" / "debug_connector.py")
+    names = ("normal", "rate_limit", "errors", "expired", "slow")
+    output = _output(sys.executable, script, *names, "--once", cwd=Path(script).parent)
+    assert output.count("as it should be") == len(names)
+    for told in ("waits: 30.0 s", "status 503; repeat 1 of 3", "status 401", "no answer within 1"):
+        assert told in output
+    unknown = subprocess.run(
+        [sys.executable, script, "no_such"], capture_output=True, text=True, check=False
+    )
+    assert unknown.returncode == 2
+    assert "there are normal" in unknown.stderr
+
+
+def _output(*command: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
