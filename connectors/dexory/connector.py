@@ -1,0 +1,398 @@
+"""Dexory: the scanned locations of a site, and the inventory objects expected in them.
+
+Dexory publishes no reference of this API. What is said of it here comes from the specification
+and from clients of it that others have written.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus, urlencode, urljoin, urlsplit
+
+import requests
+from fivetran_connector_sdk import Connector, Logging, Operations as op
+from requests.auth import AuthBase
+
+from shared import times
+from shared.errors import SourceError, StateError, guarded
+from shared.listing import read_ahead
+from shared.rest import RestClient, Retry
+from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
+from shared.settings import TOKEN, URL, Kind, integer, read, setting
+from shared.state import State
+
+BASE_URL = "https://api.service.dexoryview.com"
+PATH = "/customer-api/v1/locations"
+PAGES_AT_ONCE = 20  # a pass of more pages checkpoints after each of them
+LONGEST_BREAK = timedelta(hours=1)  # the source serves a moving window, so places in it age
+LONGEST_LINK = 4_000  # characters; it stands in the state, which must stay small
+
+
+def _parse_seconds(text: str) -> float:
+    if not (re.fullmatch(r"\d{1,2}(\.\d{1,3})?", text, re.ASCII) and 0.1 <= float(text) <= 60):
+        raise ValueError
+    return float(text)
+
+
+SECONDS = Kind("a number of seconds from 0.1 to 60", _parse_seconds)
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The keys of configuration.json."""
+
+    site_name: str = setting("Site name", "The site to read, as Dexory names it")
+    site_api_key: str = setting("API key", "The site's key, from Dexory", TOKEN, secret=True)
+    base_url: str = setting("Base URL", "Where the API is", URL, default=BASE_URL)
+    customer: str | None = setting("Customer", "Your name at Dexory, if needed", default="")
+    page_size: int = setting(
+        "Page size", "Locations asked for in a request", integer(1, 1000), default="1000"
+    )
+    max_pages: int = setting(
+        "Pages in a sync", "A sync ends after so many", integer(1, 100_000), default="1000"
+    )
+    retry_attempts: int = setting(
+        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    base_retry_delay: float = setting(
+        "Retry delay", "Seconds before the first repeat, then doubled", SECONDS, default="2"
+    )
+    request_timeout_seconds: int = setting(
+        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    )
+
+
+_TEXT, _NUMBER = Column(), Column("LONG")
+LOCATIONS = Table(
+    "locations",
+    ("name", "location_type", "aisle", "scan_date"),
+    {
+        "name": Column(required=True),
+        **dict.fromkeys(("location_type", "aisle"), _TEXT),
+        "scan_date": Column("UTC_DATETIME", required=True),
+        "occupancy": Column("DOUBLE"),
+        **dict.fromkeys(("zoning", "scanned_markers", "status", "status_type"), _TEXT),
+        **dict.fromkeys(("message", "image_url"), _TEXT),
+    },
+)
+# The specification has both names for the one field.
+OBJECTS_FIELDS = ("expected_inventory_objects", "expected_inventory_object")
+OBJECTS = Table(
+    "expected_inventory_objects",
+    (),
+    {
+        **{name: LOCATIONS.columns[name] for name in LOCATIONS.key},
+        "occurrence": _NUMBER,
+        **dict.fromkeys(("marker", "sku", "description"), _TEXT),
+        **dict.fromkeys(("expected_weight_g", "quantity"), _NUMBER),
+        **dict.fromkeys(("product_code", "part_number", "client", "supplier"), _TEXT),
+        **dict.fromkeys(("batch", "lot", "awb", "tracking_number"), _TEXT),
+        # Nothing says in which form Dexory writes these dates, so they stay what they are.
+        **dict.fromkeys(("received_date", "expiry_date"), _TEXT),
+        **{f"object_{name}": Column(sources=(name,)) for name in LOCATIONS.key},
+    },
+)
+
+
+def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The tables, in the form that the SDK takes; they are the same for all configurations."""
+    return [table.schema() for table in (LOCATIONS, OBJECTS)]
+
+
+def validate_configuration(configuration: Mapping[str, str]) -> Settings:
+    """The settings. Raises ValueError with a line for each key that is wrong."""
+    return read(Settings, configuration)
+
+
+@guarded
+def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
+    """Reads the list of locations page by page, from its start or from where a sync stopped."""
+    settings = validate_configuration(configuration)
+    saved, rejects = State(state, (OBJECTS.name,)), Rejects()
+    api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
+    client = RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts, settings.base_retry_delay),
+        auth=api_key,
+        unauthorized=api_key.try_other_place,
+        explain=_explain,
+    )
+    current = Pass(saved, rejects, _first_link(settings))
+    # The page that is read once more does not count: a limit of one page would never be passed.
+    left = settings.max_pages + current.resumed
+    try:
+        for page in read_ahead(_get_pages(client, settings, current, left), client.close):
+            current.store(page)
+            saved.values["key_in_query"] = api_key.in_query
+            left -= 1
+            if page.following is None:
+                current.finish()
+            elif page.place.number >= PAGES_AT_ONCE or left == 0:
+                current.save(page.place)
+    finally:
+        rejects.report()
+    if page.following:
+        op.warning(
+            f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts within an "
+            "hour goes on from here, a later one from the first page: raise max_pages"
+        )
+
+
+class ApiKey(AuthBase):
+    """The API key, in the header of a request or, for servers that want it there, in its query."""
+
+    def __init__(self, key: str, *, in_query: bool) -> None:
+        self._key, self.in_query = key, in_query
+        # Of an answer with damaged headers it logs the whole URL.
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self.in_query:
+            request.prepare_url(request.url, {"api_key": self._key})
+        else:
+            request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+    def try_other_place(self, refused: requests.PreparedRequest, refusals: int) -> bool:  # noqa: ARG002
+        """Moves the key after a 401. The second one moves it back, and is final."""
+        self.in_query = not self.in_query
+        return refusals == 1
+
+
+def _explain(answer: requests.Response) -> str:
+    """What to do about an answer that no repeat will change."""
+    return {
+        401: "Dexory refuses the key in the header and in the query: check site_api_key",
+        403: "The key may not read this: check site_api_key, site_name and customer",
+        404: "Check site_name, customer and base_url",
+    }.get(answer.status_code, "Check that base_url is Dexory's API")
+
+
+class Place(NamedTuple):
+    """The link of a page, and its number, from 1.
+
+    ``mark`` is the digest of an earlier link. It moves on at the pages 1, 2, 4, 8 and so on, and
+    links in a circle come back to it, however long the circle is (Brent's algorithm).
+    """
+
+    link: str
+    number: int = 1
+    mark: str = ""
+
+    def follow(self, link: str) -> "Place":
+        """The place of the next page. Raises SourceError if the links lead in a circle."""
+        mark = self.mark if self.number & (self.number - 1) else _digest(self.link)
+        if _digest(link) == mark:
+            raise SourceError(f"{PATH}: after page {self.number} the links begin again")
+        return Place(link, self.number + 1, mark)
+
+
+@dataclass(repr=False)
+class Page:
+    """The locations of an answer, and where the next ones are (None: these are the last)."""
+
+    place: Place
+    records: list[Any]
+    following: Place | None
+
+
+def _first_link(settings: Settings) -> str:
+    query = {"site": settings.site_name, "page[size]": settings.page_size, "page[number]": 1}
+    if settings.customer:
+        query["customer"] = settings.customer
+    return f"{settings.base_url}{PATH}?{urlencode(query)}"
+
+
+def _get_pages(
+    client: RestClient, settings: Settings, current: "Pass", limit: int
+) -> Iterator[Page]:
+    """Pages from where the pass stands, ``limit`` at most. Where the link that was saved can no
+    longer be read, they begin with the first one."""
+    place, previous = current.place, None
+    for _ in range(limit):
+        try:
+            records, link = fetch_locations_with_retry(client, settings, place.link)
+        except SourceError as reason:
+            if not current.resumed or previous is not None:
+                raise
+            Logging.warning(f"A new pass begins, for the page of the last sync is gone: {reason}")
+            place = Place(_first_link(settings))
+            records, link = fetch_locations_with_retry(client, settings, place.link)
+        if records and records == previous:
+            raise SourceError(f"{PATH}: page {place.number} repeats the one before")
+        following = place.follow(link) if link else None
+        yield Page(place, records, following)
+        if following is None:
+            return
+        place, previous = following, records
+
+
+def fetch_locations_with_retry(
+    client: RestClient, settings: Settings, link: str
+) -> tuple[list[Any], str | None]:
+    """The locations of the page at ``link``, and the link of the next one.
+
+    A passing failure is repeated after ``base_retry_delay * 2**attempt`` seconds, half of them
+    random. The list ends where ``links.next`` is null, and nowhere else. Raises SourceError.
+    """
+    answer = client.get(link)
+    data, links = map(answer.get, ("data", "links")) if isinstance(answer, dict) else (None, None)
+    if not isinstance(data, list) or not isinstance(links, dict) or "next" not in links:
+        raise SourceError(f'{PATH}: the answer has no list "data", or no "next" in "links"')
+    following = links["next"]
+    try:
+        key = settings.site_api_key
+        return data, None if following is None else _resolve(link, following, key)
+    except (ValueError, TypeError, AttributeError):
+        raise SourceError(f"{PATH}: links.next is not the link of a page") from None
+
+
+def _resolve(link: str, given: str, key: str) -> str:
+    """``given``, which the page at ``link`` names, as an absolute link without the API key.
+    Raises ValueError, TypeError or AttributeError if it cannot be one."""
+    new = urlsplit(urljoin(link, given))
+    pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
+    query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
+    resolved = new._replace(query=query, fragment="").geturl()
+    # Where one of these stands before a host, libraries do not agree on which host is meant.
+    ambiguous = "@" in new.netloc or "\\" in new.netloc
+    if not given or ambiguous or key in unquote_plus(resolved) or len(resolved) > LONGEST_LINK:
+        raise ValueError
+    return resolved
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Pass:
+    """A reading of the whole list, by one sync or several. In the state it stands at the last page
+    that is stored, which is read again, for rows may have moved. One that stood for more than an
+    hour, or for another list, begins anew."""
+
+    def __init__(self, saved: State, rejects: Rejects, first: str) -> None:
+        self._saved, self._rejects, self._seen = saved, rejects, Counter[str]()
+        self._entry, now = saved.table(OBJECTS.name), times.now()
+        self._new = {"list": _digest(first), "started": times.to_text(now), "replaced": False}
+        self.place, self.resumed, self._values = Place(first), False, self._new
+        stop = saved.values.get("stop")
+        try:
+            if stop and stop["list"] == self._new["list"]:
+                place = Place(stop["link"], int(stop["number"]), stop["mark"])
+                if timedelta(0) <= now - times.parse(stop["saved_at"]) <= LONGEST_BREAK:
+                    self.place, self.resumed = place, True
+                    self._values = {name: stop[name] for name in self._new}
+        except (KeyError, TypeError, ValueError):
+            raise StateError("The saved state holds no place in the list") from None
+
+    def store(self, page: Page) -> None:
+        """Hands the rows of a page over."""
+        if page.place.number == 1:
+            self._values = self._new
+        for position, record in enumerate(page.records, 1):
+            where = f"page {page.place.number}, record {position}"
+            location, (record, objects) = None, _take_objects(record)
+            self._seen[LOCATIONS.name] += 1
+            try:
+                location = LOCATIONS.row(convert_lists_to_strings(record, LOCATIONS))
+                op.upsert(LOCATIONS.name, location)
+            except UnusableRecord as reason:
+                self._rejects.add(LOCATIONS.name, where, reason)
+            self._store_objects(location, objects, where)
+        if page.place.number % 10 == 0 or page.following is None:
+            counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
+            Logging.info(f"Page {page.place.number}: {counts} read")
+
+    def _store_objects(self, location: Row | None, objects: list[Any], where: str) -> None:
+        occurrences = Counter[str]()
+        for position, given in enumerate(objects, 1):
+            self._seen[OBJECTS.name] += 1
+            try:
+                row = _map_object_data(given, location)
+            except UnusableRecord as reason:
+                self._rejects.add(OBJECTS.name, f"{where}, object {position}", reason)
+                continue
+            same = json.dumps(row, sort_keys=True, default=str)
+            occurrences[same] += 1
+            self._replace()
+            op.upsert(OBJECTS.name, {**row, "occurrence": occurrences[same]})
+            self._entry["rows"] += 1
+
+    def _replace(self) -> None:
+        """Truncates the table of objects, once in a pass, and only for rows that take its place: a
+        key that lost its rights may see none."""
+        if not self._values["replaced"]:
+            self._values, self._entry = {**self._values, "replaced": True}, {"rows": 0}
+            op.truncate(OBJECTS.name)
+
+    def save(self, place: Place) -> None:
+        """Checkpoints, with the place of the page that was stored last."""
+        now = times.to_text(times.now())
+        self._checkpoint(stop={**self._values, **place._asdict(), "saved_at": now})
+
+    def finish(self) -> None:
+        """Checkpoints at the end of the list. If it had no objects, their table is emptied only
+        when the last one had none, either."""
+        if self._entry.get("emptied"):
+            self._replace()
+        elif not self._values["replaced"] and self._entry.get("rows") != 0:
+            if "rows" in self._entry:
+                op.warning(
+                    f"{OBJECTS.name}: the source lists nothing where it had objects. Nothing is "
+                    "replaced unless the next sync sees the same: check what the key may read"
+                )
+            self._entry["emptied"] = True
+        self._checkpoint(stop=None, last_sync_time=self._values["started"])
+
+    def _checkpoint(self, **others: Any) -> None:
+        for table, records in self._seen.items():
+            self._rejects.check(table, records)
+        self._saved.save({OBJECTS.name: dict(self._entry)}, **others)
+
+
+def _take_objects(record: Any) -> tuple[Any, list[Any]]:
+    """A location without its expected objects, and these. One alone need not be in a list."""
+    if isinstance(record, dict):
+        for name in OBJECTS_FIELDS:
+            if (objects := record.get(name)) is not None:
+                left = {key: value for key, value in record.items() if key != name}
+                return left, objects if isinstance(objects, list) else [objects]
+    return record, []
+
+
+def convert_lists_to_strings(record: Any, table: Table) -> Any:
+    """``record`` with JSON text for the lists and objects that ``table`` has a column for: neither
+    the expected objects nor what goes into ``additional_fields``. Equal ones give equal text, as a
+    table without a key tells rows apart by all that is in them. Raises UnusableRecord."""
+    if not isinstance(record, dict):
+        return record  # Table.row refuses it
+    return {
+        name: json.dumps(convert(value, "JSON", name), sort_keys=True, ensure_ascii=False)
+        if name in table.columns and isinstance(value, (list, dict))
+        else value
+        for name, value in record.items()
+    }
+
+
+def _map_object_data(given: Any, location: Row | None) -> Row:
+    """An expected object as a row. What is null is left out: in a table without a key, a row with
+    a null and one without the column are two."""
+    if location is None:
+        raise UnusableRecord("its location cannot be stored")
+    keys = {name: location[name] for name in LOCATIONS.key}
+    row = OBJECTS.row(convert_lists_to_strings(given, OBJECTS), occurrence=None, **keys)
+    return {name: value for name, value in row.items() if value is not None}
+
+
+connector = Connector(update=update, schema=schema)
+
+if __name__ == "__main__":
+    with open("configuration.json") as file:
+        connector.debug(configuration=json.load(file))

@@ -1,0 +1,299 @@
+"""A stand-in of Dexory: one list of scanned locations, linked pages, a key in either place."""
+
+import json
+import random
+import secrets
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+from faker import Faker
+from flask import jsonify, request
+
+from .server import Sandbox
+
+Record = dict[str, Any]
+SITE = "Halle & Ost #1"
+WINDOW = timedelta(days=8)  # what is served unless `up_to` asks for more
+TEXTS = (
+    *("marker", "sku", "description", "product_code", "part_number", "client", "supplier"),
+    *("batch", "lot", "awb", "tracking_number", "received_date", "expiry_date"),
+)
+NUMBERS = ("expected_weight_g", "quantity")
+KEY = ("name", "location_type", "aisle", "scan_date")
+
+
+def create() -> "Dexory":
+    return Dexory()
+
+
+class Dexory(Sandbox):
+    """``records`` may be changed while it runs; ``scan``, ``change`` and ``remove`` do so as the
+    source would.
+
+    ``shape``: "live" (what accounts send), or "documented" (what the specification names).
+    ``key_in``: where the API key is taken from, "both", "header" or "query". ``links``: the form
+    of the links between pages, "absolute", "path" or "query" alone. ``repeats_key``: whether they
+    hold the API key. ``customer``: what the parameter of that name must be, if it is sent.
+    """
+
+    name = "dexory"
+    data_path = "/customer-api/v1/locations"
+
+    def __init__(
+        self,
+        *,
+        locations: int = 130,
+        shape: str = "live",
+        key_in: str = "both",
+        links: str = "absolute",
+        repeats_key: bool = False,
+        customer: str = "",
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.key_in = key_in
+        self.links = links
+        self.repeats_key = repeats_key
+        self.customer = customer
+        self.api_key = "site-key-" + secrets.token_hex(16)
+        self._random = random.Random(seed)
+        self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
+        self._faker.seed_instance(seed)
+        now = datetime.now(timezone.utc)
+        self.records = [self._make(n, now - self._age()) for n in range(locations)]
+        # Scans from before the window are there, and are not served.
+        self.records += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
+        self._scans: dict[str, Record] = {}  # all that were ever served
+        self.app.add_url_rule(self.data_path, view_func=self._list)
+
+    def configuration(self, **changes: str) -> dict[str, str]:
+        return {
+            "site_name": SITE,
+            "site_api_key": self.api_key,
+            "base_url": self.url,
+            "page_size": "25",
+            **changes,
+        }
+
+    def secrets(self) -> set[str]:
+        found = {self.api_key}
+        for record in self.records:
+            found |= {str(record.get(name)) for name in ("message", "image_url")}
+            for thing in _objects(record):
+                found |= {str(thing.get(name)) for name in ("description", "tracking_number")}
+        return {secret for secret in found if len(secret) > 8}
+
+    def expected(self) -> dict[str, list[Record]]:
+        """Every scan that was served stays; the objects are those of the scans served now."""
+        served = [record for record in self.records if _in_window(record)]
+        scans = {**self._scans, **{_identity(r): _expected_location(r) for r in served}}
+        objects = [row for record in served for row in _expected_objects(record)]
+        return {"locations": list(scans.values()), "expected_inventory_objects": objects}
+
+    def empty(self) -> None:
+        self.records.clear()
+
+    def change_something(self) -> None:
+        self.scan(3)
+        self.scan(60)
+        self.change(5, expected_inventory_objects=[{"sku": "the only one now"}])
+        self.change(6, expected_inventory_objects=[], expected_inventory_object=None)
+        self.remove(8)
+
+    def scan(self, position: int, at: int | None = None, **fields: Any) -> Record:
+        """Adds a new scan of the location at ``position``, at the end of the list or ``at``."""
+        with self.lock:
+            now = datetime.now(timezone.utc)
+            record = {**self.records[position], "scan_date": _stamp(now), **fields}
+            self.records.insert(len(self.records) if at is None else at, record)
+            return record
+
+    def change(self, position: int, **fields: Any) -> Record:
+        """Changes a record without a new scan, as the plans of the warehouse do."""
+        with self.lock:
+            self.records[position].update(fields)
+            return self.records[position]
+
+    def remove(self, position: int) -> Record:
+        """Takes a scan off the list, as its age does."""
+        with self.lock:
+            return self.records.pop(position)
+
+    # Records
+
+    def _age(self) -> timedelta:
+        return timedelta(days=self._random.uniform(0, 7))
+
+    def _make(self, number: int, scanned: datetime) -> Record:
+        record: Record = {
+            "name": f"A{number % 7}-{number:03d}-01",
+            "location_type": self._random.choice(["rack", "pick", "block", None]),
+            "aisle": f"A{number % 7}" if number % 9 else None,
+            "scan_date": _stamp(scanned),
+        }
+        if number % 10 == 0:
+            del record["location_type"]
+        objects = [self._object() for _ in range(self._random.choice([0, 0, 1, 2, 3]))]
+        if number % 4 == 0 and objects:
+            objects.append(dict(objects[0]))  # two equal pallets in one place
+        if self.shape == "documented":
+            return {**record, "expected_inventory_object": objects}
+        return {
+            **record,
+            "occupancy": self._random.choice([0, 1, 0.3, self._random.random(), None]),
+            "zoning": {
+                "priority": self._random.randint(1, 3),
+                "client_categories": [self._faker.word()],
+            },
+            "expected_inventory_objects": objects or self._random.choice([[], None]),
+            "scanned_markers": [{"marker": f"0{self._random.randint(0, 99999)}"}],
+            "status": self._random.choice(["Match", "Empty", "Not Scanned"]),
+            "status_type": self._random.choice(["Correct", "Warning", "Error"]),
+            "message": self._faker.sentence(),
+            "image_url": f"https://images.test/{number}.jpg?token={secrets.token_hex(8)}",
+            "robot": {"id": self._random.randint(1, 4), "tags": []},
+        }
+
+    def _object(self) -> Record:
+        choose = self._random.choice
+        thing: Record = {
+            "marker": choose(["0012", "1E5", f"{self._random.randint(0, 10**9):012d}"]),
+            "sku": self._faker.bothify("??-####"),
+            "description": self._faker.sentence(),
+            "expected_weight_g": choose([12_500, 3 * 10**9, "800", None]),
+            "quantity": choose([1, "12", 0, None]),
+            "product_code": choose(["t", "true", "2024-01-01"]),
+            "client": self._faker.company(),
+            "batch": "07",
+            "tracking_number": self._faker.bothify("TRACK-????-########"),
+            "received_date": choose(["2025-11-18", "18/11/2025", None]),
+            "expiry_date": choose(["2026-02-30", "1790000000", ""]),
+        }
+        if self.shape == "live":
+            thing["name"] = self._faker.word()  # a name of its own, beside its location's
+            thing["hazards"] = [self._faker.word()]
+        kept = self._random.sample(sorted(thing), self._random.randint(1, len(thing)))
+        return {name: value for name, value in thing.items() if name in kept or name == "batch"}
+
+    # The API
+
+    def _list(self) -> Any:
+        if not self._authorized():
+            return jsonify(error="Incorrect API key"), 401
+        site, customer = request.args.get("site"), request.args.get("customer", self.customer)
+        if (site, customer) != (SITE, self.customer):
+            return jsonify(error="No such site"), 404
+        records = self._served()
+        size = min(int(request.args.get("page[size]", 100)), 1000)
+        number = int(request.args.get("page[number]", 1))
+        page = records[(number - 1) * size : number * size]
+        for record in page:
+            self._scans[_identity(record)] = _expected_location(record)
+        last = max(-(-len(records) // size), 1)
+        links = {
+            "first": self._link(1),
+            "last": self._link(last),
+            "prev": self._link(number - 1) if number > 1 else None,
+            "next": self._link(number + 1) if number < last else None,
+        }
+        return jsonify(data=page, links=links)
+
+    def _authorized(self) -> bool:
+        header = request.headers.get("Authorization") == f"Bearer {self.api_key}"
+        query = request.args.get("api_key") == self.api_key
+        return {"header": header, "query": query, "both": header or query}[self.key_in]
+
+    def _served(self) -> list[Record]:
+        aisles = request.args.getlist("aisle[]")
+        up_to = request.args.get("up_to")
+        return [
+            record
+            for record in self.records
+            if (not aisles or record["aisle"] in aisles)
+            and (record["scan_date"] <= up_to if up_to else _in_window(record))
+        ]
+
+    def _link(self, number: int) -> str:
+        query = {**request.args.to_dict(), "page[number]": number}
+        query.pop("api_key", None)
+        if self.repeats_key:
+            query["api_key"] = self.api_key
+        start = {"absolute": self.url + self.data_path, "path": self.data_path, "query": ""}
+        return f"{start[self.links]}?{urlencode(query)}"
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _in_window(record: Record) -> bool:
+    # A scan date that is not one is served as it is.
+    try:
+        return _moment(record["scan_date"]) >= datetime.now(timezone.utc) - WINDOW
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return True
+
+
+def _objects(record: Record) -> list[Any]:
+    for name in ("expected_inventory_objects", "expected_inventory_object"):
+        if record.get(name) is not None:
+            return list(record[name])
+    return []
+
+
+# What a record becomes, column by column.
+
+
+def _identity(record: Record) -> str:
+    return json.dumps([record.get(name) or "" for name in KEY])
+
+
+def _parent_key(r: Record) -> Record:
+    return {
+        "name": str(r.get("name")),
+        "location_type": r.get("location_type") or "",
+        "aisle": r.get("aisle") or "",
+        "scan_date": _moment(r["scan_date"]) if _is_date(r.get("scan_date")) else None,
+    }
+
+
+def _is_date(value: Any) -> bool:
+    return isinstance(value, str) and value[:4].isdigit()
+
+
+def _expected_location(r: Record) -> Record:
+    occupancy = r.get("occupancy")
+    return {
+        **_parent_key(r),
+        "occupancy": None if occupancy is None else float(occupancy),
+        "zoning": _text(r.get("zoning")),
+        "scanned_markers": _text(r.get("scanned_markers")),
+        **{name: r.get(name) for name in ("status", "status_type", "message", "image_url")},
+    }
+
+
+def _expected_objects(r: Record) -> list[Record]:
+    rows, counts = [], Counter[str]()
+    for thing in _objects(r):
+        given = {name: value for name, value in thing.items() if value is not None}
+        counts[repr(sorted(given.items()))] += 1
+        row = {
+            **_parent_key(r),
+            "occurrence": counts[repr(sorted(given.items()))],
+            **{name: given.get(name) for name in TEXTS},
+            **{name: int(given[name]) if name in given else None for name in NUMBERS},
+            **{f"object_{name}": given.get(name) for name in KEY},
+        }
+        rows.append(row)
+    return rows
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
