@@ -980,7 +980,7 @@ def test_a_failure_shows_neither_the_token_nor_a_row(
 ) -> None:
     """The SDK's crash report prints the variables of every frame: there is nothing in them."""
     zone, space = (sandbox.listings[name][0] for name in ("zone", "space"))
-    rows = {"results": [{"name": zone["name"], "sumins": "x"}, {"name": space["name"]}]}
+    rows = {"results": [{"name": zone["name"], "sumins": "x"}, {"name": space["name"]}] * 40}
     sandbox.fault(f"/api/data/{table}", skip=skip, status=200, body=json.dumps(rows))
     result = project.debug(sandbox.configuration(chunk_days="3"))
     assert result.code == 1

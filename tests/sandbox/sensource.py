@@ -68,7 +68,9 @@ ENTITIES = {"traffic": "zone", "occupancy": "space"}
 
 
 def create() -> "SenSource":
-    return SenSource()
+    """Of more than 30 days, so that a first sync needs two requests a table."""
+    first = datetime.now(timezone.utc).date() - timedelta(days=32)
+    return SenSource(zones=2, spaces=1, first=first)
 
 
 class SenSource(Sandbox):
