@@ -260,9 +260,9 @@ def _resolve(link: str, given: str, key: str) -> str:
     new = urlsplit(urljoin(link, given))
     pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
     query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
-    resolved = new._replace(query=query, fragment="").geturl()
+    resolved = new._replace(query=query).geturl()
     # Where one of these stands before a host, libraries do not agree on which host is meant.
-    ambiguous = "@" in new.netloc or "\\" in new.netloc
+    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
     if not given or ambiguous or key in unquote_plus(resolved) or len(resolved) > LONGEST_LINK:
         raise ValueError
     return resolved

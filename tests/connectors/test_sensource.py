@@ -952,7 +952,7 @@ def test_a_token_endpoint_that_is_hammered(
         (200, '{"access_token": 7}', "no usable access token in the answer"),
         (200, '{"access_token": "two\\nlines"}', "no usable access token in the answer"),
         (200, '{"access_token": "x", "expires_in": [1]}', "no usable access token in the answer"),
-        (302, "", "a redirect. It is not followed"),
+        (302, "", "a redirect, which is not followed"),
     ],
 )
 def test_a_token_that_is_not_given(

@@ -36,6 +36,8 @@ class Dexory(Sandbox):
     ``key_in``: where the API key is taken from, "both", "header" or "query". ``links``: the form
     of the links between pages, "absolute", "path" or "query" alone. ``repeats_key``: whether they
     hold the API key. ``customer``: what the parameter of that name must be, if it is sent.
+    ``cap``: the most records in a page. ``leads``: pages by number, and the ones that their links
+    lead to in place of the next. ``stuck``: whether every page holds what the first one does.
     """
 
     name = "dexory"
@@ -50,6 +52,7 @@ class Dexory(Sandbox):
         links: str = "absolute",
         repeats_key: bool = False,
         customer: str = "",
+        cap: int = 1000,
         seed: int = 1,
     ) -> None:
         super().__init__()
@@ -58,6 +61,10 @@ class Dexory(Sandbox):
         self.links = links
         self.repeats_key = repeats_key
         self.customer = customer
+        self.cap = cap
+        self.leads: dict[int, int] = {}
+        self.stuck = False
+        self.field = "expected_inventory_object" + ("s" if shape == "live" else "")
         self.api_key = "site-key-" + secrets.token_hex(16)
         self._random = random.Random(seed)
         self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
@@ -89,9 +96,10 @@ class Dexory(Sandbox):
     def expected(self) -> dict[str, list[Record]]:
         """Every scan that was served stays; the objects are those of the scans served now."""
         served = [record for record in self.records if _in_window(record)]
-        scans = {**self._scans, **{_identity(r): _expected_location(r) for r in served}}
+        scans = {**self._scans, **{_identity(record): record for record in served}}
+        locations = [_expected_location(record) for record in scans.values() if record["name"]]
         objects = [row for record in served for row in _expected_objects(record)]
-        return {"locations": list(scans.values()), "expected_inventory_objects": objects}
+        return {"locations": locations, "expected_inventory_objects": objects}
 
     def empty(self) -> None:
         self.records.clear()
@@ -99,9 +107,9 @@ class Dexory(Sandbox):
     def change_something(self) -> None:
         self.scan(3)
         self.scan(60)
-        self.change(5, expected_inventory_objects=[{"sku": "the only one now"}])
-        self.change(6, expected_inventory_objects=[], expected_inventory_object=None)
-        self.remove(8)
+        self.change(0, **{self.field: [{"sku": "the only one now"}]})
+        self.change(1, **{self.field: []})
+        self.remove(2)
 
     def scan(self, position: int, at: int | None = None, **fields: Any) -> Record:
         """Adds a new scan of the location at ``position``, at the end of the list or ``at``."""
@@ -140,7 +148,7 @@ class Dexory(Sandbox):
         if number % 4 == 0 and objects:
             objects.append(dict(objects[0]))  # two equal pallets in one place
         if self.shape == "documented":
-            return {**record, "expected_inventory_object": objects}
+            return {**record, self.field: objects}
         return {
             **record,
             "occupancy": self._random.choice([0, 1, 0.3, self._random.random(), None]),
@@ -148,7 +156,7 @@ class Dexory(Sandbox):
                 "priority": self._random.randint(1, 3),
                 "client_categories": [self._faker.word()],
             },
-            "expected_inventory_objects": objects or self._random.choice([[], None]),
+            self.field: objects or self._random.choice([[], None]),
             "scanned_markers": [{"marker": f"0{self._random.randint(0, 99999)}"}],
             "status": self._random.choice(["Match", "Empty", "Not Scanned"]),
             "status_type": self._random.choice(["Correct", "Warning", "Error"]),
@@ -187,11 +195,12 @@ class Dexory(Sandbox):
         if (site, customer) != (SITE, self.customer):
             return jsonify(error="No such site"), 404
         records = self._served()
-        size = min(int(request.args.get("page[size]", 100)), 1000)
+        size = min(int(request.args.get("page[size]", 100)), self.cap)
         number = int(request.args.get("page[number]", 1))
-        page = records[(number - 1) * size : number * size]
+        start = 0 if self.stuck else (number - 1) * size
+        page = records[start : start + size]
         for record in page:
-            self._scans[_identity(record)] = _expected_location(record)
+            self._scans[_identity(record)] = dict(record)
         last = max(-(-len(records) // size), 1)
         links = {
             "first": self._link(1),
@@ -199,6 +208,8 @@ class Dexory(Sandbox):
             "prev": self._link(number - 1) if number > 1 else None,
             "next": self._link(number + 1) if number < last else None,
         }
+        if number in self.leads:
+            links["next"] = self._link(self.leads[number])
         return jsonify(data=page, links=links)
 
     def _authorized(self) -> bool:
@@ -257,15 +268,11 @@ def _identity(record: Record) -> str:
 
 def _parent_key(r: Record) -> Record:
     return {
-        "name": str(r.get("name")),
+        "name": r["name"],
         "location_type": r.get("location_type") or "",
         "aisle": r.get("aisle") or "",
-        "scan_date": _moment(r["scan_date"]) if _is_date(r.get("scan_date")) else None,
+        "scan_date": _moment(r["scan_date"]),
     }
-
-
-def _is_date(value: Any) -> bool:
-    return isinstance(value, str) and value[:4].isdigit()
 
 
 def _expected_location(r: Record) -> Record:

@@ -58,6 +58,13 @@ def test_numbers_outside_their_range_are_errors(size: str) -> None:
         read(Settings, {"key": "k", "size": size})
 
 
+@pytest.mark.parametrize("day", ["20240101", "2024-W01-1", "2024-1-1", "2024-01-01T00:00"])
+def test_dates_have_one_form(day: str) -> None:
+    """The same one in every version of Python."""
+    with pytest.raises(SettingsError, match="since must be a date as YYYY-MM-DD"):
+        read(Settings, {"key": "k", "since": day})
+
+
 @pytest.mark.parametrize(
     "url",
     [

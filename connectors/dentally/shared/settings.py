@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from fivetran_connector_sdk import Logging
 
+from . import times
 from .errors import SettingsError
 
 T = TypeVar("T")
@@ -66,6 +67,12 @@ def _parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _parse_date(text: str) -> date:
+    if len(text) != len("YYYY-MM-DD"):
+        raise ValueError
+    return times.parse_date(text)
+
+
 def _parse_token(text: str) -> str:
     if not (text.isascii() and text.isprintable() and " " not in text):
         raise ValueError
@@ -75,7 +82,7 @@ def _parse_token(text: str) -> str:
 TEXT = Kind("text", str)
 TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
 FLAG = Kind('"true" or "false"', lambda text: one_of("true", "false").parse(text) == "true")
-DATE = Kind("a date as YYYY-MM-DD", date.fromisoformat)
+DATE = Kind("a date as YYYY-MM-DD", _parse_date)
 URL = Kind("an https:// address without user name, query or fragment", _parse_url)
 
 

@@ -181,9 +181,7 @@ class RestClient:
         if status == 408 or status >= 500:
             raise TransientError(reason, retry_after(answer.headers))
         if 300 <= status < 400:
-            raise SourceError(
-                f"{what}: {reason}, a redirect. It is not followed: check the address"
-            )
+            reason += ", a redirect, which is not followed"
         if not 200 <= status < 300:
             raise SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
         try:
@@ -197,10 +195,11 @@ class RestClient:
     def _exchange(
         self, what: str, method: str, url: str, content: Mapping[str, Any]
     ) -> requests.Response:
-        deadline, body = time.monotonic() + self.timeout * _DEADLINE, bytearray()
+        body = bytearray()
         options: dict[str, Any] = {"timeout": self.timeout, "allow_redirects": False}
         try:
             with self._session.request(method, url, stream=True, **options, **content) as answer:
+                deadline = time.monotonic() + self.timeout * _DEADLINE
                 while chunk := answer.raw.read1(65_536, decode_content=True):
                     body += chunk
                     if len(body) > LARGEST_ANSWER:

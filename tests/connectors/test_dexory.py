@@ -1,0 +1,932 @@
+"""Dexory: scans and their objects, both places of the key, links, passes over several syncs."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import time_machine
+from fivetran_connector_sdk import Operations
+
+from tests.compare import assert_equal_to_source
+from tests.sandbox.dexory import KEY, SITE, Dexory
+from tests.sandbox.fivetran import Project, Result, load
+
+PATH = Dexory.data_path
+OBJECTS = "expected_inventory_objects"
+MANY = {"page_size": "5"}  # 26 pages: more than one checkpoint
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Dexory]:
+    with Dexory() as started:
+        yield started
+
+
+@pytest.fixture
+def dexory(tmp_path: Path) -> Project:
+    return Project("dexory", tmp_path)
+
+
+def synced(project: Project, sandbox: Dexory, **changes: str) -> Result:
+    result = project.sync(sandbox.configuration(**changes))
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(project: Project, sandbox: Dexory, **changes: str) -> Result:
+    result = project.sync(sandbox.configuration(**changes))
+    assert result.code == 1, result.output
+    return result
+
+
+def numbers(sandbox: Dexory) -> list[int]:
+    """The numbers of the pages that were asked for, which are then forgotten."""
+    asked = [int(request.query["page[number]"]) for request in sandbox.requests]
+    sandbox.requests.clear()
+    return asked
+
+
+def by_name(project: Project, table: str, name: str) -> list[dict[str, Any]]:
+    return [row for row in project.rows(table) if row["name"] == name]
+
+
+def answer(*records: Any, following: Any = None) -> dict[str, Any]:
+    """A fault that answers with these records."""
+    body = json.dumps({"data": records, "links": {"next": following}})
+    return {"status": 200, "body": body, "headers": {"Content-Type": "application/json"}}
+
+
+def location(name: Any = "A1-01-01", *objects: Any, **fields: Any) -> dict[str, Any]:
+    scanned = "2026-01-31T08:00:00Z"
+    return {"name": name, "aisle": "A1", "scan_date": scanned, OBJECTS: list(objects), **fields}
+
+
+# Records
+
+
+@pytest.mark.parametrize("shape", ["live", "documented"])
+@pytest.mark.parametrize("links", ["absolute", "path", "query"])
+def test_both_forms_of_records_and_all_forms_of_links(
+    dexory: Project, shape: str, links: str
+) -> None:
+    """The specification's payload and the live one; links with and without a host and a path."""
+    with Dexory(shape=shape, links=links) as sandbox:
+        synced(dexory, sandbox)
+        assert numbers(sandbox) == [1, 2, 3, 4, 5, 6]
+        assert_equal_to_source(dexory, sandbox)
+        sandbox.change_something()
+        synced(dexory, sandbox)
+        assert_equal_to_source(dexory, sandbox)
+
+
+def test_what_looks_like_a_number_or_a_date_stays_text(dexory: Project, sandbox: Dexory) -> None:
+    """Batch "07", marker "0012": the type does not depend on the data."""
+    synced(dexory, sandbox)
+    rows = dexory.rows(OBJECTS)
+    assert {row["batch"] for row in rows} == {"07"}
+    assert {"0012", "1E5"} < {row["marker"] for row in rows}
+    assert {"2025-11-18", "18/11/2025"} < {row["received_date"] for row in rows}
+    assert {row["quantity"] for row in rows} == {None, 0, 1, 12}
+
+
+def test_fields_without_a_column_are_kept_as_sent(dexory: Project, sandbox: Dexory) -> None:
+    """Of locations and of objects, a field called occurrence included."""
+    thing = {"sku": "x", "hazards": [{"b": 1, "a": [2.50, None]}], "occurrence": "first"}
+    sandbox.fault(**answer(location("A1", thing, robot={"id": 3, "tags": []}, next_scan=None)))
+    synced(dexory, sandbox)
+    [stored] = dexory.rows("locations")
+    assert json.loads(stored["additional_fields"]) == {
+        "robot": {"id": 3, "tags": []},
+        "next_scan": None,
+    }
+    [row] = dexory.rows(OBJECTS)
+    del thing["sku"]
+    assert json.loads(row["additional_fields"]) == thing
+    assert row["occurrence"] == 1
+
+
+def test_lists_and_objects_become_json_text(dexory: Project, sandbox: Dexory) -> None:
+    """With sorted names, in locations and in objects, so that equal ones are equal text."""
+    zoning = {"priority": 1, "client_categories": ["東京", 0.5]}
+    things = [{"client": {"b": 1, "a": 2}}, {"client": {"a": 2, "b": 1}}]
+    sandbox.fault(**answer(location("A1", *things, zoning=zoning, scanned_markers=[])))
+    synced(dexory, sandbox)
+    [stored] = dexory.rows("locations")
+    assert stored["zoning"] == '{"client_categories": ["東京", 0.5], "priority": 1}'
+    assert stored["scanned_markers"] == "[]"
+    rows = dexory.rows(OBJECTS)
+    assert {row["client"] for row in rows} == {'{"a": 2, "b": 1}'}
+    assert sorted(row["occurrence"] for row in rows) == [1, 2]
+
+
+def test_objects_carry_the_key_of_their_location(dexory: Project, sandbox: Dexory) -> None:
+    """Each finds its parent; its own fields of such names are kept beside."""
+    own = {"name": "Box", "aisle": 7, "scan_date": "yesterday", "location_type": ["x"]}
+    sandbox.change(0, **{OBJECTS: [{**own, "sku": "mine"}]})
+    synced(dexory, sandbox)
+    parents = {tuple(row[name] for name in KEY) for row in dexory.rows("locations")}
+    rows = dexory.rows(OBJECTS)
+    assert {tuple(row[name] for name in KEY) for row in rows} <= parents
+    [row] = [row for row in rows if row["sku"] == "mine"]
+    assert [row[f"object_{name}"] for name in KEY] == ["Box", '["x"]', "7", "yesterday"]
+    assert row["additional_fields"] is None
+
+
+def test_a_missing_part_of_the_key_is_empty_text(dexory: Project, sandbox: Dexory) -> None:
+    """Locations without an aisle or a type are stored, and so are their objects."""
+    sandbox.fault(**answer(location("A1", {"sku": "x"}, aisle=None, occupancy=None)))
+    synced(dexory, sandbox)
+    for [row] in (dexory.rows("locations"), dexory.rows(OBJECTS)):
+        assert (row["name"], row["aisle"], row["location_type"]) == ("A1", "", "")
+
+
+def test_equal_objects_in_a_location_are_counted(dexory: Project, sandbox: Dexory) -> None:
+    """None is merged away, whatever way the source says null; the count begins anew elsewhere."""
+    things = [{"sku": "x", "lot": None, "quantity": 1}, {"sku": "x", "quantity": "1"}, {"sku": 7}]
+    sandbox.fault(**answer(location("A1", *things, things[0]), location("A2", *things)))
+    synced(dexory, sandbox)
+    found = Counter((row["name"], row["sku"], row["occurrence"]) for row in dexory.rows(OBJECTS))
+    expected = [("A1", "x", 1), ("A1", "x", 2), ("A1", "x", 3), ("A1", "7", 1)]
+    expected += [("A2", "x", 1), ("A2", "x", 2), ("A2", "7", 1)]
+    assert found == Counter(expected)
+
+
+def test_nulls_of_an_object_are_left_out(
+    dexory: Project, sandbox: Dexory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the hash that is its key does not change when a column is added to the table."""
+    sent = []
+    upsert = Operations.upsert
+
+    def record(table: str, data: dict[str, Any]) -> None:
+        sent.append(set(data))
+        upsert(table, data)
+
+    monkeypatch.setattr(Operations, "upsert", record)
+    sandbox.fault(**answer(location("A1", {"sku": "x", "lot": None})))
+    synced(dexory, sandbox)
+    assert sent[1] == {*KEY, "sku", "occurrence"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "skus"),
+    [
+        ({OBJECTS: None}, []),
+        ({OBJECTS: []}, []),
+        ({OBJECTS: {"sku": "alone"}}, ["alone"]),
+        ({OBJECTS: None, "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
+        ({OBJECTS: None, "expected_inventory_object": {"sku": "a"}}, ["a"]),
+    ],
+)
+def test_the_objects_may_come_under_two_names(
+    dexory: Project, sandbox: Dexory, fields: dict[str, Any], skus: list[str]
+) -> None:
+    """In a list, alone, or not at all."""
+    sandbox.fault(**answer(location("A1", **fields)))
+    synced(dexory, sandbox)
+    assert [row["sku"] for row in dexory.rows(OBJECTS)] == skus
+    assert len(dexory.rows("locations")) == 1
+
+
+def test_of_both_names_at_once_nothing_is_lost(dexory: Project, sandbox: Dexory) -> None:
+    """The second one is kept beside the location."""
+    second = {"expected_inventory_object": [{"sku": "b"}]}
+    sandbox.fault(**answer(location("A1", {"sku": "a"}, **second)))
+    synced(dexory, sandbox)
+    assert [row["sku"] for row in dexory.rows(OBJECTS)] == ["a"]
+    [stored] = dexory.rows("locations")
+    assert json.loads(stored["additional_fields"]) == second
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ("2026-01-31T08:00:00.1234567+01:00", "2026-01-31T07:00:00.123456+00:00"),
+        ("2026-01-31 08:00", "2026-01-31T08:00:00+00:00"),
+        (1769846400, "2026-01-31T08:00:00+00:00"),
+    ],
+)
+def test_scan_dates_are_in_utc(dexory: Project, sandbox: Dexory, sent: Any, stored: str) -> None:
+    """Whatever form they come in."""
+    sandbox.fault(**answer(location("A1", {"sku": "x"}, scan_date=sent)))
+    synced(dexory, sandbox)
+    for [row] in (dexory.rows("locations"), dexory.rows(OBJECTS)):
+        assert row["scan_date"].astimezone(timezone.utc).isoformat() == stored
+
+
+# What cannot be stored
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": None}, "name is missing"),
+        ({"name": ""}, "name is missing"),
+        ({"scan_date": None}, "scan_date is missing"),
+        ({"scan_date": "soon"}, "scan_date does not fit its type UTC_DATETIME"),
+        ({"occupancy": "half"}, "occupancy does not fit its type DOUBLE"),
+        ({"zoning": {"x": "half \ud83d a pair"}}, "zoning does not fit its type JSON"),
+        ({"message": "half \ud83d a pair"}, "message does not fit its type STRING"),
+        ({"robot": "half \ud83d a pair"}, "additional_fields does not fit its type JSON"),
+    ],
+)
+def test_a_location_that_cannot_be_stored_is_reported(
+    dexory: Project, sandbox: Dexory, fields: dict[str, Any], reason: str
+) -> None:
+    """By its position, with the objects that are lost with it; the rest goes on."""
+    sandbox.change(27, **{OBJECTS: [{"sku": "a"}, {"sku": "b"}]}, **fields)
+    result = synced(dexory, sandbox)
+    assert f"locations: 1 unusable records left out, first page 2, record 3: {reason}" in (
+        result.output
+    )
+    lost = "page 2, record 3, object 1: its location cannot be stored"
+    assert f"{OBJECTS}: 2 unusable records left out, first {lost}" in result.output
+    assert f"were left out: 1 of locations, 2 of {OBJECTS}" in result.output
+    assert len(dexory.rows("locations")) == 129
+    assert not {"a", "b"} & {row["sku"] for row in dexory.rows(OBJECTS)}
+
+
+@pytest.mark.parametrize("record", [None, 7, "A1", ["A1"]])
+def test_a_location_that_is_no_object_is_reported(
+    dexory: Project, sandbox: Dexory, record: Any
+) -> None:
+    """The others are stored."""
+    sandbox.fault(**answer(*(location(f"A{n}") for n in range(10)), record))
+    assert "page 1, record 11: it is not an object" in synced(dexory, sandbox).output
+    assert len(dexory.rows("locations")) == 10
+
+
+@pytest.mark.parametrize(
+    ("thing", "reason"),
+    [
+        ("text", "it is not an object"),
+        (None, "it is not an object"),
+        ([{"sku": "nested"}], "it is not an object"),
+        ({"quantity": 1.5}, "quantity does not fit its type LONG"),
+        ({"quantity": "a lot"}, "quantity does not fit its type LONG"),
+        ({"expected_weight_g": 2**63}, "expected_weight_g does not fit its type LONG"),
+        ({"description": "half \ud83d a pair"}, "description does not fit its type STRING"),
+        ({"client": ["half \ud83d a pair"]}, "client does not fit its type JSON"),
+    ],
+)
+def test_an_object_that_cannot_be_stored_is_reported(
+    dexory: Project, sandbox: Dexory, thing: Any, reason: str
+) -> None:
+    """Its location and the objects beside it are stored."""
+    sandbox.change(0, name="here", **{OBJECTS: [{"sku": "a"}, thing, {"sku": "b"}]})
+    result = synced(dexory, sandbox)
+    assert f"first page 1, record 1, object 2: {reason}" in result.output
+    assert len(dexory.rows("locations")) == 130
+    assert {row["sku"] for row in by_name(dexory, OBJECTS, "here")} == {"a", "b"}
+
+
+def test_objects_that_are_no_list_are_reported(dexory: Project, sandbox: Dexory) -> None:
+    """Text where a list should be counts as one object that is none."""
+    sandbox.change(0, name="here", **{OBJECTS: "none"})
+    assert "page 1, record 1, object 1: it is not an object" in synced(dexory, sandbox).output
+    assert len(by_name(dexory, "locations", "here")) == 1
+
+
+@pytest.mark.parametrize("table", ["locations", OBJECTS])
+def test_a_table_of_unusable_records_fails(dexory: Project, sandbox: Dexory, table: str) -> None:
+    """More than a tenth is no mishap: nothing is replaced, and all comes once it is mended."""
+    synced(dexory, sandbox)
+    before, state = dexory.rows(OBJECTS), dexory.state
+    sound = [dict(record) for record in sandbox.records]
+    for record in sandbox.records[:20]:
+        record.update({"name": None} if table == "locations" else {OBJECTS: [1, 2]})
+    output = failed(dexory, sandbox).output
+    assert f"{table}: " in output
+    assert "more than a tenth of" in output
+    assert "Records that cannot be stored were left out" in output
+    assert dexory.rows(OBJECTS) == before
+    assert dexory.state == state
+    sandbox.records[:] = sound
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+# The key
+
+
+KEYS = ["plain-site-key", "s1te/key+with=signs&more%20"]
+
+
+@pytest.mark.parametrize("repeats_key", [False, True])
+@pytest.mark.parametrize("key", KEYS)
+def test_the_key_goes_into_the_header(dexory: Project, key: str, repeats_key: bool) -> None:
+    """No URL holds it, even where the links of the source do, nor does the state."""
+    with Dexory(repeats_key=repeats_key) as sandbox:
+        sandbox.api_key = key
+        synced(dexory, sandbox, max_pages="2")
+        assert "page%5Bnumber%5D=2" in dexory.state["stop"]["link"]
+        assert "key" not in dexory.state["stop"]["link"]
+        synced(dexory, sandbox)
+        assert not [request for request in sandbox.requests if "api_key" in request.query]
+        assert {r.headers["Authorization"] for r in sandbox.requests} == {f"Bearer {key}"}
+        assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_header_that_is_refused_leads_to_the_query(dexory: Project, key: str) -> None:
+    """Once; the next process remembers, and nothing that is written shows the key."""
+    with Dexory(key_in="query", repeats_key=True) as sandbox:
+        sandbox.api_key = key
+        outputs = []
+        for refusals in (1, 0):
+            sandbox.requests.clear()
+            result = dexory.debug(sandbox.configuration(**MANY))
+            assert result.code == 0, result.output
+            assert [r.status for r in sandbox.requests] == [401] * refusals + [200] * 26
+            assert all("Authorization" not in r.headers for r in sandbox.requests[refusals:])
+            outputs += [result.output, dexory.everything_written()]
+        assert_equal_to_source(dexory, sandbox)
+        assert dexory.state["key_in_query"] is True
+        sandbox.fault(PATH, skip=22, status=422, times=None)
+        result = dexory.debug(sandbox.configuration(**MANY))
+        assert result.code != 0
+        outputs += [result.output, dexory.everything_written()]
+        written = "\n".join(outputs)
+        assert not [secret for secret in sandbox.secrets() if secret in written]
+        assert "api_key=" not in written
+
+
+def test_the_key_is_never_in_two_places(dexory: Project) -> None:
+    """A server that takes the query gets the key once in it, although its links repeat it."""
+    with Dexory(key_in="query", repeats_key=True) as sandbox:
+        synced(dexory, sandbox)
+        for request in sandbox.requests[1:]:
+            assert list(request.query) == [*list(request.query)[:-1], "api_key"]
+            assert request.query["api_key"] == sandbox.api_key
+
+
+def test_a_masked_key_in_a_link_does_not_stand_beside_the_real_one(dexory: Project) -> None:
+    """The parameter is taken out whatever its value."""
+    with Dexory(key_in="query") as sandbox:
+        query = {"api_key": "***", "site": SITE, "page[size]": 200}
+        sandbox.fault(PATH, skip=1, **answer(following=f"?{urlencode(query)}"))
+        synced(dexory, sandbox)
+        assert list(sandbox.requests[2].query) == ["site", "page[size]", "api_key"]
+        assert [r.status for r in sandbox.requests] == [401, 200, 200]
+
+
+def test_what_was_remembered_of_the_key_can_change(dexory: Project) -> None:
+    """A server that goes back to the header is asked there, after one refusal."""
+    with Dexory(key_in="query") as sandbox:
+        synced(dexory, sandbox)
+        sandbox.key_in = "header"
+        sandbox.requests.clear()
+        synced(dexory, sandbox)
+        assert [r.status for r in sandbox.requests] == [401] + [200] * 6
+        assert dexory.state["key_in_query"] is False
+
+
+def test_a_wrong_key_is_tried_in_both_places_and_no_more(
+    dexory: Project, sandbox: Dexory, waits: list[float]
+) -> None:
+    """Then the sync ends, and says which setting to check."""
+    output = failed(dexory, sandbox, site_api_key="wrong-key").output
+    assert [r.status for r in sandbox.requests] == [401, 401]
+    assert f"{PATH}: status 401" in output
+    assert "check site_api_key" in output
+    assert waits == []
+    assert "wrong-key" not in output
+
+
+def test_damaged_headers_do_not_bring_the_key_into_the_log(
+    dexory: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The library below would quote the URL of the request, which holds the key."""
+    body = json.dumps({"data": [], "links": {"next": None}}).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nno header at all\r\n\r\n"
+    with _raw_server(head.encode() + body) as url, caplog.at_level(logging.DEBUG):
+        # Other tests may have silenced the library for good.
+        logging.getLogger("urllib3").setLevel(logging.NOTSET)
+        state = {"version": 1, "tables": {}, "key_in_query": True}
+        settings = {"site_name": SITE, "site_api_key": "the-key", "base_url": url}
+        result = dexory.sync({**settings, "retry_attempts": "0"}, state)
+    assert "the-key" not in caplog.text + result.output
+
+
+@contextmanager
+def _raw_server(sent: bytes) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(sent)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+# What is asked for
+
+
+def test_names_are_encoded(dexory: Project) -> None:
+    """Site and customer may hold any character."""
+    customer = "Bär & Söhne #7/+50%=?"
+    with Dexory(customer=customer) as sandbox:
+        synced(dexory, sandbox, customer=customer)
+        assert {r.query["site"] for r in sandbox.requests} == {SITE}
+        assert {r.query["customer"] for r in sandbox.requests} == {customer}
+        assert_equal_to_source(dexory, sandbox)
+
+
+def test_what_is_not_configured_is_not_sent(dexory: Project, sandbox: Dexory) -> None:
+    """No customer, no parameter; a page of 1000 is the default."""
+    synced(dexory, sandbox, page_size="")
+    [request] = sandbox.requests
+    assert request.query == {"site": SITE, "page[size]": "1000", "page[number]": "1"}
+
+
+@pytest.mark.parametrize("value", ["0", "0.05", "61", "1e1", "-1", "2 s", "٢"])
+def test_a_retry_delay_out_of_range_is_an_error(
+    dexory: Project, sandbox: Dexory, value: str
+) -> None:
+    """Never clamped, and named before any request."""
+    output = failed(dexory, sandbox, base_retry_delay=value).output
+    assert "base_retry_delay must be a number of seconds from 0.1 to 60" in output
+    assert sandbox.requests == []
+
+
+def test_waits_double_from_the_base_delay(
+    dexory: Project, sandbox: Dexory, waits: list[float]
+) -> None:
+    """`base_retry_delay * 2**attempt`: 2, 4 and 8 s by default, half of each random."""
+    sandbox.fault(PATH, times=None, status=503)
+    failed(dexory, sandbox)
+    failed(dexory, sandbox, base_retry_delay="0.1", retry_attempts="1")
+    bounds = [2, 4, 8, 0.1]
+    assert len(waits) == len(bounds)
+    assert all(b / 2 <= wait <= b for wait, b in zip(waits, bounds, strict=True))
+
+
+def test_progress_is_logged_every_ten_pages(dexory: Project, sandbox: Dexory) -> None:
+    """And at the end, with counts."""
+    output = synced(dexory, sandbox, **MANY).output
+    logged = [n for n in range(1, 27) if f"Page {n}: " in output]
+    assert logged == [10, 20, 26]
+    assert f"Page 26: 130 locations, {len(dexory.rows(OBJECTS))} {OBJECTS} read" in output
+
+
+# Links
+
+
+def test_a_server_that_caps_pages_loses_nothing(dexory: Project) -> None:
+    """Ten records where 25 were asked for are not the end."""
+    with Dexory(cap=10) as sandbox:
+        synced(dexory, sandbox)
+        assert len(sandbox.requests) == 13
+        assert_equal_to_source(dexory, sandbox)
+
+
+def test_an_empty_page_is_not_the_end(dexory: Project, sandbox: Dexory) -> None:
+    """What follows is in the link, not in the number of records."""
+    query = {"site": SITE, "page[size]": 25, "page[number]": 2, "again": 1}
+    sandbox.fault(PATH, skip=1, **answer(following=f"?{urlencode(query)}"))
+    synced(dexory, sandbox)
+    assert numbers(sandbox) == [1, 2, 2, 3, 4, 5, 6]
+    assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        *({}, None, [], "x", {"last": None}),
+        *({"next": 7}, {"next": ""}, {"next": False}, {"next": 0}, {"next": []}),
+        *({"next": {"href": "/x"}}, {"next": "http://["}, {"next": "http://127.0.0.1:x/"}),
+        {"next": "/" + "x" * 5_000},
+    ],
+)
+def test_links_that_are_not_understood_are_not_the_end(
+    dexory: Project, sandbox: Dexory, links: Any
+) -> None:
+    """Only null is. The objects of before stay, and no place is kept."""
+    synced(dexory, sandbox)
+    before = dexory.rows(OBJECTS)
+    records = [record for record in sandbox.records[:2] if record[OBJECTS]]
+    body = json.dumps({"data": records, "links": links})
+    sandbox.fault(PATH, status=200, body=body)
+    output = failed(dexory, sandbox).output
+    assert f"{PATH}: " in output
+    assert "UnexpectedError" not in output
+    assert dexory.rows(OBJECTS) == before
+    assert dexory.state["stop"] is None
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "http://{elsewhere}{path}",
+        "//{elsewhere}{path}",
+        "http://{elsewhere}\\@{here}{path}",
+        "http://{elsewhere};@{here}{path}",
+        "http://{here}@{elsewhere}{path}",
+        "https://{here}{path}",
+        "http://{elsewhere}{path}/{key}?api_key={key}",
+    ],
+)
+def test_a_foreign_link_gets_no_request_and_no_key(
+    dexory: Project, sandbox: Dexory, form: str
+) -> None:
+    """Whatever way it names the other server. What was read before is not taken for all."""
+    with Dexory() as elsewhere:
+        hosts = {"here": sandbox.url[7:], "elsewhere": elsewhere.url[7:]}
+        link = form.format(path=PATH, key=sandbox.api_key, **hosts)
+        sandbox.fault(PATH, skip=1, **answer(location(), following=link))
+        output = failed(dexory, sandbox).output
+        assert elsewhere.requests == []
+        assert len(sandbox.requests) == 2
+        assert sandbox.api_key not in output
+        assert "stop" not in dexory.state if (dexory.path / "files/state.json").exists() else True
+
+
+@pytest.mark.parametrize("form", ["/{key}/locations", "?page[after]=x{key}x", "?{key}"])
+def test_a_link_that_quotes_the_key_otherwise_is_refused(
+    dexory: Project, sandbox: Dexory, form: str
+) -> None:
+    """It would stand in the log, or in the state."""
+    sandbox.fault(PATH, **answer(location(), following=form.format(key=sandbox.api_key)))
+    output = failed(dexory, sandbox).output
+    assert "links.next is not the link of a page" in output
+    assert len(sandbox.requests) == 1
+    assert sandbox.api_key not in output
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(1, 1), (2, 1), (3, 3), (5, 2), (6, 1), (6, 5), (26, 1)]
+)
+def test_links_in_a_circle_end_the_sync(
+    dexory: Project, sandbox: Dexory, start: int, end: int
+) -> None:
+    """However long the circle, and whatever comes before it; the requests are bounded."""
+    sandbox.leads = {start: end}
+    output = failed(dexory, sandbox, **MANY).output
+    assert "the links begin again" in output or "repeats the one before" in output
+    assert len(sandbox.requests) <= 3 * start + 2
+
+
+def test_a_circle_longer_than_a_sync_is_found_by_later_ones(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """What is known of earlier links is in the state."""
+    sandbox.leads = {9: 2}
+    results = [dexory.sync(sandbox.configuration(**MANY, max_pages="4")) for _ in range(8)]
+    first_failure = [result.code for result in results].index(1)
+    assert "the links begin again" in results[first_failure].output
+
+
+def test_a_server_that_ignores_the_page_is_noticed(dexory: Project, sandbox: Dexory) -> None:
+    """Ever new links to the same records do not keep the sync busy for good."""
+    sandbox.stuck = True
+    output = failed(dexory, sandbox).output
+    assert f"{PATH}: page 2 repeats the one before" in output
+    assert len(sandbox.requests) == 2
+
+
+# Passes
+
+
+@pytest.mark.parametrize(("page_size", "checkpoints"), [("1000", 1), ("7", 1), ("6", 3), ("5", 7)])
+def test_a_long_pass_checkpoints_page_by_page(
+    dexory: Project, sandbox: Dexory, page_size: str, checkpoints: int
+) -> None:
+    """Up to 20 pages are one step; the table of objects is truncated once in any case."""
+    for _ in range(2):
+        counts = synced(dexory, sandbox, page_size=page_size).counts
+        assert (counts["Checkpoints"], counts["Truncates"]) == (checkpoints, 1)
+        assert_equal_to_source(dexory, sandbox)
+        assert dexory.state["stop"] is None
+
+
+def test_twenty_pages_are_one_step(dexory: Project) -> None:
+    """The number stands in the README."""
+    with Dexory(locations=100) as sandbox:
+        assert synced(dexory, sandbox, **MANY).counts["Checkpoints"] == 1
+        assert len(sandbox.requests) == 20
+
+
+def test_max_pages_ends_a_sync_and_the_next_one_goes_on(dexory: Project, sandbox: Dexory) -> None:
+    """With a warning, reading one page again, until all rows are there."""
+    synced(dexory, sandbox)  # objects that are gone by the time of the pass
+    sandbox.change_something()
+    sandbox.requests.clear()
+    asked, truncates = [], 0
+    for _ in range(3):
+        result = synced(dexory, sandbox, **MANY, max_pages="10")
+        asked.append(numbers(sandbox))
+        truncates += result.counts.get("Truncates", 0)
+        limit_reached = len(asked) < 3
+        assert ("more pages than max_pages" in result.output) == limit_reached
+        assert (dexory.state["stop"] is not None) == limit_reached
+    assert asked == [[*range(1, 11)], [*range(10, 21)], [*range(20, 28)]]
+    assert truncates == 1
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_limit_of_one_page_is_passed_in_the_end(dexory: Project, sandbox: Dexory) -> None:
+    """The page that is read again does not count."""
+    for _ in range(6):
+        synced(dexory, sandbox, max_pages="1")
+    assert numbers(sandbox) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_exactly_max_pages_are_a_whole_pass(dexory: Project, sandbox: Dexory) -> None:
+    """No warning, and no place to go on from."""
+    result = synced(dexory, sandbox, max_pages="6")
+    assert "more pages than max_pages" not in result.output
+    assert dexory.state["stop"] is None
+
+
+@pytest.mark.parametrize(("minutes", "page"), [(59, 2), (61, 1), (-1, 1)])
+def test_a_place_is_kept_for_an_hour(
+    dexory: Project, sandbox: Dexory, minutes: int, page: int
+) -> None:
+    """An older one, or one from a clock that was wrong, begins a new pass."""
+    synced(dexory, sandbox, max_pages="2")
+    numbers(sandbox)
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(minutes=minutes)):
+        synced(dexory, sandbox)
+        assert numbers(sandbox)[0] == page
+        assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize("changes", [{"page_size": "30"}, {"customer": "other"}])
+def test_a_place_is_kept_for_the_same_list(
+    dexory: Project, sandbox: Dexory, changes: dict[str, str]
+) -> None:
+    """Other settings begin a new pass."""
+    synced(dexory, sandbox, max_pages="2")
+    numbers(sandbox)
+    sandbox.customer = changes.get("customer", "")
+    synced(dexory, sandbox, **changes)
+    assert numbers(sandbox)[0] == 1
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_place_that_is_gone_begins_a_new_pass(dexory: Project, sandbox: Dexory) -> None:
+    """At once, with a warning, and without waiting for the hour to end."""
+    synced(dexory, sandbox, max_pages="3")
+    numbers(sandbox)
+    sandbox.change_something()
+    sandbox.fault(PATH, status=404, body='{"error": "no such page"}')
+    result = synced(dexory, sandbox)
+    assert "A new pass begins" in result.output
+    assert numbers(sandbox) == [3, 1, 2, 3, 4, 5, 6]
+    assert result.counts["Truncates"] == 1
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_failure_later_in_a_pass_keeps_the_place(dexory: Project, sandbox: Dexory) -> None:
+    """It is no reason to begin anew."""
+    synced(dexory, sandbox, **MANY, max_pages="22")
+    sandbox.fault(PATH, skip=1, status=404)
+    failed(dexory, sandbox, **MANY)
+    numbers(sandbox)
+    synced(dexory, sandbox, **MANY)
+    assert numbers(sandbox)[0] == 22
+    assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        "here",
+        7,
+        {"list": None},
+        {"link": "/x"},
+        ["list"],
+    ],
+)
+def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, stop: Any) -> None:
+    """Not a fresh start, and nothing was requested."""
+    synced(dexory, sandbox, max_pages="1")
+    known = dexory.state["stop"]
+    if isinstance(stop, dict):
+        stop = {**stop, **({"list": known["list"]} if "list" in stop else {})}
+    sandbox.requests.clear()
+    result = dexory.sync(sandbox.configuration(), {**dexory.state, "stop": stop})
+    assert result.code == 1
+    assert "holds no place in the list" in result.output
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("request_number", [20, 21, 22, 26])
+def test_killed_in_a_long_pass_the_next_sync_goes_on(
+    dexory: Project, sandbox: Dexory, request_number: int
+) -> None:
+    """kill -9: what was checkpointed is there, and the pass ends equal to the source."""
+    synced(dexory, sandbox)
+    sandbox.change_something()
+    sandbox.requests.clear()
+    _kill_at(dexory, sandbox, request_number, **MANY)
+    reached = len(numbers(sandbox))
+    result = dexory.debug(sandbox.configuration(**MANY))
+    assert result.code == 0, result.output
+    # While a page is stored the next one is under way already.
+    places = {20: {1}, 21: {1, 20}}.get(reached, {reached - 2, reached - 1})
+    assert numbers(sandbox)[0] in places
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_killed_in_a_short_pass_nothing_is_seen_of_it(dexory: Project, sandbox: Dexory) -> None:
+    """The objects of before stay until the new ones are whole."""
+    synced(dexory, sandbox)
+    before = {table: dexory.rows(table) for table in ("locations", OBJECTS)}
+    sandbox.change_something()
+    _kill_at(dexory, sandbox, 5)
+    assert {table: dexory.rows(table) for table in before} == before
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def _kill_at(project: Project, sandbox: Dexory, request_number: int, **changes: str) -> None:
+    running: list[Any] = []
+    act = lambda: os.kill(running[0].pid, signal.SIGKILL)  # noqa: E731
+    sandbox.fault(PATH, skip=request_number - 1, act=act)
+    with sandbox.lock:  # no request is answered until the process is known
+        running.append(project.start(sandbox.configuration(**changes)))
+    output, _ = running[0].communicate(timeout=60)
+    assert running[0].returncode == -signal.SIGKILL, output
+
+
+def test_the_state_tells_when_the_last_whole_pass_began(dexory: Project, sandbox: Dexory) -> None:
+    """A pass of two syncs began with the first one."""
+    before = datetime.now(timezone.utc)
+    synced(dexory, sandbox, max_pages="3")
+    assert "last_sync_time" not in dexory.state
+    between = datetime.now(timezone.utc)
+    synced(dexory, sandbox)
+    told = datetime.fromisoformat(dexory.state["last_sync_time"].replace("Z", "+00:00"))
+    assert before <= told <= between
+
+
+# Pages that drift
+
+
+def test_a_scan_inserted_while_pages_are_read_doubles_nothing(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """The record that moves to the next page comes twice, its equal objects with it."""
+    sandbox.change(24, **{OBJECTS: [{"sku": "twin"}, {"sku": "twin"}]})
+    sandbox.fault(PATH, skip=1, act=lambda: sandbox.scan(3, at=0))
+    synced(dexory, sandbox)
+    twins = [row["occurrence"] for row in dexory.rows(OBJECTS) if row["sku"] == "twin"]
+    assert sorted(twins) == [1, 2]
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_scan_that_slips_through_arrives_with_the_next_sync(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """One that leaves the list while pages are read moves another past the reader."""
+    sandbox.fault(PATH, skip=1, act=lambda: sandbox.remove(0))
+    synced(dexory, sandbox)
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_rows_that_moved_while_a_sync_was_stopped_are_read(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """The page before the place is read again: up to a page of removals loses nothing."""
+    synced(dexory, sandbox, max_pages="3")
+    for _ in range(20):
+        sandbox.remove(0)
+    names = {record["name"] for record in sandbox.records if record[OBJECTS]}
+    synced(dexory, sandbox)
+    assert names <= {row["name"] for row in dexory.rows(OBJECTS)} | {
+        f"A{n % 7}-{n:03d}-01"
+        for n in range(5)  # scans from before the window
+    }
+
+
+def test_a_scan_on_two_pages_is_one(dexory: Project, sandbox: Dexory) -> None:
+    """The later record is stored; objects of both are there, equal ones once."""
+    following = f"{sandbox.url}{PATH}?page[number]=2"
+    early = location("A1", {"sku": "x"}, {"sku": "y"}, {"sku": "y"}, status="early")
+    late = location("A1", {"sku": "y"}, {"sku": "z"}, status="late")
+    sandbox.fault(PATH, **answer(early, following=following))
+    sandbox.fault(PATH, skip=1, **answer(late))
+    synced(dexory, sandbox)
+    assert [row["status"] for row in dexory.rows("locations")] == ["late"]
+    found = sorted((row["sku"], row["occurrence"]) for row in dexory.rows(OBJECTS))
+    assert found == [("x", 1), ("y", 1), ("y", 2), ("z", 1)]
+
+
+# History, replacement, deletes
+
+
+def test_objects_that_are_gone_are_deleted(dexory: Project, sandbox: Dexory) -> None:
+    """Softly; those that are there still are not."""
+    sandbox.change(0, **{OBJECTS: [{"sku": "goes"}, {"sku": "stays"}]})
+    synced(dexory, sandbox)
+    sandbox.change(0, **{OBJECTS: [{"sku": "stays"}]})
+    synced(dexory, sandbox)
+    assert [row["sku"] for row in dexory.rows(OBJECTS, deleted=True)] == ["goes"]
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_scans_that_are_served_no_more_stay(dexory: Project, sandbox: Dexory) -> None:
+    """Locations are never truncated: the window of the source moves on, a re-sync begins anew."""
+    synced(dexory, sandbox)
+    for _ in range(30):
+        sandbox.remove(0)
+    result = dexory.sync(sandbox.configuration(), {})
+    assert result.code == 0
+    assert len(dexory.rows("locations")) == 130
+    assert_equal_to_source(dexory, sandbox)  # the objects of those 30 are gone
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=9)):
+        synced(dexory, sandbox)
+        assert len(dexory.rows("locations")) == 130
+
+
+def test_locations_without_any_object_empty_the_table_at_the_second_time(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """A key that lost its right to see objects looks like that. Locations are stored all along."""
+    synced(dexory, sandbox)
+    objects = dexory.rows(OBJECTS)
+    for position in range(len(sandbox.records)):
+        sandbox.change(position, **{OBJECTS: None})
+    sandbox.scan(0)
+    result = synced(dexory, sandbox)
+    assert f"{OBJECTS}: the source lists nothing where it had objects" in result.output
+    assert dexory.rows(OBJECTS) == objects
+    assert len(dexory.rows("locations")) == 131
+    assert synced(dexory, sandbox).counts["Truncates"] == 1
+    assert dexory.rows(OBJECTS) == []
+    result = synced(dexory, sandbox)
+    assert "lists nothing" not in result.output
+    assert result.counts.get("Truncates", 0) == 0
+
+
+def test_objects_that_came_back_are_guarded_again(dexory: Project, sandbox: Dexory) -> None:
+    """Two syncs in a row must see the same."""
+    synced(dexory, sandbox)
+    for _ in range(2):
+        records = list(sandbox.records)
+        sandbox.empty()
+        assert "lists nothing" in synced(dexory, sandbox).output
+        sandbox.records.extend(records)
+        synced(dexory, sandbox)
+        assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_resync_that_sees_nothing_deletes_nothing_at_once(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """Without a state nobody knows what the table holds."""
+    synced(dexory, sandbox)
+    before = dexory.rows(OBJECTS)
+    sandbox.empty()
+    result = dexory.sync(sandbox.configuration(), {})
+    assert result.code == 0
+    assert "lists nothing" not in result.output
+    assert dexory.rows(OBJECTS) == before
+    synced(dexory, sandbox)
+    assert dexory.rows(OBJECTS) == []
+
+
+def test_a_pass_that_stopped_before_its_first_object_replaces_later(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """What is truncated, and what is not yet, is part of the place."""
+    synced(dexory, sandbox)
+    before = dexory.rows(OBJECTS)
+    for position in range(50):
+        sandbox.change(position, **{OBJECTS: None})
+    assert synced(dexory, sandbox, max_pages="2").counts.get("Truncates", 0) == 0
+    assert dexory.rows(OBJECTS) == before
+    assert synced(dexory, sandbox).counts["Truncates"] == 1
+    assert_equal_to_source(dexory, sandbox)
+
+
+# The schema
+
+
+def test_the_keys_are_those_of_the_specification() -> None:
+    """Locations by four columns, objects by the hash that the platform makes."""
+    locations, objects = load("dexory").schema({})
+    assert locations["primary_key"] == ["name", "location_type", "aisle", "scan_date"]
+    assert "primary_key" not in objects
