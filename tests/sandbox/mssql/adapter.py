@@ -1,0 +1,235 @@
+# ruff: noqa: S608 - names are quoted, values are parameters
+"""The create and insert interface over T-SQL, so that one test runs against any server.
+
+It has been run against the stand-in only, not against a real SQL Server.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytds
+
+from tests.sandbox.mssql.parser import name_parts, quote
+from tests.sandbox.mssql.server import ColumnSpec, MssqlSandbox
+
+_MAX_PARAMETERS = 2000  # the server takes 2,100 in one request
+
+
+class RealServer:
+    """A scratch database on a server that is already there; dropped at the end.
+
+    Has `host`, `port`, `user`, `password`, `database` and the data methods of MssqlSandbox;
+    faults, certificates and the clock belong to the stand-in alone. `ca_file` None means
+    no encryption.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        user: str,
+        password: str,
+        *,
+        ca_file: Path | None = None,
+        snapshot: bool = True,
+    ) -> None:
+        self.host, self.port, self.user, self.password = host, port, user, password
+        self.database = f"sandbox_{uuid.uuid4().hex[:12]}"
+        self._ca_file = ca_file
+        self._snapshot = snapshot
+        self._columns: dict[tuple[str, str], list[ColumnSpec]] = {}
+        self._connection: Any = None
+
+    def __enter__(self) -> RealServer:
+        with self._connect("master") as connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {quote(self.database)}")
+            if self._snapshot:
+                cursor.execute(
+                    f"ALTER DATABASE {quote(self.database)} SET ALLOW_SNAPSHOT_ISOLATION ON"
+                )
+        self._connection = self._connect(self.database)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        with self._connect("master") as connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {quote(self.database)}")
+
+    def _connect(self, database: str) -> Any:
+        return pytds.connect(
+            self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            database=database,
+            autocommit=True,
+            cafile=str(self._ca_file) if self._ca_file else None,
+            validate_host=False,
+        )
+
+    def execute(
+        self, sql: str, parameters: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Runs T-SQL; parameters are written %(name)s. Returns the rows of the result, if any."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, dict(parameters) if parameters else None)
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+    def create_schema(self, name: str) -> None:
+        if name.lower() != "dbo" and not self.execute(
+            "SELECT 1 AS found FROM sys.schemas WHERE name = %(name)s", {"name": name}
+        ):
+            self.execute(f"CREATE SCHEMA {quote(name)}")
+
+    def create_table(
+        self,
+        schema: str,
+        name: str,
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        *,
+        key: Sequence[str] = (),
+        unique: Sequence[Sequence[str]] = (),
+        indexes: Sequence[Sequence[str]] = (),
+        clustered: bool = True,
+        rows: Iterable[Any] = (),
+    ) -> None:
+        """See MssqlSandbox.create_table."""
+        self.create_schema(schema)
+        specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
+        table = f"{quote(schema)}.{quote(name)}"
+        in_key = {part.removesuffix(" DESC").lower() for part in key}
+        parts = [_definition(spec, spec.name.lower() in in_key) for spec in specs]
+        if key:
+            kind = "CLUSTERED" if clustered else "NONCLUSTERED"
+            parts.append(f"CONSTRAINT {quote('PK_' + name)} PRIMARY KEY {kind} ({_listed(key)})")
+        self.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
+        self._columns[schema.lower(), name.lower()] = specs
+        self.insert(f"{quote(schema)}.{quote(name)}", rows)
+        for number, columns_of in enumerate(unique, 1):
+            index = quote(f"UX_{name}_{number}")
+            self.execute(f"CREATE UNIQUE INDEX {index} ON {table} ({_listed(columns_of)})")
+        for number, columns_of in enumerate(indexes, 1):
+            index = quote(f"IX_{name}_{number}")
+            self.execute(f"CREATE INDEX {index} ON {table} ({_listed(columns_of)})")
+
+    def insert(self, table: str, rows: Iterable[Any]) -> int:
+        specs = self._specs(table)
+        written = [
+            spec
+            for spec in specs
+            if spec.computed is None
+            and not spec.identity
+            and spec.type.lower() not in ("rowversion", "timestamp")
+        ]
+        names = ", ".join(quote(spec.name) for spec in written)
+        size = max(1, min(1000, _MAX_PARAMETERS // len(written)))
+        pending = iter(rows)
+        count = 0
+        while batch := list(islice(pending, size)):
+            values: list[Any] = []
+            lines = []
+            for row in batch:
+                cells = [row.get(s.name) for s in written] if isinstance(row, Mapping) else row
+                lines.append(
+                    "(" + ", ".join(map(_placeholder, written, cells)).replace("%%", "%") + ")"
+                )
+                values.extend(map(_bound, cells))
+            with self._connection.cursor() as cursor:
+                cursor.execute(
+                    f"INSERT INTO {table.replace('%', '%%')} ({names.replace('%', '%%')}) "
+                    f"VALUES {', '.join(lines)}",
+                    tuple(values),
+                )
+            count += len(batch)
+        return count
+
+    def update(self, table: str, where: Mapping[str, Any], **changes: Any) -> int:
+        types = {spec.name.lower(): spec for spec in self._specs(table)}
+        assigned = ", ".join(
+            f"{quote(name)} = {_placeholder(types[name.lower()], value)}"
+            for name, value in changes.items()
+        )
+        condition, values = self._where(table, where)
+        return self._write(
+            f"UPDATE {table} SET {assigned} WHERE {condition}", [*changes.values(), *values]
+        )
+
+    def delete(self, table: str, where: Mapping[str, Any] | None = None) -> int:
+        condition, values = self._where(table, where or {})
+        return self._write(f"DELETE FROM {table} WHERE {condition}", values)
+
+    def count(self, table: str) -> int:
+        return int(self.execute(f"SELECT COUNT_BIG(*) AS n FROM {table}")[0][0])
+
+    def _write(self, sql: str, values: Sequence[Any]) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, tuple(map(_bound, values)) or None)
+            return int(cursor.rowcount)
+
+    def _where(self, table: str, where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        types = {spec.name.lower(): spec for spec in self._specs(table)}
+        parts, values = ["1 = 1"], []
+        for name, value in where.items():
+            if value is None:
+                parts.append(f"{quote(name)} IS NULL")
+            else:
+                parts.append(f"{quote(name)} = {_placeholder(types[name.lower()], value)}")
+                values.append(value)
+        return " AND ".join(parts), values
+
+    def _specs(self, table: str) -> list[ColumnSpec]:
+        parts = name_parts(table)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return self._columns[schema.lower(), parts[-1].lower()]
+
+
+def _definition(spec: ColumnSpec, in_key: bool) -> str:
+    if spec.computed is not None:
+        return f"{quote(spec.name)} AS ({spec.computed})"
+    identity = " IDENTITY(1,1)" if spec.identity else ""
+    collate = f" COLLATE {spec.collation}" if spec.collation else ""
+    null = "NULL" if spec.nullable and not in_key and not identity else "NOT NULL"
+    null = "NOT NULL" if spec.type.lower() in ("rowversion", "timestamp") else null
+    return f"{quote(spec.name)} {spec.type}{identity}{collate} {null}"
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(
+        quote(part.removesuffix(" DESC")) + (" DESC" if part.endswith(" DESC") else "")
+        for part in columns
+    )
+
+
+def _placeholder(spec: ColumnSpec, value: Any) -> str:
+    """A parameter in the column's own type; text goes into a variant by way of nvarchar(4000)."""
+    if spec.type.lower() == "sql_variant":
+        return "CAST(%s AS nvarchar(4000))" if isinstance(value, str) else "%s"
+    return f"CAST(%s AS {spec.type})"
+
+
+def _bound(value: Any) -> Any:
+    return pytds.Binary(value) if isinstance(value, bytes) else value
+
+
+def from_environment() -> MssqlSandbox | RealServer:
+    """The server of MSSQL_TEST_SERVER, _PORT, _USER and _PASSWORD if they are set, else a sandbox.
+
+    MSSQL_TEST_CA may name a CA file, which switches encryption on.
+    """
+    host = os.environ.get("MSSQL_TEST_SERVER")
+    if not host:
+        return MssqlSandbox()
+    ca_file = os.environ.get("MSSQL_TEST_CA")
+    return RealServer(
+        host,
+        int(os.environ.get("MSSQL_TEST_PORT", "1433")),
+        os.environ["MSSQL_TEST_USER"],
+        os.environ["MSSQL_TEST_PASSWORD"],
+        ca_file=Path(ca_file) if ca_file else None,
+    )

@@ -1,0 +1,503 @@
+"""The catalogue views: their columns, and their rows from the tables of a store.
+
+Columns follow the documentation of each view; those that no reader of data asks for are left out.
+Sources: https://learn.microsoft.com/sql/relational-databases/system-information-schema-views/
+and .../system-catalog-views/.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.sandbox.mssql import types
+from tests.sandbox.mssql.errors import SqlError
+from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef
+from tests.sandbox.mssql.types import SqlType
+from tests.sandbox.mssql.wire import Column
+
+_CREATED = types.ticks_of(dt.datetime(2024, 1, 2, 3, 4, 5))
+_TYPE_IDS = {
+    "image": 34, "text": 35, "uniqueidentifier": 36, "date": 40, "time": 41, "datetime2": 42,
+    "datetimeoffset": 43, "tinyint": 48, "smallint": 52, "int": 56, "smalldatetime": 58,
+    "real": 59, "money": 60, "datetime": 61, "float": 62, "sql_variant": 98, "ntext": 99,
+    "bit": 104, "decimal": 106, "numeric": 108, "smallmoney": 122, "bigint": 127,
+    "hierarchyid": 240, "geometry": 240, "geography": 240, "varbinary": 165, "varchar": 167,
+    "binary": 173, "char": 175, "timestamp": 189, "nvarchar": 231, "nchar": 239, "xml": 241,
+    "sysname": 231, "json": 244,
+}  # fmt: skip
+_USER_TYPE_IDS = {"hierarchyid": 128, "geometry": 129, "geography": 130, "sysname": 256}
+_MAX_LENGTHS = {
+    "bit": 1, "tinyint": 1, "smallint": 2, "int": 4, "bigint": 8, "real": 4, "float": 8,
+    "money": 8, "smallmoney": 4, "date": 3, "datetime": 8, "smalldatetime": 4,
+    "uniqueidentifier": 16, "text": 16, "ntext": 16, "image": 16, "timestamp": 8, "xml": -1,
+    "json": -1, "sql_variant": 8016, "hierarchyid": 892, "geometry": -1, "geography": -1,
+}  # fmt: skip
+
+
+@dataclass
+class DatabaseInfo:
+    """What sys.databases says of one database."""
+
+    name: str
+    id: int
+    collation: str
+    compatibility_level: int = 160
+    snapshot: bool = False
+    read_committed_snapshot: bool = False
+    tracking: bool = False
+
+
+@dataclass
+class Context:
+    """Where the views take their rows from."""
+
+    store: Store
+    database: DatabaseInfo
+    databases: list[DatabaseInfo]
+    tracking_versions: Callable[[], dict[int, tuple[int, int]]]
+    refused: dict[str, SqlError] = field(default_factory=dict)
+
+    def tables(self) -> list[TableDef]:
+        found = sorted(self.store.tables.values(), key=lambda t: t.id)
+        return [table for table in found if not table.hidden]
+
+    def schema_id(self, table: TableDef) -> int:
+        return self.store.schemas[table.schema.lower()][0]
+
+
+@dataclass(frozen=True)
+class View:
+    """A catalogue view. A volatile one is read anew by every statement."""
+
+    columns: tuple[Column, ...]
+    rows: Callable[[Context], Iterable[tuple[Any, ...]]]
+    volatile: bool = False
+
+
+VIEWS: dict[str, View] = {}
+
+
+def _view(
+    name: str, columns: str, volatile: bool = False
+) -> Callable[[Callable[[Context], Iterable[tuple[Any, ...]]]], Any]:
+    """Registers a view; `columns` is "name type, name type, ...", a `!` means never null."""
+
+    def register(rows: Callable[[Context], Iterable[tuple[Any, ...]]]) -> Any:
+        described = []
+        for part in columns.split(","):
+            column, declaration = part.split()
+            t = types.parse_type(declaration.rstrip("!").replace(";", ","))
+            described.append(Column(column, t, nullable=not declaration.endswith("!")))
+        VIEWS[name.lower()] = View(tuple(described), rows, volatile)
+        return rows
+
+    return register
+
+
+def max_length(t: SqlType) -> int:
+    """Bytes, as sys.columns.max_length counts them; -1 for max."""
+    if t.name in _MAX_LENGTHS:
+        return _MAX_LENGTHS[t.name]
+    if t.name in ("decimal", "numeric"):
+        return (
+            5 if t.precision <= 9 else 9 if t.precision <= 19 else 13 if t.precision <= 28 else 17
+        )
+    if t.name in ("time", "datetime2", "datetimeoffset"):
+        size = 3 if t.scale <= 2 else 4 if t.scale <= 4 else 5
+        return size + {"time": 0, "datetime2": 3, "datetimeoffset": 5}[t.name]
+    return t.length * 2 if t.national and t.length > 0 else t.length
+
+
+def _precision(t: SqlType) -> tuple[int, int]:
+    """(precision, scale) as sys.columns gives them."""
+    if t.family == "int":
+        return types.INT_DIGITS[t.name], 0
+    if t.family in ("dec", "float"):
+        return t.precision, t.scale
+    fixed = {"date": (10, 0), "datetime": (23, 3), "smalldatetime": (16, 0)}
+    if t.name in fixed:
+        return fixed[t.name]
+    base = {"time": 8, "datetime2": 19, "datetimeoffset": 26}.get(t.name, 0)
+    return (base + t.scale + (t.scale > 0), t.scale) if base else (0, 0)
+
+
+# INFORMATION_SCHEMA
+
+
+@_view(
+    "INFORMATION_SCHEMA.TABLES",
+    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!, "
+    "TABLE_TYPE varchar(10)",
+)
+def _tables(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(c.store.name, t.schema, t.name, "BASE TABLE") for t in c.tables()]
+
+
+def _text_lengths(t: SqlType) -> tuple[int | None, int | None]:
+    """(characters, bytes) of CHARACTER_MAXIMUM_LENGTH and CHARACTER_OCTET_LENGTH."""
+    whole = {"text": (2**31 - 1,) * 2, "ntext": (2**30 - 1, 2**31 - 2), "image": (2**31 - 1,) * 2}
+    if t.name in whole:
+        return whole[t.name]
+    if t.name in ("xml", "json", "geometry", "geography"):
+        return -1, -1
+    if t.name == "hierarchyid":
+        return 892, 892
+    if t.name == "sql_variant":
+        return 0, 0
+    if t.family == "str" or t.name in ("binary", "varbinary"):
+        return t.length, max_length(t)
+    return None, None
+
+
+def _column_row(c: Context, table: TableDef, place: int, column: ColumnDef) -> tuple[Any, ...]:
+    t = column.type
+    characters, octets = _text_lengths(t)
+    precision = radix = scale = fraction = None
+    if t.family in ("int", "dec") and t.name != "bit":
+        (precision, scale), radix = _precision(t), 10
+    elif t.family == "float":
+        precision, radix = t.precision, 2
+    elif t.family in ("dt", "dto", "time"):
+        fraction = {"date": 0, "datetime": 3, "smalldatetime": 0}.get(t.name, t.scale)
+    charset = None
+    if t.family == "str":
+        charset = "UNICODE" if t.national else "iso_1"
+    return (
+        c.store.name,
+        table.schema,
+        table.name,
+        column.name,
+        place,
+        None,
+        "YES" if column.nullable else "NO",
+        "nvarchar" if t.name == "sysname" else t.name,
+        characters,
+        octets,
+        precision,
+        radix,
+        scale,
+        fraction,
+        charset,
+        t.collation if t.family == "str" else None,
+    )
+
+
+@_view(
+    "INFORMATION_SCHEMA.COLUMNS",
+    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!, "
+    "COLUMN_NAME sysname, ORDINAL_POSITION int, COLUMN_DEFAULT nvarchar(4000), "
+    "IS_NULLABLE varchar(3), DATA_TYPE nvarchar(128), CHARACTER_MAXIMUM_LENGTH int, "
+    "CHARACTER_OCTET_LENGTH int, NUMERIC_PRECISION tinyint, NUMERIC_PRECISION_RADIX smallint, "
+    "NUMERIC_SCALE int, DATETIME_PRECISION smallint, CHARACTER_SET_NAME sysname, "
+    "COLLATION_NAME sysname",
+)
+def _columns(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        for place, column in enumerate(table.columns, 1):
+            yield _column_row(c, table, place, column)
+
+
+@_view(
+    "INFORMATION_SCHEMA.TABLE_CONSTRAINTS",
+    "CONSTRAINT_CATALOG nvarchar(128), CONSTRAINT_SCHEMA nvarchar(128), "
+    "CONSTRAINT_NAME sysname!, TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), "
+    "TABLE_NAME sysname, CONSTRAINT_TYPE varchar(11), IS_DEFERRABLE varchar(2)!, "
+    "INITIALLY_DEFERRED varchar(2)!",
+)
+def _table_constraints(c: Context) -> Iterable[tuple[Any, ...]]:
+    name = c.store.name
+    for table, index in _constraints(c):
+        kind = "PRIMARY KEY" if index.primary else "UNIQUE"
+        yield name, table.schema, index.name, name, table.schema, table.name, kind, "NO", "NO"
+
+
+@_view(
+    "INFORMATION_SCHEMA.KEY_COLUMN_USAGE",
+    "CONSTRAINT_CATALOG nvarchar(128), CONSTRAINT_SCHEMA nvarchar(128), "
+    "CONSTRAINT_NAME nvarchar(128)!, TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), "
+    "TABLE_NAME nvarchar(128), COLUMN_NAME nvarchar(128), ORDINAL_POSITION int!",
+)
+def _key_column_usage(c: Context) -> Iterable[tuple[Any, ...]]:
+    name = c.store.name
+    for table, index in _constraints(c):
+        for place, (column, _) in enumerate(index.columns, 1):
+            owner = (name, table.schema, index.name, name, table.schema, table.name)
+            yield (*owner, table.column(column).name, place)
+
+
+@_view(
+    "INFORMATION_SCHEMA.SCHEMATA",
+    "CATALOG_NAME nvarchar(128), SCHEMA_NAME nvarchar(128)!, SCHEMA_OWNER nvarchar(128)",
+)
+def _schemata(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(c.store.name, schema, "dbo") for _, schema in c.store.schemas.values()]
+
+
+@_view(
+    "INFORMATION_SCHEMA.VIEWS",
+    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!",
+)
+def _views(c: Context) -> Iterable[tuple[Any, ...]]:
+    return []
+
+
+# sys
+
+
+def _constraints(c: Context) -> Iterable[tuple[TableDef, IndexDef]]:
+    for table in c.tables():
+        for index in table.indexes:
+            if index.constraint:
+                yield table, index
+
+
+_OBJECT_COLUMNS = (
+    "name sysname!, object_id int!, principal_id int, schema_id int!, parent_object_id int!, "
+    "type char(2), type_desc nvarchar(60), create_date datetime!, modify_date datetime!, "
+    "is_ms_shipped bit!, is_published bit!, is_schema_published bit!"
+)
+
+
+def _table_object(c: Context, table: TableDef) -> tuple[Any, ...]:
+    schema = c.schema_id(table)
+    dates = (_CREATED, _CREATED)
+    return table.name, table.id, None, schema, 0, "U ", "USER_TABLE", *dates, 0, 0, 0
+
+
+def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[Any, ...]:
+    kind = ("PK", "PRIMARY_KEY_CONSTRAINT") if index.primary else ("UQ", "UNIQUE_CONSTRAINT")
+    owner = (c.schema_id(table), table.id)
+    dates = (_CREATED, _CREATED)
+    return index.name, index.constraint_id, None, *owner, *kind, *dates, 0, 0, 0
+
+
+@_view("sys.objects", _OBJECT_COLUMNS)
+def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
+    yield from (_table_object(c, table) for table in c.tables())
+    yield from (_constraint_object(c, table, index) for table, index in _constraints(c))
+
+
+@_view(
+    "sys.tables",
+    _OBJECT_COLUMNS + ", max_column_id_used int!, is_replicated bit, is_tracked_by_cdc bit, "
+    "lock_escalation tinyint, is_memory_optimized bit, temporal_type tinyint, "
+    "is_external bit!, is_node bit, is_edge bit",
+)
+def _sys_tables(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        last = max((column.id for column in table.columns), default=0)
+        yield *_table_object(c, table), last, 0, 0, 0, 0, 0, 0, 0, 0
+
+
+@_view("sys.views", _OBJECT_COLUMNS)
+def _sys_views(c: Context) -> Iterable[tuple[Any, ...]]:
+    return []
+
+
+@_view("sys.schemas", "name sysname!, schema_id int!, principal_id int")
+def _sys_schemas(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(name, schema_id, 1) for schema_id, name in c.store.schemas.values()]
+
+
+@_view(
+    "sys.columns",
+    "object_id int!, name sysname, column_id int!, system_type_id tinyint!, user_type_id int!, "
+    "max_length smallint!, precision tinyint!, scale tinyint!, collation_name sysname, "
+    "is_nullable bit, is_ansi_padded bit!, is_rowguidcol bit!, is_identity bit!, "
+    "is_computed bit!, is_filestream bit!, is_xml_document bit!, default_object_id int!, "
+    "is_sparse bit, is_column_set bit, generated_always_type tinyint, is_hidden bit, "
+    "is_masked bit!",
+)
+def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        for column in table.columns:
+            t = column.type
+            yield (
+                table.id,
+                column.name,
+                column.id,
+                _TYPE_IDS[t.name],
+                _USER_TYPE_IDS.get(t.name, _TYPE_IDS[t.name]),
+                max_length(t),
+                *_precision(t),
+                t.collation if t.family == "str" else None,
+                int(column.nullable),
+                1,
+                0,
+                int(column.identity),
+                int(column.computed is not None),
+                *(0, 0, 0, 0, 0, 0, 0, 0),
+            )
+
+
+@_view(
+    "sys.types",
+    "name sysname!, system_type_id tinyint!, user_type_id int!, schema_id int!, "
+    "max_length smallint!, precision tinyint!, scale tinyint!, collation_name sysname, "
+    "is_nullable bit, is_user_defined bit!, is_assembly_type bit!, is_table_type bit!",
+)
+def _sys_types(c: Context) -> Iterable[tuple[Any, ...]]:
+    for name, type_id in _TYPE_IDS.items():
+        t = types.parse_type(name)
+        size = {"decimal": 17, "numeric": 17}.get(name, max_length(t))
+        if t.family in ("str", "bin") and t.length == 1:
+            size = 8000
+        collation = c.store.collation if t.family == "str" else None
+        user_id = _USER_TYPE_IDS.get(name, type_id)
+        assembly = int(t.family == "udt")
+        yield name, type_id, user_id, 4, size, *_precision(t), collation, 1, 0, assembly, 0
+
+
+def _all_indexes(table: TableDef) -> Iterable[IndexDef]:
+    if not any(index.clustered for index in table.indexes):
+        yield IndexDef(0, "", [], unique=False)
+    yield from table.indexes
+
+
+@_view(
+    "sys.indexes",
+    "object_id int!, name sysname, index_id int!, type tinyint!, type_desc nvarchar(60), "
+    "is_unique bit, data_space_id int, ignore_dup_key bit, is_primary_key bit, "
+    "is_unique_constraint bit, fill_factor tinyint!, is_padded bit, is_disabled bit, "
+    "is_hypothetical bit, allow_row_locks bit, allow_page_locks bit, has_filter bit, "
+    "filter_definition nvarchar(max)",
+)
+def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
+    kinds = {0: (0, "HEAP"), 1: (1, "CLUSTERED")}
+    for table in c.tables():
+        for index in _all_indexes(table):
+            kind = kinds.get(index.id, (2, "NONCLUSTERED"))
+            unique_constraint = index.constraint and not index.primary
+            flags = (int(index.primary), int(unique_constraint), 0, 0, 0, 0, 1, 1, 0, None)
+            yield table.id, index.name or None, index.id, *kind, int(index.unique), 1, 0, *flags
+
+
+@_view(
+    "sys.index_columns",
+    "object_id int!, index_id int!, index_column_id int!, column_id int!, key_ordinal tinyint!, "
+    "partition_ordinal tinyint!, is_descending_key bit, is_included_column bit",
+)
+def _sys_index_columns(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        for index in table.indexes:
+            for place, (name, descending) in enumerate(index.columns, 1):
+                column = table.column(name).id
+                yield table.id, index.id, place, column, place, 0, int(descending), 0
+
+
+@_view(
+    "sys.key_constraints",
+    _OBJECT_COLUMNS + ", unique_index_id int, is_system_named bit!, is_enforced bit",
+)
+def _sys_key_constraints(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table, index in _constraints(c):
+        yield *_constraint_object(c, table, index), index.id, 0, 1
+
+
+@_view(
+    "sys.computed_columns",
+    "object_id int!, name sysname, column_id int!, definition nvarchar(max), "
+    "uses_database_collation bit!, is_persisted bit!, is_computed bit!, is_nullable bit",
+)
+def _sys_computed(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        for column in table.columns:
+            if column.computed is not None:
+                definition = f"({column.computed})"
+                yield table.id, column.name, column.id, definition, 1, 0, 1, int(column.nullable)
+
+
+@_view(
+    "sys.identity_columns",
+    "object_id int!, name sysname, column_id int!, seed_value sql_variant, "
+    "increment_value sql_variant, last_value sql_variant",
+)
+def _sys_identity(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        for column in table.columns:
+            if column.identity:
+                yield table.id, column.name, column.id, None, None, None
+
+
+@_view(
+    "sys.partitions",
+    "partition_id bigint!, object_id int!, index_id int!, partition_number int!, "
+    "hobt_id bigint!, rows bigint, filestream_filegroup_id smallint!, "
+    "data_compression tinyint!, data_compression_desc nvarchar(60)",
+    volatile=True,
+)
+def _sys_partitions(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        rows = c.store.row_count(table.id)
+        for index in _all_indexes(table):
+            number = table.id * 65536 + index.id
+            yield number, table.id, index.id, 1, number, rows, 0, 0, "NONE"
+
+
+@_view(
+    "sys.dm_db_partition_stats",
+    "partition_id bigint, object_id int!, index_id int!, partition_number int!, "
+    "in_row_data_page_count bigint, in_row_used_page_count bigint, used_page_count bigint, "
+    "reserved_page_count bigint, row_count bigint",
+    volatile=True,
+)
+def _partition_stats(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        rows = c.store.row_count(table.id)
+        pages = rows // 40 + 1
+        for index in _all_indexes(table):
+            number = table.id * 65536 + index.id
+            yield number, table.id, index.id, 1, pages, pages, pages, pages + 8, rows
+
+
+@_view(
+    "sys.databases",
+    "name sysname!, database_id int!, create_date datetime!, compatibility_level tinyint!, "
+    "collation_name sysname, user_access tinyint, user_access_desc nvarchar(60), "
+    "is_read_only bit, state tinyint, state_desc nvarchar(60), "
+    "snapshot_isolation_state tinyint, snapshot_isolation_state_desc nvarchar(60), "
+    "is_read_committed_snapshot_on bit, recovery_model tinyint, recovery_model_desc nvarchar(60)",
+    volatile=True,
+)
+def _sys_databases(c: Context) -> Iterable[tuple[Any, ...]]:
+    for d in c.databases:
+        snapshot = (1, "ON") if d.snapshot else (0, "OFF")
+        access = (0, "MULTI_USER", 0, 0, "ONLINE")
+        start = (d.name, d.id, _CREATED, d.compatibility_level, d.collation)
+        yield *start, *access, *snapshot, int(d.read_committed_snapshot), 1, "FULL"
+
+
+@_view(
+    "sys.extended_properties",
+    "class tinyint!, class_desc nvarchar(60), major_id int!, minor_id int!, name sysname!, "
+    "value sql_variant",
+)
+def _extended_properties(c: Context) -> Iterable[tuple[Any, ...]]:
+    return []
+
+
+@_view(
+    "sys.change_tracking_databases",
+    "database_id int!, is_auto_cleanup_on bit, retention_period int, "
+    "retention_period_units tinyint, retention_period_units_desc nvarchar(60)",
+    volatile=True,
+)
+def _tracking_databases(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(d.id, 1, 2, 3, "DAYS") for d in c.databases if d.tracking]
+
+
+@_view(
+    "sys.change_tracking_tables",
+    "object_id int!, is_track_columns_updated_on bit, min_valid_version bigint, "
+    "begin_version bigint, cleanup_version bigint",
+    volatile=True,
+)
+def _tracking_tables(c: Context) -> Iterable[tuple[Any, ...]]:
+    versions = c.tracking_versions()
+    for table in c.tables():
+        if table.tracked:
+            lowest, begin = versions[table.id]
+            yield table.id, 0, lowest, begin, lowest

@@ -1,0 +1,196 @@
+"""The errors a server sends, by their documented numbers.
+
+Texts follow sys.messages (https://learn.microsoft.com/sql/relational-databases/errors-events/).
+"""
+
+from __future__ import annotations
+
+# number -> (severity, text); `{0}` and so on are filled in by `error`.
+_MESSAGES: dict[int, tuple[int, str]] = {
+    102: (15, "Incorrect syntax near '{0}'."),
+    137: (15, 'Must declare the scalar variable "{0}".'),
+    195: (15, "'{0}' is not a recognized built-in function name."),
+    201: (16, "Procedure or function '{0}' expects parameter '{1}', which was not supplied."),
+    206: (16, "Operand type clash: {0} is incompatible with {1}"),
+    207: (16, "Invalid column name '{0}'."),
+    208: (16, "Invalid object name '{0}'."),
+    209: (16, "Ambiguous column name '{0}'."),
+    213: (16, "Column name or number of supplied values does not match table definition."),
+    220: (16, "Arithmetic overflow error for data type {0}, value = {1}."),
+    229: (14, "The {0} permission was denied on the object '{1}', database '{2}', schema '{3}'."),
+    241: (16, "Conversion failed when converting date and/or time from character string."),
+    242: (
+        16,
+        "The conversion of a {0} data type to a {1} data type resulted in an out-of-range value.",
+    ),
+    243: (16, "Type {0} is not a defined system type."),
+    245: (16, "Conversion failed when converting the {0} value '{1}' to data type {2}."),
+    262: (14, "{0} permission denied in database '{1}'."),
+    271: (
+        16,
+        (
+            'The column "{0}" cannot be modified because it is either a computed column or is '
+            "the result of a UNION operator."
+        ),
+    ),
+    273: (
+        16,
+        (
+            "Cannot insert an explicit value into a timestamp column. Use INSERT with a column "
+            "list to exclude the timestamp column, or insert a DEFAULT into the timestamp column."
+        ),
+    ),
+    297: (16, "The user does not have permission to perform this action."),
+    300: (14, "{0} permission was denied on object 'server', database 'master'."),
+    305: (
+        16,
+        "The {0} data type cannot be compared or sorted, except when using the IS NULL operator.",
+    ),
+    371: (16, "The user does not have permission to read the view '{0}'."),
+    402: (16, "The data types {0} and {1} are incompatible in the {2} operator."),
+    448: (16, "Invalid collation '{0}'."),
+    468: (
+        16,
+        'Cannot resolve the collation conflict between "{0}" and "{1}" in the equal to operation.',
+    ),
+    515: (
+        16,
+        (
+            "Cannot insert the value NULL into column '{0}', table '{1}'; column does not allow "
+            "nulls. INSERT fails."
+        ),
+    ),
+    529: (16, "Explicit conversion from data type {0} to {1} is not allowed."),
+    544: (
+        16,
+        (
+            "Cannot insert explicit value for identity column in table '{0}' when IDENTITY_INSERT "
+            "is set to OFF."
+        ),
+    ),
+    911: (16, "Database '{0}' does not exist. Make sure that the name is entered correctly."),
+    1205: (
+        13,
+        (
+            "Transaction (Process ID {0}) was deadlocked on lock resources with another process "
+            "and has been chosen as the deadlock victim. Rerun the transaction."
+        ),
+    ),
+    1222: (16, "Lock request time out period exceeded."),
+    2601: (
+        14,
+        "Cannot insert duplicate key row in object '{0}' with unique index '{1}'.",
+    ),
+    2627: (14, "Violation of {1} constraint. Cannot insert duplicate key in object '{0}'."),
+    2628: (16, "String or binary data would be truncated in table '{0}', column '{1}'."),
+    2705: (16, "Column names in each table must be unique. Column name '{0}' is duplicated."),
+    2714: (16, "There is already an object named '{0}' in the database."),
+    2715: (16, "Column, parameter, or variable #{0}: Cannot find data type {1}."),
+    2760: (16, 'The specified schema name "{0}" either does not exist or you do not have access.'),
+    2812: (16, "Could not find stored procedure '{0}'."),
+    3701: (11, "Cannot drop the {0} '{1}', because it does not exist or you do not have access."),
+    3902: (16, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION."),
+    3903: (16, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION."),
+    3951: (
+        16,
+        (
+            "Transaction failed in database '{0}' because the statement was run under snapshot "
+            "isolation but the transaction did not start in snapshot isolation."
+        ),
+    ),
+    3952: (
+        16,
+        (
+            "Snapshot isolation transaction failed accessing database '{0}' because snapshot "
+            "isolation is not allowed in this database. Use ALTER DATABASE to allow snapshot "
+            "isolation."
+        ),
+    ),
+    3961: (
+        16,
+        (
+            "Snapshot isolation transaction failed in database '{0}' because the object accessed "
+            "by the statement has been modified by a DDL statement in another concurrent "
+            "transaction since the start of this transaction."
+        ),
+    ),
+    4060: (11, 'Cannot open database "{0}" requested by the login. The login failed.'),
+    4104: (16, 'The multi-part identifier "{0}" could not be bound.'),
+    4121: (
+        16,
+        (
+            'Cannot find either column "{0}" or the user-defined function or aggregate "{0}.{1}", '
+            "or the name is ambiguous."
+        ),
+    ),
+    4922: (16, "{0} failed because one or more objects access this column."),
+    4924: (
+        16,
+        "ALTER TABLE DROP COLUMN failed because column '{0}' does not exist in table '{1}'.",
+    ),
+    8114: (16, "Error converting data type {0} to {1}."),
+    8115: (16, "Arithmetic overflow error converting {0} to data type {1}."),
+    8117: (16, "Operand data type {0} is invalid for {1} operator."),
+    8134: (16, "Divide by zero error encountered."),
+    8144: (16, "Procedure or function {0} has too many arguments specified."),
+    8145: (16, "@{0} is not a parameter for procedure {1}."),
+    8152: (16, "String or binary data would be truncated."),
+    8169: (
+        16,
+        "Conversion failed when converting from a character string to uniqueidentifier.",
+    ),
+    8170: (16, "Insufficient result space to convert uniqueidentifier value to char."),
+    10928: (
+        20,
+        "Resource ID: 1. The request limit for the database is 60 and has been reached.",
+    ),
+    10929: (20, "Resource ID: 1. The server is currently too busy."),
+    18456: (14, "Login failed for user '{0}'."),
+    22105: (
+        16,
+        "Change tracking is not enabled on table '{0}'.",
+    ),
+    40197: (20, "The service has encountered an error processing your request. Please try again."),
+    40501: (20, "The service is currently busy. Retry the request after 10 seconds."),
+    40613: (
+        17,
+        (
+            "Database '{0}' on server 'sandbox' is not currently available. Please retry the "
+            "connection later."
+        ),
+    ),
+    49918: (16, "Cannot process request. Not enough resources to process request."),
+    49919: (16, "Cannot process create or update request. Too many operations in progress."),
+    49920: (16, "Cannot process request. Too many operations in progress for the subscription."),
+}
+
+
+class SqlError(Exception):
+    """One ERROR token. `severity` 20 and above closes the connection, as the server does."""
+
+    def __init__(
+        self, number: int, message: str, *, severity: int = 16, state: int = 1, line: int = 1
+    ) -> None:
+        super().__init__(f"{number}: {message}")
+        self.number = number
+        self.message = message
+        self.severity = severity
+        self.state = state
+        self.line = line
+
+
+def error(number: int, *values: object, state: int = 1) -> SqlError:
+    """The error of that number, its text filled in with `values`.
+
+    An unlisted number gets a text of its own and severity 16; missing values become "".
+    """
+    severity, text = _MESSAGES.get(number, (16, f"Error {number}."))
+    filled = [*map(str, values), "", "", "", ""]
+    return SqlError(number, text.format(*filled), severity=severity, state=state)
+
+
+def unsupported(what: str) -> SqlError:
+    """What this stand-in does not know: an error 102, never a made-up result."""
+    severity = _MESSAGES[102][0]
+    text = f"Incorrect syntax near '{what}'. (Not in the T-SQL subset of this stand-in.)"
+    return SqlError(102, text, severity=severity)
