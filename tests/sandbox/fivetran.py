@@ -26,6 +26,9 @@ from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
 
+# Tests run one beside another: threads of DuckDB's own would only wait for each other.
+_connect = functools.partial(duckdb.connect, config={"threads": 1})
+
 # What the platform adds to a table.
 _ADDED = ("_fivetran_deleted", "_fivetran_synced", "_fivetran_id")
 
@@ -94,6 +97,7 @@ class Project:
         with (
             mock.patch.dict(os.environ, self._environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
+            mock.patch.object(duckdb, "connect", _connect),
             contextlib.redirect_stdout(printed),
         ):
             try:
@@ -148,7 +152,7 @@ class Project:
         return {name: kind for name, kind in types.items() if name not in _ADDED}
 
     def query(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
-        with duckdb.connect(str(self.warehouse), read_only=True) as connection:
+        with _connect(str(self.warehouse), read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             result = connection.execute(sql, list(parameters))
             names = [column[0] for column in result.description]
