@@ -381,6 +381,15 @@ def test_a_masked_key_in_a_link_does_not_stand_beside_the_real_one(dexory: Proje
         assert [r.status for r in sandbox.requests] == [401, 200, 200]
 
 
+def test_a_key_under_another_name_is_taken_out_of_a_link(dexory: Project, sandbox: Dexory) -> None:
+    """The value tells; the rest of the link is followed as it is."""
+    query = {"site": SITE, "token": sandbox.api_key, "page[size]": 200}
+    sandbox.fault(PATH, **answer(following=f"?{urlencode(query)}"))
+    synced(dexory, sandbox)
+    assert [list(r.query) for r in sandbox.requests[1:]] == [["site", "page[size]"]]
+    assert_equal_to_source(dexory, sandbox)
+
+
 def test_what_was_remembered_of_the_key_can_change(dexory: Project) -> None:
     """A server that goes back to the header is asked there, after one refusal."""
     with Dexory(key_in="query") as sandbox:
