@@ -6,7 +6,6 @@ and from clients of it that others have written.
 
 import hashlib
 import json
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -150,8 +149,6 @@ class ApiKey(AuthBase):
 
     def __init__(self, key: str, *, in_query: bool) -> None:
         self._key, self.in_query = key, in_query
-        # Of an answer with damaged headers it logs the whole URL.
-        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self.in_query:

@@ -413,6 +413,17 @@ def test_a_wrong_key_is_tried_in_both_places_and_no_more(
     assert "wrong-key" not in output
 
 
+@pytest.mark.parametrize("status", [422, 503])
+def test_a_source_that_echoes_the_key_does_not_bring_it_into_the_log(
+    dexory: Project, sandbox: Dexory, status: int
+) -> None:
+    """What stands where a code should is not shown, in errors or in warnings of a repeat."""
+    sandbox.api_key = "dxlive4f9a77c1"
+    body = json.dumps({"error": sandbox.api_key})
+    sandbox.fault(PATH, times=None, status=status, body=body)
+    assert sandbox.api_key not in failed(dexory, sandbox).output
+
+
 def test_damaged_headers_do_not_bring_the_key_into_the_log(
     dexory: Project, caplog: pytest.LogCaptureFixture
 ) -> None:

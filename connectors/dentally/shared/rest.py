@@ -2,9 +2,9 @@
 whole JSON counts as an answer."""
 
 import json
+import logging
 import math
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +26,9 @@ T = TypeVar("T")
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
 _DEADLINE = 10  # a whole answer may take this many times the silence that is allowed
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{1,39}", re.ASCII)
+# RFC 6749, 5.2. Any other word in an error may be what was sent.
+_CODES = {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"}
+_CODES |= {"unsupported_grant_type", "invalid_scope"}
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,11 @@ class Number(float):
 
 
 def error_code(answer: requests.Response) -> str:
-    """The code or type of an error in JSON (``invalid_grant``), or ""; never its message, which
-    may quote what was sent."""
+    """The OAuth code of an error in JSON (``invalid_grant``), or ""; never another word of it,
+    which may quote what was sent."""
     try:
-        error = answer.json()["error"]
-        code: str = error["type"] if isinstance(error, dict) else error
-        return code if _CODE.fullmatch(code) else ""
+        code: str = answer.json()["error"]
+        return code if code in _CODES else ""
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
 
@@ -136,6 +137,8 @@ class RestClient:
 
     def __post_init__(self) -> None:
         self._closed = threading.Event()
+        # Of an answer with damaged headers it would log the whole URL.
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = requests.Session()
         self._session.headers.update(self.headers)
         # Without an `auth` of ours, requests would take a password from ~/.netrc.
@@ -216,6 +219,11 @@ class RestClient:
         return answer
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port; None for what libraries do not read alike (``\\``, ``@``)."""
+    parts, usual = urlsplit(url), {"https": 443, "http": 80}
+    try:
+        origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
+    except ValueError:
+        return None
+    return None if "\\" in parts.netloc or "@" in parts.netloc else origin
