@@ -5,10 +5,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 from tests.sandbox.fivetran import Project
-from tests.sandbox.server import Sandbox
+from tests.sandbox.standin import StandIn
 
 
-def assert_equal_to_source(project: Project, sandbox: Sandbox) -> None:
+def assert_equal_to_source(project: Project, sandbox: StandIn) -> None:
     """Compares every declared column of every live row, but for what each sync makes anew."""
     for table, expected in sandbox.expected().items():
         ignored = {*sandbox.sync_times, "additional_fields"}

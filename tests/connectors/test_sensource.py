@@ -49,7 +49,7 @@ def whole() -> Iterator[SenSource]:
 
 def small(**options: Any) -> SenSource:
     first = datetime.now(timezone.utc).date() - 5 * DAY
-    return SenSource(**{"first": first, "spaces": 1, "endpoints": ("zone",), **options})
+    return SenSource(**{"first": first, "zones": 3, "endpoints": ("zone",), **options})
 
 
 @pytest.fixture

@@ -7,18 +7,25 @@ and every form in which records are sent. `python -m tests.sandbox NAME` starts 
 import importlib
 from pathlib import Path
 
-from .server import Sandbox
+from .standin import StandIn
 
 
-def names() -> list[str]:
-    """The connectors that have a stand-in."""
+def names(kind: type[StandIn] = StandIn) -> list[str]:
+    """The connectors that have a stand-in (of ``kind``)."""
     here = Path(__file__).parent
     connectors = here.parent.parent / "connectors"
-    return sorted(p.name for p in connectors.iterdir() if (here / f"{p.name}.py").exists())
+    found = sorted(p.name for p in connectors.iterdir() if (here / f"{p.name}.py").exists())
+    return [name for name in found if issubclass(_stand_in(name), kind)]
 
 
-def create(name: str) -> Sandbox:
+def create(name: str) -> StandIn:
     """The stand-in of a connector's source, with its usual data; not started yet."""
+    return _stand_in(name)()
+
+
+def _stand_in(name: str) -> type[StandIn]:
     module = importlib.import_module(f"{__package__}.{name}")
-    stand_in: Sandbox = module.create()
-    return stand_in
+    classes = [each for each in vars(module).values() if isinstance(each, type)]
+    own = [each for each in classes if each.__module__ == module.__name__]
+    [found] = [each for each in own if issubclass(each, StandIn)]
+    return found

@@ -19,10 +19,6 @@ CLIENT_ID = "dentally-client-id"
 CLIENT_SECRET = "dentally-client-secret-0f3b8a"
 
 
-def create() -> "Dentally":
-    return Dentally()
-
-
 class Dentally(Sandbox):
     """``records`` may be changed while it runs; ``insert``, ``change`` and ``delete`` do so as the
     source would.

@@ -24,10 +24,6 @@ NUMBERS = ("expected_weight_g", "quantity")
 KEY = ("name", "location_type", "aisle", "scan_date")
 
 
-def create() -> "Dexory":
-    return Dexory()
-
-
 class Dexory(Sandbox):
     """``records`` may be changed while it runs; ``scan``, ``change`` and ``remove`` do so as the
     source would.

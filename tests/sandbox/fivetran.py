@@ -22,12 +22,28 @@ import duckdb
 from fivetran_connector_sdk import Connector
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
+from fivetran_connector_sdk_core import runner
+from fivetran_connector_sdk_core.renaming import (
+    redshift_safe as stored_column,
+    safe_drop_underscores as stored_table,
+)
+
+__all__ = ["ROOT", "Project", "Result", "load", "stored_column", "stored_table"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
 
 # Tests run one beside another: threads of DuckDB's own would only wait for each other.
 _connect = functools.partial(duckdb.connect, config={"threads": 1})
+
+# At every checkpoint the engine looks whether each declared table is there; once is enough.
+_create_declared = runner._Sync._create_missing_declared
+
+
+def _create_declared_once(writer: Any) -> None:
+    if not writer.declared_created:
+        _create_declared(writer)
+
 
 # What the platform adds to a table.
 _ADDED = ("_fivetran_deleted", "_fivetran_synced", "_fivetran_id")
@@ -98,6 +114,7 @@ class Project:
             mock.patch.dict(os.environ, self._environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
             mock.patch.object(duckdb, "connect", _connect),
+            mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
             contextlib.redirect_stdout(printed),
         ):
             try:
@@ -174,6 +191,7 @@ class Project:
 def load(name: str) -> ModuleType:
     """The module connectors/<name>/connector.py, with the original of the shared package."""
     folder = ROOT / "connectors" / name
+    sys.path.append(str(folder))  # as the SDK does, for the connector's other modules
     specification = importlib.util.spec_from_file_location(
         f"{name}_connector", folder / "connector.py"
     )

@@ -16,10 +16,6 @@ USERNAME = "documentation.admin@paligo.example"
 API_KEY = "paligo-api-key-5d1c20"
 
 
-def create() -> "Paligo":
-    return Paligo()
-
-
 class Paligo(Sandbox):
     """``records`` may be changed while it runs; ``insert``, ``change`` and ``delete`` do so as the
     source would.

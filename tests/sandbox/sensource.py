@@ -67,12 +67,6 @@ COLUMNS = {
 ENTITIES = {"traffic": "zone", "occupancy": "space"}
 
 
-def create() -> "SenSource":
-    """Of more than 30 days, so that a first sync needs two requests a table."""
-    first = datetime.now(timezone.utc).date() - timedelta(days=32)
-    return SenSource(zones=2, spaces=1, first=first)
-
-
 class SenSource(Sandbox):
     """``listings`` and ``hours`` may be changed while it runs. The key of an hour is the id of its
     zone or space, and its beginning.
@@ -92,8 +86,8 @@ class SenSource(Sandbox):
     def __init__(
         self,
         *,
-        zones: int = 3,
-        spaces: int = 2,
+        zones: int = 2,
+        spaces: int = 1,
         first: date | None = None,
         days: int | None = None,
         endpoints: tuple[str, ...] = tuple(COLUMNS),
@@ -123,7 +117,8 @@ class SenSource(Sandbox):
                 self.insert(name)
         self.hours: dict[str, Hours] = {"traffic": {}, "occupancy": {}}
         now = datetime.now(timezone.utc)
-        self.first = first or (now - timedelta(days=40)).date()
+        # More than 30 days, so that a first sync needs two requests a table.
+        self.first = first or (now - timedelta(days=32)).date()
         hour = self.midnight(self.first)
         end = now + HOUR if days is None else self.midnight(self.first + timedelta(days=days))
         while hour < end:

@@ -6,7 +6,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, ClassVar
 
 from flask import Flask
@@ -16,6 +15,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Request, Response
+
+from .standin import StandIn
 
 Environ = dict[str, Any]
 
@@ -79,18 +80,15 @@ class _Handler(WSGIRequestHandler):
         pass
 
 
-class Sandbox:
-    """A stand-in on a port of its own on the loopback address; a context manager.
+class Sandbox(StandIn):
+    """A stand-in over HTTP, on a port of its own on the loopback address.
 
     ``requests`` holds what arrived, ``faults`` what is to go wrong. ``data_path`` begins the
-    paths of the data (not those of tokens). ``sync_times`` are the columns with a sync's time,
-    ``wider_in_template`` the keys for which configuration.json has more than the default.
+    paths of the data (not those of tokens).
     """
 
-    name: ClassVar[str]
     data_path: ClassVar[str]
-    sync_times: ClassVar[tuple[str, ...]] = ()
-    wider_in_template: ClassVar[tuple[str, ...]] = ()
+    addresses = ("base_url", "auth_url")
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -98,31 +96,6 @@ class Sandbox:
         self.requests: list[Recorded] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
-        self.url = ""
-
-    # What the tests and the demo ask of every stand-in.
-
-    def configuration(self, **changes: str) -> dict[str, str]:
-        """A configuration with which the connector reads this stand-in."""
-        raise NotImplementedError
-
-    def expected(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows, by table, of a destination that equals the source: every declared column but
-        ``additional_fields`` and the time of the sync. Written from what is known of the source,
-        independently of the connector."""
-        raise NotImplementedError
-
-    def change_something(self) -> None:
-        """Inserts, changes and deletes a few records, as a day at the source would."""
-        raise NotImplementedError
-
-    def empty(self) -> None:
-        """Takes all records away."""
-        raise NotImplementedError
-
-    def secrets(self) -> set[str]:
-        """What must be seen nowhere: credentials, and a value of every record."""
-        raise NotImplementedError
 
     def start(self, port: int = 0) -> Self:
         self._server = make_server(
@@ -137,17 +110,6 @@ class Sandbox:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def fault(self, path: str = "/", **what: Any) -> Fault:
         """Adds a fault; the arguments are those of Fault."""

@@ -1,0 +1,163 @@
+"""SQL Server's types: how each is read, stored, and compared with a saved position.
+
+What the driver would round, cut, or fail on is read as the text that the server makes of it.
+https://learn.microsoft.com/sql/t-sql/functions/cast-and-convert-transact-sql
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+from shared.rows import convert, decimal
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What INFORMATION_SCHEMA.COLUMNS says of a column's type. Lengths are in characters or
+    bytes, -1 for max; ``fraction``: digits of a second."""
+
+    name: str
+    length: int | None = None
+    precision: int | None = None
+    scale: int | None = None
+    fraction: int | None = None
+    collation: str | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a type is handled.
+
+    ``type``: the SDK's, or what makes it from Facts. ``select``: the expression that reads column
+    {0}. ``convert``: makes a value of the SDK from one that was read; ValueError, OverflowError
+    or UnusableRecord if there is none. ``compare``: the expression that makes the text of a
+    position, {0}, a value of the column's own type {type}, so that an index serves and the
+    column's rules of comparison hold; None: no position can be kept of it. ``text``: that text.
+    ``first``: the earliest moment, for types that can say when a row changed.
+    """
+
+    type: Any
+    select: str = "{0}"
+    convert: Callable[[Any], Any] | None = None
+    compare: str | None = "CAST({0} AS {type})"
+    text: Callable[[Any], str] = str
+    first: str | None = None
+
+    def sdk_type(self, facts: Facts) -> Any:
+        return self.type(facts) if callable(self.type) else self.type
+
+
+def _moment(text: str) -> datetime:
+    if 20 < len(text) < 26:
+        text = f"{text:0<26}"
+    return datetime.fromisoformat(text[:26])  # the destination has microseconds
+
+
+def _instant(text: str) -> datetime:
+    local, _, offset = text.rpartition(" ")
+    ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:6]))
+    moment = _moment(local).replace(tzinfo=timezone.utc)
+    return moment + ahead if offset[0] == "-" else moment - ahead
+
+
+def _json(text: str) -> Any:
+    return convert(json.loads(text), "JSON", "the document")
+
+
+def _hex(value: bytes) -> str:
+    return f"0x{value.hex()}"
+
+
+def _decimal(facts: Facts) -> dict[str, Any]:
+    return decimal(facts.precision or 18, facts.scale or 0)
+
+
+_STYLE_121 = "CONVERT({type}, {0}, 121)"
+_WHOLE = {"text": lambda value: str(int(value))}
+_TEXT = Kind("STRING", compare="CAST({0} AS {type}) COLLATE {collation}")
+_LONG_TEXT = Kind("STRING", compare=None)
+_BYTES = Kind("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
+_SPATIAL = Kind("STRING", select="{0}.ToString()", compare=None)
+
+
+def _time(first: str) -> Kind:
+    return Kind(
+        "NAIVE_DATETIME", "CONVERT(varchar(27), {0}, 121)", _moment, _STYLE_121, first=first
+    )
+
+
+KINDS = {
+    "bit": Kind("BOOLEAN", **_WHOLE),  # type: ignore[arg-type]
+    "tinyint": Kind("SHORT"),
+    "smallint": Kind("SHORT"),
+    "int": Kind("INT"),
+    "bigint": Kind("LONG"),
+    "decimal": Kind(_decimal, "CONVERT(varchar(41), {0})"),
+    "numeric": Kind(_decimal, "CONVERT(varchar(41), {0})"),
+    "money": Kind(decimal(19, 4), "CONVERT(varchar(30), {0}, 2)"),
+    "smallmoney": Kind(decimal(10, 4), "CONVERT(varchar(30), {0}, 2)"),
+    "float": Kind("DOUBLE", text=repr),
+    "real": Kind("FLOAT", text=repr),
+    "date": Kind(
+        "NAIVE_DATE", "CONVERT(varchar(10), {0}, 23)", date.fromisoformat, first="0001-01-01"
+    ),
+    "datetime": _time("1753-01-01 00:00:00"),
+    "datetime2": _time("0001-01-01 00:00:00"),
+    "smalldatetime": _time("1900-01-01 00:00:00"),
+    "datetimeoffset": Kind(
+        "UTC_DATETIME",
+        "CONVERT(varchar(34), {0}, 121)",
+        _instant,
+        _STYLE_121,
+        first="0001-01-01 00:00:00 +00:00",
+    ),
+    "time": Kind("STRING", "CONVERT(varchar(16), {0}, 121)", lambda text: text[:15], _STYLE_121),
+    "uniqueidentifier": Kind("STRING", "CONVERT(varchar(36), {0})", str.lower),
+    **dict.fromkeys(("binary", "varbinary", "timestamp", "rowversion"), _BYTES),
+    "image": Kind("BINARY", convert=bytes, compare=None),
+    "xml": Kind("XML", compare=None),
+    **dict.fromkeys(("char", "varchar", "nchar", "nvarchar", "sysname"), _TEXT),
+    **dict.fromkeys(("text", "ntext"), _LONG_TEXT),
+    "sql_variant": Kind("STRING", "CONVERT(nvarchar(4000), {0})", compare=None),
+    **dict.fromkeys(("hierarchyid", "geometry", "geography"), _SPATIAL),
+    "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", _json, None),
+}
+UNKNOWN = Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
+
+_SIZED = ("char", "varchar", "nchar", "nvarchar", "binary", "varbinary")
+_FRACTIONS = ("datetime2", "datetimeoffset", "time")
+
+
+def declared(facts: Facts) -> str:
+    """The type as a declaration has it, for example varchar(20) or decimal(18,4)."""
+    if facts.name in _SIZED and facts.length:
+        return f"{facts.name}({'max' if facts.length < 0 else facts.length})"
+    if facts.name in ("decimal", "numeric"):
+        return f"{facts.name}({facts.precision},{facts.scale})"
+    if facts.name in _FRACTIONS and facts.fraction is not None:
+        return f"{facts.name}({facts.fraction})"
+    return {"timestamp": "binary(8)", "rowversion": "binary(8)", "sysname": "nvarchar(128)"}.get(
+        facts.name, facts.name
+    )
+
+
+_ROOMY = {
+    "decimal": 41,
+    "numeric": 41,
+    "money": 30,
+    "smallmoney": 30,
+    "sql_variant": 8000,
+    "hierarchyid": 4000,
+}
+
+
+def width(facts: Facts) -> int | None:
+    """The most bytes that a value takes on its way; None: without a limit."""
+    if facts.name in _SIZED:
+        per_character = 2 if facts.name.startswith("n") else 1
+        return None if not facts.length or facts.length < 0 else facts.length * per_character
+    if facts.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
+        return None
+    return _ROOMY.get(facts.name, 36) if facts.name in KINDS else None

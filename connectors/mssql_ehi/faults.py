@@ -1,0 +1,144 @@
+"""What went wrong at the server, in our own words: a message of the driver may quote a value.
+
+SourceError (shared)
+├── Refused        the server answered with an error that no repeat will change; `number`
+├── Undecodable    the driver cannot decode a row; the connection is lost with it
+└── TransientError (shared)
+    └── Gone       nobody answers: it concerns the whole server, not one table
+
+Numbers: https://learn.microsoft.com/sql/relational-databases/errors-events/
+and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-errors-issues
+"""
+
+import re
+
+import pytds
+from OpenSSL import SSL
+
+from shared.errors import SourceError, TransientError
+
+_TRANSIENT = {
+    1205: "chosen as the victim of a deadlock",
+    1222: "waited too long for a lock",
+    3960: "a change under way met the snapshot",
+    3961: "the table was altered under the snapshot",
+    617: "an object was not to be found for a moment",
+    669: "the row is not to be found for a moment",
+    596: "the session was ended",
+    701: "out of memory",
+    802: "out of memory",
+    8645: "waited too long for memory",
+    8651: "out of memory",
+    976: "the replica is not readable",
+    978: "the replica is not readable",
+    979: "the replica is not readable",
+    983: "the replica is changing its role",
+    10928: "limit of the database reached",
+    10929: "too busy",
+    17197: "login timed out",
+    18401: "being upgraded",
+    6005: "shutting down",
+    9001: "the log is not available",
+    40020: "failing over",
+    40143: "failing over",
+    40166: "failing over",
+    40197: "failing over",
+    40501: "too busy",
+    40540: "failing over",
+    40544: "limit of the database reached",
+    40549: "ended for running too long",
+    40550: "ended for holding too many locks",
+    40551: "ended for its use of tempdb",
+    40552: "ended for its use of the log",
+    40553: "ended for its use of memory",
+    40613: "the database is not available at the moment",
+    42108: "the pool is starting",
+    42109: "the pool is starting",
+    49918: "too busy",
+    49919: "too busy",
+    49920: "too busy",
+}
+_LOGIN = "Check mssql_user and mssql_password"
+_DATABASE = "Check mssql_database, and that mssql_user may open it"
+_RIGHTS = "Grant SELECT to mssql_user, or leave the table out by exclude_tables"
+ADVICE = {
+    229: _RIGHTS,
+    230: _RIGHTS,
+    911: _DATABASE,
+    916: _DATABASE,
+    4060: _DATABASE,
+    18452: _LOGIN,
+    18456: _LOGIN,
+    18470: "The login mssql_user is disabled",
+    18486: "The login mssql_user is locked",
+    18487: "The password of mssql_user has expired: change it, then mssql_password",
+    18488: "The password of mssql_user must be changed, then mssql_password",
+    40532: "Check mssql_server and mssql_user",
+    40615: "The server's firewall does not let this address in",
+}
+DRIVER_ERRORS = (pytds.Error, OSError, SSL.Error)
+_LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
+
+
+class Refused(SourceError):
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class Undecodable(SourceError): ...
+
+
+class Gone(TransientError): ...
+
+
+def explain(error: Exception, doing: str) -> SourceError:
+    """The error of ours for one of the driver. ``doing``: what failed, for the message."""
+    if isinstance(error, pytds.DatabaseError) and error.msg_no:
+        return _explain_number(error.msg_no, doing)
+    if isinstance(error, TimeoutError):
+        return Gone(f"{doing}: the server is silent")
+    if isinstance(error, (*_LOST, SSL.Error)):
+        return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
+    return Undecodable(f"{doing}: a row cannot be decoded ({type(error).__name__})")
+
+
+def explain_login(error: Exception, doing: str, database: str) -> SourceError:
+    """The same for an attempt to connect, where most errors are those of a setting."""
+    text = str(error)
+    if isinstance(error, pytds.DatabaseError) and error.msg_no:
+        # Of an unknown database the driver shows only the failed login that follows from it, but
+        # its text begins with that of error 4060, which quotes the name in any language.
+        unknown = error.msg_no == 18456 and f'"{database}"' in text
+        return _explain_number(4060 if unknown else error.msg_no, doing)
+    if isinstance(error, SSL.Error) and "certificate verify failed" in text:
+        return SourceError(
+            f"{doing}: its certificate is refused. Put the certificate of the authority that "
+            "issued it into mssql_ca_certificate, or have it renewed if it has expired"
+        )
+    if isinstance(error, pytds.Error) and "does not match host name" in text:
+        return SourceError(
+            f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
+            "stands in the certificate as a subject alternative name"
+        )
+    if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
+        return SourceError(
+            f"{doing}: the server does not agree on encryption. mssql_encrypt says whether the "
+            "session is encrypted"
+        )
+    if isinstance(error, _LOST):
+        return Gone(
+            f"{doing}: no answer ({type(error).__name__}). Check mssql_server, mssql_port and "
+            "the firewalls on the way"
+        )
+    return SourceError(
+        f"{doing}: no login ({type(error).__name__}). Check that mssql_server and mssql_port are "
+        "those of a SQL Server that speaks TLS 1.2"
+    )
+
+
+def _explain_number(number: int, doing: str) -> SourceError:
+    if number in _TRANSIENT:
+        return TransientError(f"{doing}: error {number} of the server ({_TRANSIENT[number]})")
+    advice = f". {ADVICE[number]}" if number in ADVICE else ""
+    return Refused(f"{doing}: error {number} of the server{advice}", number)

@@ -1,0 +1,45 @@
+"""Rows as they were read, made rows of the destination."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from catalogue import SourceTable
+from session import Values
+from shared.rows import Row, UnusableRecord
+
+
+class Mapping:
+    """The columns of a table, ready for use on many rows."""
+
+    def __init__(self, table: SourceTable) -> None:
+        self._names = [column.destination for column in table.columns]
+        self._converters = [
+            (column.destination, column.kind.convert)
+            for column in table.columns
+            if column.kind.convert is not None
+        ]
+        self._key = [column.destination for column in table.key]
+
+    def row(self, values: Values) -> Row:
+        """Raises UnusableRecord, which names a column and no value."""
+        row = dict(zip(self._names, values, strict=True))
+        name = ""
+        try:
+            for name, convert in self._converters:
+                value = row[name]
+                if value is not None:
+                    row[name] = convert(value)
+        except (ValueError, OverflowError):
+            raise UnusableRecord(f"{name} holds what its type cannot hold") from None
+        for name in self._key:
+            if row[name] is None:
+                raise UnusableRecord(f"{name} is missing")
+        return row
+
+
+def size(values: Iterable[Any]) -> int:
+    """About how many bytes the values take in memory."""
+    return sum(
+        len(value) * (2 if isinstance(value, str) else 1) if isinstance(value, (str, bytes)) else 8
+        for value in values
+    )

@@ -1,0 +1,156 @@
+"""How a table is read: which rows, in which order, and from where on.
+
+A position is the text of the order's columns in one row; it is exact, so that a read goes on
+behind that very row. Text is compared as the column's own type (see column_types).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+
+from catalogue import Column, SourceTable
+from names import quoted
+from session import Values
+
+Position = list[str | None]
+_BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
+_CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows of ``table`` ordered by ``column``, which says when a row changed, and the ``key``.
+
+    Without ``column`` the order is that of the key, and without a key there is none.
+    """
+
+    table: SourceTable
+    column: Column | None
+    key: tuple[Column, ...]
+
+    @property
+    def order(self) -> tuple[Column, ...]:
+        # A column that is also in the key need not be compared twice.
+        first = (self.column,) if self.column else ()
+        return first + tuple(column for column in self.key if column != self.column)
+
+    def __str__(self) -> str:
+        if self.column:
+            return f"incremental by {self.column.name}"
+        return "in full, in key order" if self.key else "in full, in one statement"
+
+    def statement(
+        self,
+        start: str | None = None,
+        after: Position | None = None,
+        *,
+        only_first: bool = False,
+        columns: Sequence[Column] | None = None,
+    ) -> tuple[str, dict[str, str]]:
+        """The SELECT of the rows whose ``column`` is ``start`` or later, behind position
+        ``after``, and its parameters; ``columns`` are all, if not given."""
+        parameters = _Parameters()
+        conditions = []
+        if start is not None and self.column:
+            conditions.append(
+                f"{quoted(self.column.name)} >= {parameters.add(self.column, start)}"
+            )
+        if after is not None:
+            values = [
+                (column, None if text is None else parameters.add(column, text))
+                for column, text in zip(self.order, after, strict=True)
+            ]
+            conditions.append(_behind(values))
+        read = ", ".join(
+            f"{column.kind.select.format(quoted(column.name))} AS {quoted(f'c{number}')}"
+            for number, column in enumerate(columns or self.table.columns)
+        )
+        top, table = "TOP (1) " if only_first else "", self.table
+        source = f"{quoted(table.schema)}.{quoted(table.name)}"
+        sql = f"SELECT {top}{read} FROM {source}"  # noqa: S608  # names are quoted
+        if conditions:
+            sql += f" WHERE {' AND '.join(conditions)}"
+        if self.order:
+            sql += f" ORDER BY {', '.join(quoted(column.name) for column in self.order)}"
+        return sql, parameters.values
+
+    def position(self, row: Values) -> Position:
+        """The position of a row that was read with all columns."""
+        places = [self.table.columns.index(column) for column in self.order]
+        return self.position_of(row[place] for place in places)
+
+    def position_of(self, values: Iterable[Any]) -> Position:
+        """The position with these values of the order's columns, as they were read."""
+        return [
+            None if value is None else column.kind.text(value)
+            for column, value in zip(self.order, values, strict=True)
+        ]
+
+
+class _Parameters:
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def add(self, column: Column, text: str) -> str:
+        """The expression for a value of the column."""
+        name = f"p{len(self.values)}"
+        self.values[name] = text
+        compare = column.kind.compare or "{0}"
+        return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
+
+
+def _behind(values: Sequence[tuple[Column, str | None]]) -> str:
+    """The condition that a row comes behind one with these values. Nulls come first."""
+    (column, value), rest = values[0], values[1:]
+    name = quoted(column.name)
+    further = _behind(rest) if rest else None
+    if value is None:
+        return f"({name} IS NOT NULL OR {further})" if further else f"{name} IS NOT NULL"
+    if further is None:
+        return f"{name} > {value}"
+    # The first part says nothing new, but it is what the server finds in an index.
+    return f"({name} >= {value} AND ({name} > {value} OR {further}))"
+
+
+def choose(table: SourceTable, candidates: Sequence[str]) -> Plan:
+    """The best plan for a table: incremental by the first of ``candidates`` that is a time."""
+    by_name = {c.name.casefold(): c for c in table.columns if c.kind.first is not None}
+    found = [by_name[name] for name in map(str.casefold, candidates) if name in by_name]
+    return Plan(table, found[0] if found and table.order else None, table.order)
+
+
+def category(estimate: int | None) -> str:
+    """The size of a table in a word."""
+    if estimate is None:
+        return "of unknown size"
+    return next((name for most, name in _CATEGORIES if estimate <= most), "large")
+
+
+def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -> str:
+    """From where on the next sync reads: the smaller of two moments, less ``lookback``.
+
+    ``greatest``: the greatest value seen; ``clock``: the earlier of the server's clocks when the
+    read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is never before the type's first.
+    """
+    convert, first = column.kind.convert, column.kind.first
+    assert convert is not None and first is not None  # noqa: S101, PT018  # a type of times
+    earliest = min(_naive(convert(greatest)), datetime.fromisoformat(clock[:26]))
+    floor = _naive(convert(first))
+    moment = max(earliest - min(lookback, earliest - _BEGINNING), floor)
+    if column.facts.name == "date":
+        return moment.date().isoformat()
+    # The server must not round it up: `datetime` has steps of 1/300 s, `smalldatetime` minutes.
+    if column.facts.name == "smalldatetime":
+        moment = moment.replace(second=0)
+    digits = {"datetime": 2, "smalldatetime": 0}.get(column.facts.name, column.facts.fraction)
+    cut = 20 + min(6 if digits is None else digits, 6)
+    text = moment.isoformat(" ", "microseconds")[:cut].rstrip(".")
+    return f"{text} +00:00" if column.facts.name == "datetimeoffset" else text
+
+
+def _naive(moment: Any) -> datetime:
+    """A date or a time with an offset as a naive one, in UTC."""
+    if not isinstance(moment, datetime):
+        return datetime.combine(moment, time.min)
+    return moment.replace(tzinfo=None)

@@ -1,0 +1,153 @@
+"""A connection to the server that is opened when it is needed, and again after it was lost."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fivetran_connector_sdk import Logging
+
+from faults import Gone, explain
+from shared.errors import SourceError, TransientError
+from shared.rest import Retry
+
+LARGEST_BATCH = 8 * 1024 * 1024  # bytes
+_PATIENCE = 3  # tables that fail one after the other by faults that did not pass
+Values = tuple[Any, ...]
+
+
+class Session:
+    """Statements over one connection; ``open_connection`` makes it and raises SourceError.
+
+    After an error, or a result that was not read to its end, the connection is thrown away: the
+    driver cannot tell what of an answer is still on its way.
+    """
+
+    def __init__(self, open_connection: Callable[[], Any], retry: Retry) -> None:
+        self._open, self._retry = open_connection, retry
+        self._connection: Any = None
+        self._snapshot = False
+        self._sleep: Callable[[float], object] = time.sleep
+        self.gone = False  # nobody answers, or with nothing but faults: no use to go on
+        self._worn_out = 0  # operations in a row whose repeats were used up
+
+    def close(self) -> None:
+        """Ends the connection; the next statement opens another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except Exception as error:  # it may be lost already, and in TLS that is an error
+                Logging.debug(f"The connection did not end well: {type(error).__name__}")
+
+    def patiently(self, doing: str, once: Callable[[], Any]) -> Any:
+        """The result of ``once``, repeated after a TransientError; after silence once only.
+
+        Raises SourceError. ``gone`` tells then whether there is any use in going on.
+        """
+        silences, healing = 0, False
+
+        def attempt() -> Any:
+            nonlocal silences, healing
+            self.gone = healing = False
+            try:
+                return once()
+            except TransientError as error:
+                healing = True
+                if not isinstance(error, Gone):
+                    raise
+                self.gone = True
+                silences += "silent" in str(error)
+                if silences > 1:
+                    limit = "query_timeout_seconds is what it may take"
+                    raise SourceError(f"{error}, twice; {limit}") from None
+                raise
+
+        try:
+            result = self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
+        except SourceError:
+            self._worn_out = self._worn_out + 1 if healing else 0
+            self.gone = self.gone or self._worn_out >= _PATIENCE
+            raise
+        self._worn_out = 0
+        return result
+
+    def pause(self) -> None:
+        """Waits as before a first repeat."""
+        self._sleep(self._retry.delay(0))
+
+    def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[Values]:
+        """All rows of a statement whose result is small; nothing is repeated."""
+        return [row for batch in self.stream(sql, parameters) for row in batch]
+
+    def optional(self, doing: str, sql: str) -> list[Values] | None:
+        """All rows of a view that a server may not have or not show; None then."""
+        try:
+            rows: list[Values] = self.patiently(doing, lambda: self.rows(sql))
+        except SourceError as error:
+            if self.gone:
+                raise
+            Logging.info(f"{error}: the connector does without")
+            return None
+        return rows
+
+    def use_snapshots(self) -> None:
+        """Reads under SNAPSHOT isolation from now on: what others write holds nobody up."""
+        self.close()
+        self._snapshot = True
+
+    def stream(
+        self,
+        sql: str,
+        parameters: Mapping[str, str] | None = None,
+        rows: int = 1000,
+        size_of: Callable[[Values], int] | None = None,
+    ) -> Iterator[list[Values]]:
+        """The result in batches of ``rows`` rows or, by ``size_of``, LARGEST_BATCH bytes.
+
+        In ``sql`` a parameter is written ``%(name)s`` and a per cent sign ``%%``. What came before
+        an error is yielded first. Raises SourceError of any kind in faults.
+        """
+        failure, done = None, False
+        try:
+            fetch = self._execute(sql, parameters).fetchone
+            while not done and failure is None:
+                batch: list[Values] = []
+                size = 0
+                try:
+                    for _ in range(rows):
+                        row = fetch()
+                        if row is None:
+                            done = True
+                            break
+                        batch.append(row)
+                        if size_of:
+                            size += size_of(row)
+                            if size >= LARGEST_BATCH:
+                                break
+                except Exception as error:
+                    failure = explain(error, "reading")
+                if batch:
+                    yield batch
+        finally:
+            if not done:
+                self.close()
+        if failure is not None:
+            raise failure
+
+    def _execute(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
+        if self._connection is None:
+            self._connection = self._open()
+            if self._snapshot:
+                self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
+        return self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
+        cursor = self._connection.cursor()
+        try:
+            if parameters:
+                cursor.execute(sql, parameters)
+            else:
+                cursor.execute(sql % ())  # the driver formats only where there are parameters
+        except Exception as error:
+            raise explain(error, "a statement") from None
+        return cursor

@@ -1,0 +1,12 @@
+"""What the connectors share: mechanisms, with no knowledge of any source.
+
+errors    the errors that end a sync, and the guard that keeps data out of crash reports
+settings  the configuration: declared once, checked before the first request
+rest      JSON over HTTPS from one origin, with back-off
+times     timestamps of any form, in UTC
+rows      records as rows of typed columns; those that cannot be stored, counted
+state     the state, and the window that a table is read for
+listing   a table brought up to date from the source's list
+
+`make vendor` copies this folder into every connector. Edit this one, never a copy.
+"""

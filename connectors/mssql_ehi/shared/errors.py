@@ -1,0 +1,61 @@
+"""The errors that end a sync, and the guard that keeps data out of what the SDK prints of them.
+
+ConnectorError       its message never holds a secret or a row's value
+├── SettingsError    the configuration is wrong (a ValueError, too); nothing was requested
+├── StateError       the state is not one that this version understands; nothing was requested
+├── SourceError      the source refused, or sent what cannot be understood; the cursor stays
+│   └── TransientError   a repeat may heal it; `wait`: the seconds that the source asks for
+└── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
+"""
+
+import functools
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class ConnectorError(Exception): ...
+
+
+class SettingsError(ConnectorError, ValueError): ...
+
+
+class StateError(ConnectorError): ...
+
+
+class SourceError(ConnectorError): ...
+
+
+class TransientError(SourceError):
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class UnexpectedError(ConnectorError): ...
+
+
+def guarded(entry_point: Callable[..., T]) -> Callable[..., T]:
+    """Wraps ``update``, ``schema`` or a setup test, so that an error takes only safe text along.
+
+    The SDK writes the local variables of every frame of ours into ``crash-reports/`` and prints
+    the messages of all chained errors. So the frames are emptied and the chain is cut; which
+    lines of code the error went through is still shown.
+    """
+
+    @functools.wraps(entry_point)
+    def wrapper(configuration: Mapping[str, str], **kwargs: Any) -> T:
+        failure: ConnectorError
+        try:
+            return entry_point(configuration, **kwargs)
+        except ConnectorError as error:
+            failure = error
+        except Exception as error:
+            failure = UnexpectedError(f"{type(error).__name__}; its message may quote data")
+            failure.__traceback__ = error.__traceback__
+        traceback.clear_frames(failure.__traceback__)
+        raise failure from None
+
+    return wrapper

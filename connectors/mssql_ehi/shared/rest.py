@@ -1,0 +1,229 @@
+"""JSON over HTTPS from one origin: what can heal is repeated, nothing secret is shown, and only
+whole JSON counts as an answer."""
+
+import json
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from fivetran_connector_sdk import Logging
+from requests.auth import AuthBase
+from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
+
+from . import times
+from .errors import SourceError, TransientError
+
+T = TypeVar("T")
+LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
+LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
+_DEADLINE = 10  # a whole answer may take this many times the silence that is allowed
+# RFC 6749, 5.2. Any other word in an error may be what was sent.
+_CODES = {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"}
+_CODES |= {"unsupported_grant_type", "invalid_scope"}
+
+
+@dataclass(frozen=True)
+class Retry:
+    """``attempts``: repeats after the first try. ``base_delay``, ``longest_delay``: seconds."""
+
+    attempts: int = 3
+    base_delay: float = 1.0
+    longest_delay: float = 60.0
+
+    def delay(self, attempt: int) -> float:
+        """Seconds before repeat ``attempt`` (from 0): ``base_delay * 2**attempt`` up to the
+        longest; half of it is random, so that clients do not come back all at once."""
+        full = min(self.base_delay * 2.0 ** min(attempt, 64), self.longest_delay)
+        return full / 2 + random.uniform(0, full / 2)
+
+    def run(self, what: str, once: Callable[[], T], sleep: Callable[[float], object]) -> T:
+        """The result of ``once``, which is called again after a TransientError.
+
+        ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError when the repeats
+        are used up, or when the source asks to wait for more than LONGEST_WAIT.
+        """
+        for attempt in range(self.attempts + 1):
+            try:
+                return once()
+            except TransientError as error:
+                failure = error
+            wait = self.delay(attempt) if failure.wait is None else failure.wait
+            if wait > LONGEST_WAIT:
+                raise SourceError(
+                    f"{what}: {failure}. The source asks to wait {wait:.0f} s and a sync waits "
+                    f"{LONGEST_WAIT:.0f} s at most: the next one goes on from here"
+                )
+            if attempt < self.attempts:
+                again = f"repeat {attempt + 1} of {self.attempts} in {wait:.1f} s"
+                Logging.warning(f"{what}: {failure}; {again}")
+                sleep(wait)
+        raise SourceError(f"{what}: {failure}; gave up after {self.attempts} repeats")
+
+
+def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | None:
+    """Seconds, more than 0, that a source asks to wait; None if it asks for none.
+
+    ``Retry-After`` holds seconds or an HTTP date (RFC 9110, 10.2.3); the vendor's own
+    ``reset_header`` the unix time, in seconds, at which its limit resets.
+    """
+    seconds, reset = _number(headers.get("Retry-After")), _number(headers.get(reset_header))
+    if seconds is None:
+        try:
+            moment = parsedate_to_datetime(headers.get("Retry-After", ""))
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+            seconds = (moment - times.now()).total_seconds()
+        except (TypeError, ValueError, OverflowError):
+            seconds = None if reset is None else reset - times.now().timestamp()
+    return seconds if seconds and seconds > 0 else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+class Number(float):
+    """A JSON number with a fraction or an exponent, and the text that it was: money is exact."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "Number":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def error_code(answer: requests.Response) -> str:
+    """The OAuth code of an error in JSON (``invalid_grant``), or ""; never another word of it,
+    which may quote what was sent."""
+    try:
+        code: str = answer.json()["error"]
+        return code if code in _CODES else ""
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
+
+
+@dataclass(repr=False, eq=False)
+class RestClient:
+    """A session with one origin, usable from several threads.
+
+    ``timeout``: the seconds of silence that end a try. ``auth`` adds the credentials;
+    ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
+    are other credentials now. ``rate_limited`` tells which answers beside 429 mean "too many
+    requests", ``reset_header`` until when. ``explain`` gives advice on an answer that is final.
+    """
+
+    base_url: str
+    timeout: float
+    retry: Retry
+    headers: Mapping[str, str] = field(default_factory=dict)
+    auth: AuthBase | None = None
+    unauthorized: Callable[[requests.PreparedRequest, int], bool] = lambda sent, refusals: False
+    rate_limited: Callable[[requests.Response], bool] = lambda answer: False
+    reset_header: str = ""
+    explain: Callable[[requests.Response], str] = lambda answer: ""
+
+    def __post_init__(self) -> None:
+        self._closed = threading.Event()
+        # Of an answer with damaged headers it would log the whole URL.
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+        self._session = requests.Session()
+        self._session.headers.update(self.headers)
+        # Without an `auth` of ours, requests would take a password from ~/.netrc.
+        self._session.auth = self.auth or (lambda request: request)
+
+    def get(self, link: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON at ``link``: a path below ``base_url``, or an absolute URL of the same origin.
+        Raises SourceError."""
+        return self._request("GET", link, params=params)
+
+    def post(self, link: str, **content: Any) -> Any:
+        """The JSON answer to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
+        SourceError."""
+        return self._request("POST", link, **content)
+
+    def close(self) -> None:
+        """Ends a back-off that another thread is in, with an error."""
+        self._closed.set()
+
+    def _request(self, method: str, link: str, **content: Any) -> Any:
+        url = link if "://" in link else self.base_url + link
+        what = f"{method} {url.partition('?')[0]}"
+        if _origin(url) != _origin(self.base_url):
+            raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
+        return self.retry.run(what, lambda: self._once(what, method, url, content), self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._closed.wait(seconds):
+            raise SourceError("the sync has ended, and with it the repeats")
+
+    def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
+        answer, refusals = self._exchange(what, method, url, content), 0
+        while answer.status_code == 401:
+            refusals += 1
+            if not self.unauthorized(answer.request, refusals):
+                break
+            answer = self._exchange(what, method, url, content)
+        status, media_type = answer.status_code, answer.headers.get("Content-Type", "no type")
+        reason = " ".join(filter(None, (f"status {status}", error_code(answer))))
+        if status == 429 or self.rate_limited(answer):
+            wait = retry_after(answer.headers, self.reset_header)
+            raise TransientError(f"{reason}, too many requests", wait)
+        if status == 408 or status >= 500:
+            raise TransientError(reason, retry_after(answer.headers))
+        if 300 <= status < 400:
+            reason += ", a redirect, which is not followed"
+        if not 200 <= status < 300:
+            raise SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
+        try:
+            return json.loads(answer.content.decode("utf-8-sig"), parse_float=Number)
+        except (ValueError, RecursionError):
+            if "json" in media_type and answer.content:
+                raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
+            advice = self.explain(answer)
+        raise SourceError(f"{what}: {reason}, but no JSON ({media_type}). {advice}".rstrip(". "))
+
+    def _exchange(
+        self, what: str, method: str, url: str, content: Mapping[str, Any]
+    ) -> requests.Response:
+        body = bytearray()
+        options: dict[str, Any] = {"timeout": self.timeout, "allow_redirects": False}
+        try:
+            with self._session.request(method, url, stream=True, **options, **content) as answer:
+                deadline = time.monotonic() + self.timeout * _DEADLINE
+                while chunk := answer.raw.read1(65_536, decode_content=True):
+                    body += chunk
+                    if len(body) > LARGEST_ANSWER:
+                        raise SourceError(f"{what}: more than {LARGEST_ANSWER} bytes in an answer")
+                    if time.monotonic() > deadline:
+                        raise TransientError("the answer came too slowly")
+        except requests.exceptions.SSLError:
+            raise SourceError(f"{what}: the TLS certificate could not be verified") from None
+        except requests.Timeout:
+            raise TransientError(f"no answer within {self.timeout:g} s") from None
+        except (requests.ConnectionError, BaseHTTPError, OSError):
+            raise TransientError("the connection failed or the answer was cut short") from None
+        answer._content = bytes(body)
+        return answer
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port; None for what libraries do not read alike (``\\``, ``@``)."""
+    parts, usual = urlsplit(url), {"https": 443, "http": 80}
+    try:
+        origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
+    except ValueError:
+        return None
+    return None if "\\" in parts.netloc or "@" in parts.netloc else origin

@@ -1,0 +1,125 @@
+"""The configuration: a dataclass whose fields are made by ``setting`` declares it, once.
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    api_key: str = setting("API key", "From your account page", secret=True)
+    page_size: int = setting("Page size", "Records a request", integer(1, 100), default="50")
+"""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from fivetran_connector_sdk import Logging
+
+from . import times
+from .errors import SettingsError
+
+T = TypeVar("T")
+_PLACEHOLDER = re.compile(r"<[\w -]+>")
+
+
+class Kind(NamedTuple):
+    """The end of the sentence "must be ...", and a parser that raises ValueError."""
+
+    expected: str
+    parse: Callable[[str], Any]
+
+
+class Setting(NamedTuple):
+    """A key of the configuration. ``default`` is as a user writes it ("": the setting is None);
+    None: a required key."""
+
+    label: str
+    description: str
+    kind: Kind
+    default: str | None
+    secret: bool
+
+
+def one_of(*names: str) -> Kind:
+    """One of ``names`` (in lower case), written in any case."""
+    expected = " or ".join(f'"{name}"' for name in names)
+    return Kind(expected, lambda text: names[names.index(text.lower())])
+
+
+def integer(low: int, high: int) -> Kind:
+    def parse(text: str) -> int:
+        if not (re.fullmatch(r"[+-]?\d{1,12}", text, re.ASCII) and low <= int(text) <= high):
+            raise ValueError
+        return int(text)
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def _parse_url(text: str) -> str:
+    parts = urlsplit(text)
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s@?#]", text))
+    if not (parts.scheme == "https" or (parts.scheme == "http" and loopback)) or not plain:
+        raise ValueError
+    if not parts.hostname or parts.port == 0:  # .port raises ValueError for what is no port
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _parse_date(text: str) -> date:
+    if len(text) != len("YYYY-MM-DD"):
+        raise ValueError
+    return times.parse_date(text)
+
+
+def _parse_token(text: str) -> str:
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError
+    return text
+
+
+TEXT = Kind("text", str)
+TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
+FLAG = Kind('"true" or "false"', lambda text: one_of("true", "false").parse(text) == "true")
+DATE = Kind("a date as YYYY-MM-DD", _parse_date)
+URL = Kind("an https:// address without user name, query or fragment", _parse_url)
+
+
+def setting(label: str, description: str, kind: Kind = TEXT, **options: Any) -> Any:
+    """A field of a settings dataclass. ``options``: ``default`` and ``secret`` of Setting."""
+    spec = Setting(label, description, kind, options.get("default"), options.get("secret", False))
+    return dataclasses.field(metadata={"setting": spec})
+
+
+def declared(cls: type[Any]) -> dict[str, Setting]:
+    """The keys of a settings dataclass, in order."""
+    return {field.name: field.metadata["setting"] for field in dataclasses.fields(cls)}
+
+
+def read(cls: type[T], configuration: Mapping[str, Any]) -> T:
+    """The configuration as an instance of the settings dataclass ``cls``.
+
+    A key that is missing, blank or still a ``<PLACEHOLDER>`` has its default; one that nobody
+    knows is a warning. Raises SettingsError with a line for each wrong key, never with a value.
+    """
+    known, values, errors = declared(cls), {}, []
+    for key, spec in known.items():
+        given = configuration.get(key) or ""
+        if isinstance(given, str) and (not given.strip() or _PLACEHOLDER.fullmatch(given.strip())):
+            given = spec.default
+        try:
+            if given is None:
+                errors.append(f"{key} is missing: {spec.description}")
+            else:
+                values[key] = spec.kind.parse(given.strip()) if given else None
+        except (ValueError, AttributeError):
+            errors.append(f"{key} must be {spec.kind.expected}")
+    for key in sorted(configuration.keys() - known.keys()):
+        near = "".join(
+            f"; did you mean {name}?" for name in difflib.get_close_matches(key, known, 1)
+        )
+        Logging.warning(f"The configuration key {key[:60]!r} is not known and has no effect{near}")
+    if errors:
+        raise SettingsError("The configuration is wrong:\n" + "\n".join(errors))
+    return cls(**values)

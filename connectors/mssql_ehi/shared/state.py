@@ -1,0 +1,94 @@
+"""The state of a connector, and the window that a table is read for.
+
+{"version": 1, "tables": {"rooms": {"cursor": "2026-01-31T08:00:00Z", ...}}, ...}
+"""
+
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from fivetran_connector_sdk import Operations as op
+
+from . import times
+from .errors import StateError
+
+VERSION = 1
+# The next cursor lies this much before the clock: rows that the source commits late, or stamps by
+# a clock of its own, are read once more.
+OVERLAP = timedelta(minutes=10)
+
+
+class State:
+    """The state of the last sync, which ``save`` carries on; usable from several threads.
+
+    The bare ``last_sync_time`` of older connectors is taken as the cursor of all ``tables``.
+    Raises StateError for a state of another form: a fresh start would hide the loss.
+    """
+
+    def __init__(self, saved: Mapping[str, Any], tables: tuple[str, ...]) -> None:
+        if saved and "version" not in saved:
+            entries = {name: {"cursor": saved.get("last_sync_time")} for name in tables}
+            saved = {"version": VERSION, "tables": entries}
+        self.values = copy.deepcopy({"version": VERSION, "tables": {}, **saved})
+        self._lock = threading.Lock()
+        try:
+            moments = [e[k] for e in self.values["tables"].values() for k in e if k in _MOMENTS]
+            if self.values["version"] != VERSION or not all(map(times.parse, moments)):
+                raise ValueError
+        except (ValueError, TypeError, AttributeError):
+            raise StateError(
+                f"The saved state is not one of version {VERSION}, which this connector "
+                "understands: deploy the version that wrote it, or re-sync the connection"
+            ) from None
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A copy of the table's entry, {} if there is none."""
+        return dict(self.values["tables"].get(name, {}))
+
+    def put(self, tables: Mapping[str, Any]) -> None:
+        """Sets the entries of ``tables``, for the next checkpoint."""
+        with self._lock:
+            self.values["tables"].update(tables)
+
+    def save(self, tables: Mapping[str, Any] | None = None, **others: Any) -> None:
+        """Checkpoints, with new entries for ``tables`` and other values beside the tables."""
+        self.put(tables or {})
+        with self._lock:
+            self.values.update(others)
+            op.checkpoint(self.values)
+
+
+_MOMENTS = ("cursor", "listed_at")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What to read: rows that changed at ``since`` or later (None: all), from ``started`` on.
+    ``full``: what is read replaces the table."""
+
+    since: datetime | None
+    started: datetime
+    full: bool
+
+
+def window(
+    entry: Mapping[str, Any], reconcile_hours: int, oldest: datetime | None = None
+) -> Window:
+    """The window of a table whose state is ``entry`` and whose reading begins now.
+
+    It is full, back to ``oldest``, for a first load, after one that broke off, when the last full
+    one began ``reconcile_hours`` ago, and when the state is ahead of the clock.
+    """
+    started = times.now()
+    cursor, listed = (times.parse(entry[key]) if key in entry else None for key in _MOMENTS)
+    full = (
+        cursor is None
+        or listed is None
+        or "unfinished" in entry
+        or cursor > started
+        or not listed <= started < listed + timedelta(hours=reconcile_hours)
+    )
+    return Window(oldest if full else cursor, started, full)

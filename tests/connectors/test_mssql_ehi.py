@@ -1,0 +1,1043 @@
+"""mssql_ehi: types, resumable reads, faults, over real TDS to the stand-in of SQL Server."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytds
+import pytest
+from cryptography import x509
+from fivetran_connector_sdk import Operations
+from OpenSSL import crypto
+
+from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr, tls
+
+sys.path.append(str(ROOT / "connectors" / "mssql_ehi"))  # as `fivetran debug` does
+column_types, driver, loading, names, session = map(
+    import_module, ("column_types", "driver", "loading", "names", "session")
+)
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+DATA = r"^SELECT .* FROM \[(dbo|archive)\]"  # statements that read a table
+
+
+@pytest.fixture
+def server() -> Iterator[MssqlSandbox]:
+    with MssqlSandbox() as started:
+        started.set_clock(NOW)
+        yield started
+        assert started.failures == []
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project("mssql_ehi", tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the connector wanted to wait; it goes on at once."""
+    recorded: list[float] = []
+    monkeypatch.setattr(session.time, "sleep", recorded.append)
+    return recorded
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 10 rows and checkpoints after 20, in place of 1,000 and 5,000."""
+    monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 10)
+    monkeypatch.setattr(load("mssql_ehi"), "CHECKPOINT_INTERVAL", 20)
+
+
+Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
+
+
+def configuration(server: MssqlSandbox, **changes: str) -> dict[str, str]:
+    given = {
+        "mssql_server": server.host,
+        "mssql_port": str(server.port),
+        "mssql_database": server.database,
+        "mssql_user": server.user,
+        "mssql_password": server.password,
+        "mssql_ca_certificate": server.ca_pem,
+    }
+    return {**given, **changes}
+
+
+def synced(project: Project, server: MssqlSandbox, **changes: str) -> Result:
+    result = project.sync(configuration(server, **changes))
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(project: Project, server: MssqlSandbox, **changes: str) -> Result:
+    result = project.sync(configuration(server, **changes))
+    assert result.code == 1, result.output
+    return result
+
+
+def reads(server: MssqlSandbox, table: str) -> list[str]:
+    return [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
+
+
+def ids(project: Project, table: str = "t", column: str = "id") -> list[Any]:
+    return sorted(row[column] for row in project.rows(table))
+
+
+def moments(count: int, per_moment: int = 1) -> list[tuple[int, datetime]]:
+    """Rows of an id and a time: NOW less an hour, a second later for each ``per_moment``."""
+    start = NOW.replace(tzinfo=None) - timedelta(hours=1)
+    return [(i, start + timedelta(seconds=i // per_moment)) for i in range(count)]
+
+
+def create_timed(server: MssqlSandbox, rows: Any, kind: str = "datetime2(7)") -> None:
+    columns: Columns = [("id", "int", False), ("ModifiedDate", kind)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+
+
+# Types
+
+EXTREMES: list[tuple[str, Any, Any]] = [
+    ("bit", True, True),
+    ("bit", False, False),
+    ("tinyint", 255, 255),
+    ("smallint", -32768, -32768),
+    ("int", -(2**31), -(2**31)),
+    ("bigint", -(2**63), -(2**63)),
+    ("bigint", 2**63 - 1, 2**63 - 1),
+    ("decimal(38,0)", Decimal("9" * 38), Decimal("9" * 38)),
+    ("decimal(38,38)", Decimal("-0." + "9" * 38), Decimal("-0." + "9" * 38)),
+    ("decimal(38,10)", Decimal("0.0000000001"), Decimal("0.0000000001")),
+    ("numeric(9,2)", Decimal("-1234567.89"), Decimal("-1234567.89")),
+    ("money", Decimal("922337203685477.5807"), Decimal("922337203685477.5807")),
+    ("money", Decimal("-922337203685477.5808"), Decimal("-922337203685477.5808")),
+    ("smallmoney", Decimal("-214748.3648"), Decimal("-214748.3648")),
+    ("float", 0.1, 0.1),
+    ("float", 1.7976931348623157e308, 1.7976931348623157e308),
+    ("float", -2.23e-308, -2.23e-308),
+    ("real", 0.5, 0.5),
+    ("date", date(1, 1, 1), date(1, 1, 1)),
+    ("date", date(9999, 12, 31), date(9999, 12, 31)),
+    ("datetime", "1753-01-01T00:00:00", datetime(1753, 1, 1)),
+    ("datetime", "9999-12-31T23:59:59.997", datetime(9999, 12, 31, 23, 59, 59, 997000)),
+    ("datetime", "2024-01-01T00:00:00.007", datetime(2024, 1, 1, 0, 0, 0, 7000)),
+    ("datetime2(7)", "0001-01-01T00:00:00.0000001", datetime(1, 1, 1)),
+    ("datetime2(7)", "9999-12-31T23:59:59.9999999", datetime(9999, 12, 31, 23, 59, 59, 999999)),
+    ("datetime2(0)", "2024-02-29T23:59:59", datetime(2024, 2, 29, 23, 59, 59)),
+    ("datetime2(3)", "2024-02-29T23:59:59.120", datetime(2024, 2, 29, 23, 59, 59, 120000)),
+    ("smalldatetime", "2079-06-06T23:59:00", datetime(2079, 6, 6, 23, 59)),
+    (
+        "datetimeoffset(7)",
+        "2024-06-01T12:00:00.1234567+05:30",
+        datetime(2024, 6, 1, 6, 30, 0, 123456, tzinfo=timezone.utc),
+    ),
+    (
+        "datetimeoffset(7)",
+        "9999-12-31T23:59:59.9999999+00:00",
+        datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=timezone.utc),
+    ),
+    (
+        "datetimeoffset(0)",
+        "0001-01-01T00:00:00+00:00",
+        datetime(1, 1, 1, tzinfo=timezone.utc),
+    ),
+    ("time(7)", "23:59:59.9999999", "23:59:59.999999"),
+    ("time(0)", "00:00:00", "00:00:00"),
+    (
+        "uniqueidentifier",
+        "6F9619FF-8B86-D011-B42D-00C04FC964FF",
+        "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+    ),
+    ("binary(4)", b"\x00\xff", b"\x00\xff\x00\x00"),
+    ("varbinary(max)", bytes(range(256)) * 100, bytes(range(256)) * 100),
+    ("image", b"\x00\x01", b"\x00\x01"),
+    ("xml", "<a>ü</a>", "<a>ü</a>"),
+    ("char(4)", "é", "é   "),
+    ("varchar(max)", "x" * 100_000, "x" * 100_000),
+    ("nvarchar(20)", "患者 🩺", "患者 🩺"),
+    ("nvarchar(max)", "🩺" * 50_000, "🩺" * 50_000),
+    ("text", "long", "long"),
+    ("ntext", "läng", "läng"),
+    ("sql_variant", 17, "17"),
+    ("hierarchyid", "/1/2/", "/1/2/"),
+    ("varchar(10)", "", ""),
+]
+
+
+def test_every_type_at_its_extremes(project: Project, server: MssqlSandbox) -> None:
+    """What the destination holds is what the source held, in each type of the table."""
+    names_of = [f"col{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(len(EXTREMES))]
+    columns: Columns = [ColumnSpec("id", "int", nullable=False)]
+    columns += [ColumnSpec(n, kind) for n, (kind, _, _) in zip(names_of, EXTREMES, strict=True)]
+    full = (1, *(given for _, given, _ in EXTREMES))
+    nulls = (2, *(None for _ in EXTREMES))
+    server.create_table("dbo", "t", columns, key=["id"], rows=[full, nulls])
+    synced(project, server)
+    rows = {row["id"]: row for row in project.rows("t")}
+    for name, (kind, _, expected) in zip(names_of, EXTREMES, strict=True):
+        assert rows[1][name] == expected, kind
+        assert rows[2][name] is None
+
+
+def test_columns_have_the_declared_types(project: Project, server: MssqlSandbox) -> None:
+    """No column's type depends on the data: here there is none."""
+    kinds = {
+        "a": ("bit", "BOOLEAN"),
+        "b": ("tinyint", "SMALLINT"),
+        "c": ("bigint", "BIGINT"),
+        "d": ("decimal(20,3)", "DECIMAL(20,3)"),
+        "e": ("money", "DECIMAL(19,4)"),
+        "f": ("float", "DOUBLE"),
+        "g": ("real", "FLOAT"),
+        "h": ("date", "DATE"),
+        "i": ("datetime", "TIMESTAMP"),
+        "j": ("datetimeoffset", "TIMESTAMP WITH TIME ZONE"),
+        "k": ("time", "VARCHAR"),
+        "l": ("rowversion", "BLOB"),
+        "m": ("geography", "VARCHAR"),
+    }
+    server.create_table("dbo", "t", [(name, kind[0]) for name, kind in kinds.items()])
+    synced(project, server)
+    assert project.types("t") == {name: kind[1] for name, kind in kinds.items()}
+
+
+def test_a_value_that_its_type_cannot_hold_is_reported(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is skipped and named by its position; the others arrive; no value is shown."""
+    rows = [(i, f'{{"a": {i}}}') for i in range(30)]
+    rows[7] = (7, "{no document")
+    columns: Columns = [("id", "int", False), ("doc", "nvarchar(max)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    monkeypatch.setitem(column_types.KINDS, "nvarchar", column_types.KINDS["json"])
+    result = synced(project, server)
+    assert ids(project) == [i for i in range(30) if i != 7]
+    assert "dbo.t: 1 unusable records left out, first row 8: doc holds what" in result.output
+    assert "no document" not in result.output
+
+
+def test_a_table_of_bad_rows_fails(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a tenth is no mishap; all arrive once it is mended."""
+    columns: Columns = [("id", "int", False), ("doc", "nvarchar(max)")]
+    rows = [(i, "[]" if i % 2 else "[") for i in range(30)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    with monkeypatch.context() as patched:
+        patched.setitem(column_types.KINDS, "nvarchar", column_types.KINDS["json"])
+        assert "more than a tenth of 30" in failed(project, server).output
+    synced(project, server)
+    assert ids(project) == list(range(30))
+
+
+def test_an_instant_outside_the_calendar_is_refused() -> None:
+    """Year 1 with an offset is a moment before the calendar's first."""
+    with pytest.raises(OverflowError):
+        column_types.KINDS["datetimeoffset"].convert("0001-01-01 00:00:00 +14:00")
+
+
+# Reading: resume, ties, cursors
+
+KEYS: list[tuple[str, list[Any]]] = [
+    ("int", list(range(-30, 30))),
+    ("bigint", [2**62 + i for i in range(60)]),
+    ("decimal(38,10)", [Decimal(i) / 7 for i in range(60)]),
+    ("money", [Decimal(i) / 8 for i in range(60)]),
+    ("float", [i / 3 for i in range(60)]),
+    (
+        "uniqueidentifier",
+        [f"{i * 79 % 256:02x}000000-0000-0000-0000-{i:012x}" for i in range(60)],
+    ),
+    ("varchar(20)", [f"{'aB'[i % 2]}{i:03d} ä" for i in range(60)]),
+    ("nvarchar(20)", [f"{'é' if i % 2 else 'E'}{i:03d}_%患" for i in range(60)]),
+    ("char(6)", [f"k{i}" for i in range(60)]),
+    ("binary(8)", [i.to_bytes(8, "little") for i in range(60)]),
+    ("varbinary(8)", [bytes([255 - i]) for i in range(60)]),
+    ("date", [date(1, 1, 1) + timedelta(days=i) for i in range(60)]),
+    ("datetime", [datetime(2024, 1, 1) + timedelta(milliseconds=10 * i) for i in range(60)]),
+    ("datetime2(7)", [f"2024-01-01T00:00:00.{i * 11:07d}" for i in range(60)]),
+    ("datetimeoffset(7)", [f"2024-01-01T00:00:00.{i * 11:07d}+0{i % 5}:00" for i in range(60)]),
+    ("time(7)", [f"00:00:00.{i * 11:07d}" for i in range(60)]),
+]
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize(("kind", "values"), KEYS, ids=[kind for kind, _ in KEYS])
+def test_a_key_of_any_type_resumes_at_every_batch(
+    project: Project, server: MssqlSandbox, kind: str, values: list[Any]
+) -> None:
+    """The connection is lost after 25 rows, again and again: no row is lost, none comes twice."""
+    columns: Columns = [("k", kind, False), ("n", "int", False)]
+    rows = [(value, i) for i, value in enumerate(values)]
+    server.create_table("dbo", "t", columns, key=["k"], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=25, times=10))
+    result = synced(project, server)
+    assert ids(project, column="n") == list(range(60))
+    assert result.counts["Upserts"] == 60 + 1
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("mode", ["initial", "incremental"])
+@pytest.mark.parametrize("kind", ["datetime", "datetime2(7)", "datetime2(0)", "smalldatetime"])
+def test_ties_longer_than_many_batches(
+    project: Project, server: MssqlSandbox, kind: str, mode: str
+) -> None:
+    """All rows share a moment; a sync that dies every 15 rows still gets to the end."""
+    moment = "2026-11-20T11:00:00"
+    rows = [(i, moment) for i in range(100)]
+    if mode == "incremental":
+        create_timed(server, [(-1, "2026-11-20T10:59:00")], kind)
+        synced(project, server)
+        server.insert("dbo.t", rows)
+    else:
+        create_timed(server, rows, kind)
+    syncs = 0
+    while True:
+        server.faults.add(faults.drop(DATA, after_rows=15))
+        syncs += 1
+        if project.sync(configuration(server, retry_attempts="0")).code == 0:
+            break
+        assert syncs < 30
+    assert [i for i in ids(project) if i >= 0] == list(range(100))
+    assert 5 <= syncs <= 11
+
+
+def test_a_position_has_all_seven_digits(project: Project, server: MssqlSandbox) -> None:
+    """Two moments that the destination cannot tell apart are two positions."""
+    moments_of_100_ns = [f"2026-11-20T11:00:00.{i:07d}" for i in range(60)]
+    create_timed(server, enumerate(moments_of_100_ns))
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    synced(project, server)
+    assert ids(project) == list(range(60))
+    assert server.statements[-1].sql.startswith("SELECT [id]")
+    assert "2026-11-20 11:00:00.0000024" in server.statements[-1].parameters.values()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_first_load_goes_on_where_it_broke_off(project: Project, server: MssqlSandbox) -> None:
+    """It is truncated once, and what was stored is not read again."""
+    create_timed(server, moments(100, per_moment=7))
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
+    first = failed(project, server, retry_attempts="0")
+    assert first.counts["Truncates"] == 1
+    second = synced(project, server)
+    assert second.counts["Truncates"] == 0
+    assert second.counts["Upserts"] == 100 - 60 + 1
+    assert ids(project) == list(range(100))
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_nulls_come_first_and_only_in_full_loads(project: Project, server: MssqlSandbox) -> None:
+    """The initial load resumes among them; an incremental read leaves them out."""
+    times = moments(20)
+    create_timed(server, [(i + 100, None) for i in range(50)] + times)
+    server.faults.add(faults.drop(DATA, after_rows=15))
+    synced(project, server)
+    assert len(project.rows("t")) == 70
+    server.insert("dbo.t", [(300, None), (301, times[-1][1])])
+    synced(project, server)
+    assert {300, 301} & set(ids(project)) == {301}
+
+
+def test_the_next_start_is_the_smallest_of_three(project: Project, server: MssqlSandbox) -> None:
+    """The greatest value, the server's local clock and its UTC clock, less the look-back."""
+    for offset, latest, expected in [
+        (0, "2026-11-20T11:30:00", "2026-11-20 11:25:00.000000"),
+        (0, "9999-12-31T00:00:00", "2026-11-20 11:55:00.000000"),
+        (120, "2099-12-31T00:00:00", "2026-11-20 11:55:00.000000"),
+        (-120, "2099-12-31T00:00:00", "2026-11-20 09:55:00.000000"),
+        (0, "0001-01-01T00:00:00", "0001-01-01 00:00:00.000000"),
+    ]:
+        server.set_clock(NOW, offset)
+        name = f"t{len(server.store.tables)}"
+        columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
+        server.create_table("dbo", name, columns, key=["id"], rows=[(1, latest)])
+        synced(project, server)
+        assert project.state["tables"][f"dbo.{name}"]["cursor"] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("smalldatetime", "2026-11-20 11:24:00"),
+        ("datetime", "2026-11-20 11:24:59.99"),
+        ("datetime2(0)", "2026-11-20 11:25:00"),
+        ("date", "2026-11-19"),
+        ("datetimeoffset(3)", "2026-11-20 11:25:00.000 +00:00"),
+    ],
+)
+def test_a_start_is_never_rounded_up(
+    project: Project, server: MssqlSandbox, kind: str, expected: str
+) -> None:
+    """Each type of time cuts in its own way; the start is at most what the rule says."""
+    value = "2026-11-20T11:30:00"
+    if kind == "smalldatetime":
+        value = "2026-11-20T11:29:00"
+    if kind == "datetime":
+        value = "2026-11-20T11:29:59.997"
+    create_timed(server, [(1, value[:10] if kind == "date" else value)], kind)
+    synced(project, server)
+    assert project.state["tables"]["dbo.t"]["cursor"] == expected
+    synced(project, server)
+    assert ids(project) == [1]
+
+
+def test_rows_that_commit_late_arrive(project: Project, server: MssqlSandbox) -> None:
+    """A row stamped before the greatest one, and visible after it, is in the look-back."""
+    create_timed(server, moments(10))
+    with server.transaction() as late:
+        late.insert("dbo.t", [(50, moments(10)[5][1])])
+        server.insert("dbo.t", [(60, NOW.replace(tzinfo=None) - timedelta(minutes=50))])
+        synced(project, server, lookback_seconds="900")
+        late.commit()
+    synced(project, server, lookback_seconds="900")
+    assert ids(project) == [*range(10), 50, 60]
+
+
+def test_only_what_changed_is_read(project: Project, server: MssqlSandbox) -> None:
+    """The second sync reads from the start that the first one left."""
+    create_timed(server, moments(3000))
+    synced(project, server)
+    server.update("dbo.t", {"id": 5}, ModifiedDate=NOW.replace(tzinfo=None))
+    result = synced(project, server, lookback_seconds="0")
+    assert result.counts["Upserts"] == 300 + 1 + 1 + 1
+    assert "CONVERT(datetime2(7), @P1, 121)" in reads(server, "t")[-1]
+
+
+def test_a_server_clock_that_was_set_back_leads_to_a_full_read(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Nothing tells what was stamped meanwhile."""
+    create_timed(server, moments(10))
+    synced(project, server)
+    server.set_clock(NOW - timedelta(days=1))
+    server.insert("dbo.t", [(99, NOW.replace(tzinfo=None) - timedelta(days=1))])
+    assert "ahead of the server's clock" in synced(project, server).output
+    assert 99 in ids(project)
+
+
+def test_a_refused_incremental_read_gives_way_to_a_full_one(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """With a warning that says why; the sync after it is in order again."""
+    create_timed(server, moments(10))
+    synced(project, server)
+    server.delete("dbo.t", {"id": 3})
+    server.faults.add(faults.fail(8115, match=DATA))
+    result = synced(project, server)
+    assert "error 8115 of the server: in place of the incremental read" in result.output
+    assert ids(project) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    for _ in range(2):
+        synced(project, server)
+    assert ">= CONVERT" in reads(server, "t")[-1]
+
+
+# Full loads and deletes
+
+
+def create_plain(server: MssqlSandbox, count: int = 30, name: str = "t") -> None:
+    rows = [(i, f"value {i}") for i in range(count)]
+    columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
+    server.create_table("dbo", name, columns, key=["id"], rows=rows)
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_deletes_arrive_by_replacing_a_small_table(
+    project: Project, server: MssqlSandbox, keyed: bool
+) -> None:
+    """One checkpoint holds the truncate and all rows, with and without a key."""
+    server.create_table(
+        "dbo", "t", [("id", "int", False)], key=["id"] if keyed else [], rows=[(1,), (2,), (3,)]
+    )
+    synced(project, server)
+    server.delete("dbo.t", {"id": 2})
+    result = synced(project, server)
+    assert ids(project) == [1, 3]
+    assert len(project.rows("t", deleted=True)) == 1
+    assert result.counts["Truncates"] == 1
+
+
+def test_a_replacement_that_breaks_off_changes_nothing(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Not even with other tables' checkpoints after it."""
+    create_plain(server)
+    create_plain(server, name="u")
+    synced(project, server)
+    server.delete("dbo.t")
+    server.insert("dbo.t", [(100, "new")])
+    server.insert("dbo.u", [(100, "new")])
+    server.faults.add(faults.fail(208, match=r"FROM \[dbo\]\.\[t\]"))
+    failed(project, server)
+    assert ids(project) == list(range(30))
+    assert 100 in ids(project, "u")
+    synced(project, server)
+    assert ids(project) == [100]
+
+
+def test_an_emptied_table_is_believed_at_the_second_time(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A login that lost its rights by a row filter looks the same."""
+    create_plain(server)
+    synced(project, server)
+    server.delete("dbo.t")
+    assert "lists nothing where it had 30 rows" in synced(project, server).output
+    assert len(project.rows("t")) == 30
+    synced(project, server)
+    assert project.rows("t") == []
+
+
+def test_a_table_that_proves_large_is_not_replaced(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past the limit on the way it checkpoints, and nothing is truncated or lost."""
+    create_plain(server, 60)
+    synced(project, server)
+    monkeypatch.setattr(loading, "LARGEST_CHECKPOINT", 500)
+    result = synced(project, server)
+    assert result.counts["Truncates"] == 0
+    assert ids(project) == list(range(60))
+
+
+def test_a_table_without_a_key_starts_again(project: Project, server: MssqlSandbox) -> None:
+    """After a lost connection it is read from its beginning, and no row comes twice."""
+    server.create_table(
+        "dbo", "t", [("id", "int"), ("v", "int")], rows=[(i, 1) for i in range(60)]
+    )
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    synced(project, server)
+    assert ids(project) == list(range(60))
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    synced(project, server)
+    assert ids(project) == list(range(60))
+
+
+# Discovery
+
+
+def test_names_keys_and_collisions(project: Project, server: MssqlSandbox) -> None:
+    """The same name in two schemas, `]` and `%` in names, columns that end on one name."""
+    odd = "odd ] 100%s [name"
+    columns: Columns = [
+        ColumnSpec("Id]", "int", nullable=False),
+        ColumnSpec("A b", "int"),
+        ColumnSpec("A_b", "int"),
+    ]
+    server.create_table("dbo", odd, columns, key=["Id]"], rows=[(1, 2, 3), (2, 3, 4)])
+    create_plain(server, name="Visits")
+    server.create_table("archive", "visits", [("id", "int")], rows=[(1,)])
+    server.faults.add(faults.drop(DATA, after_rows=1))
+    result = synced(project, server)
+    assert "archive.visits is stored as archive_visits" in result.output
+    assert "column A_b is stored as A_b_2" in result.output
+    assert len(project.rows("archive_visits")) == 1
+    [table] = [t for t in project.query("SHOW ALL TABLES") if t["name"].startswith("odd")]
+    assert sorted((row["a_b"], row["a_b_2"]) for row in project.rows(table["name"])) == [
+        (2, 3),
+        (3, 4),
+    ]
+
+
+def test_two_tables_of_one_stored_name_are_an_error(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Both are named, and what to do."""
+    create_plain(server, name="PatientVisits")
+    create_plain(server, name="Patient_Visits")
+    output = failed(project, server).output
+    assert "dbo.Patient_Visits and dbo.PatientVisits would both be stored" in output
+    synced(project, server, exclude_tables="dbo.patient_visits")
+
+
+def test_max_tables(project: Project, server: MssqlSandbox) -> None:
+    """Ten of thirty by default, the others are named; "0" takes all."""
+    for number in range(30):
+        create_plain(server, 1, f"table_{chr(97 + number // 26)}{chr(97 + number % 26)}")
+    output = synced(project, server).output
+    assert "20 tables are left out: dbo.table_ak, dbo.table_al" in output
+    synced(project, server, max_tables="0")
+    [row] = [r for r in project.rows("sync_validation") if r["total_tables"] == 30]
+    assert row["total_records"] == 30
+
+
+def test_patterns(project: Project, server: MssqlSandbox) -> None:
+    """Any case, any schema, `*`; what matches nothing is an error."""
+    for name in ("Alpha", "Beta", "Gamma"):
+        create_plain(server, 1, name)
+    server.create_table("arch", "Alpha", [("id", "int")])
+    tables = [("dbo", "Alpha"), ("dbo", "Beta"), ("arch", "Alpha"), ("dbo", "a.b")]
+    assert names.select(tables, ["ALPHA"], ["arch.*"]) == {("dbo", "Alpha")}
+    assert names.select(tables, ["a.b", "dbo.b*"], []) == {("dbo", "a.b"), ("dbo", "Beta")}
+    output = failed(project, server, tables="dbo.al*", exclude_tables="nothing").output
+    assert "exclude_tables: 'nothing' matches no table" in output
+    synced(project, server, tables="dbo.al*,gamma")
+    assert project.state["tables"].keys() == {"dbo.Alpha", "dbo.Gamma"}
+
+
+def test_system_tables_are_left_out_and_users_are_not(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """By schema and exact name, never by the beginning of a name."""
+    for name in ("sysdiagrams", "system_user", "sysproc", "dtproperties"):
+        create_plain(server, 1, name)
+    synced(project, server)
+    assert project.state["tables"].keys() == {"dbo.system_user", "dbo.sysproc"}
+
+
+@pytest.mark.parametrize("refuse", ["missing", "refused"])
+def test_optional_views_may_be_missing(
+    project: Project, server: MssqlSandbox, refuse: str
+) -> None:
+    """Without sys views there are no estimates, and keys come from the constraints."""
+    create_plain(server)
+    timed: Columns = [("id", "int", False), ("ModifiedDate", "datetime")]
+    server.create_table("dbo", "u", timed, key=["id"], rows=[(1, "2026-01-01")])
+    for view in (
+        "sys.partitions",
+        "sys.dm_db_partition_stats",
+        "sys.databases",
+        "sys.indexes",
+        "sys.tables",
+    ):
+        if refuse == "missing":
+            server.switch_off_view(view)
+        else:
+            server.refuse_view(view, 297)
+    for _ in range(2):
+        synced(project, server)
+    assert ids(project) == list(range(30))
+    assert "ORDER BY [id]" in reads(server, "t")[-1]
+
+
+def test_a_unique_index_is_a_key_and_the_clustered_one_the_order(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A nullable unique index is neither."""
+    columns: Columns = [("a", "int", False), ("b", "int", False), ("c", "int")]
+    rows = [(1, 5, None), (2, 4, 1)]
+    server.create_table("dbo", "t", columns, unique=[["c"], ["b"]], rows=rows)
+    server.create_table("dbo", "u", columns, key=["a"], clustered=False, rows=rows)
+    server.execute("CREATE UNIQUE CLUSTERED INDEX CX ON dbo.u (b)")
+    synced(project, server)
+    tables = {t["table"]: t for t in load("mssql_ehi").schema(configuration(server))}
+    assert tables["t"]["primary_key"] == ["b"]
+    assert tables["u"]["primary_key"] == ["a"]
+    assert reads(server, "u")[-1].endswith("ORDER BY [b]")
+
+
+def test_columns_come_and_go(project: Project, server: MssqlSandbox) -> None:
+    """A new column is announced, with the way to fill it; a dropped one does no harm."""
+    create_timed(server, moments(5))
+    synced(project, server)
+    server.execute("ALTER TABLE dbo.t ADD extra int")
+    result = synced(project, server)
+    assert "dbo.t: new columns (extra)" in result.output
+    assert "new columns" not in synced(project, server).output
+    server.execute("ALTER TABLE dbo.t DROP COLUMN extra")
+    synced(project, server)
+    server.execute("ALTER TABLE dbo.t DROP COLUMN ModifiedDate")
+    server.execute("INSERT INTO dbo.t (id) VALUES (77)")
+    synced(project, server)
+    assert 77 in ids(project)
+
+
+# Faults
+
+
+@pytest.mark.parametrize("number", [1205, 1222, 40501, 40197, 40613, 49918, 10928])
+@pytest.mark.parametrize("after_rows", [0, 7])
+def test_what_can_heal_is_repeated(
+    project: Project, server: MssqlSandbox, slept: list[float], number: int, after_rows: int
+) -> None:
+    """Once; the read goes on from the last row."""
+    create_plain(server)
+    server.faults.add(faults.fail(number, match=DATA, after_rows=after_rows))
+    result = synced(project, server)
+    assert ids(project) == list(range(30))
+    assert result.counts["Upserts"] == 31
+    assert len(slept) == 1
+
+
+@pytest.mark.parametrize("cut", ["row_end", "row", "packet"])
+def test_a_dropped_connection_is_made_up_for(
+    project: Project, server: MssqlSandbox, cut: str
+) -> None:
+    """Wherever in the stream it breaks."""
+    create_plain(server)
+    server.faults.add(faults.drop(DATA, after_rows=7, cut=cut))
+    synced(project, server)
+    assert ids(project) == list(range(30))
+
+
+def test_endless_deadlocks_end_the_sync(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """After `retry_attempts` repeats; the other tables are done, and the failure is recorded."""
+    create_plain(server)
+    create_plain(server, name="u")
+    server.faults.add(faults.fail(1205, match=r"\[t\]", times=100))
+    output = failed(project, server).output
+    assert "1 of 2 tables failed" in output
+    assert "error 1205 of the server (chosen as the victim of a deadlock)" in output
+    assert len(slept) == 3
+    assert len(project.rows("u")) == 30
+    [row] = project.rows("sync_validation")
+    assert (row["total_tables"], row["tables_processed"], row["failed_tables"]) == (
+        1,
+        "dbo.u",
+        "dbo.t",
+    )
+
+
+def test_faults_at_every_table_end_the_sync(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """Three tables in a row are enough; the sync does not wait for all of them."""
+    for name in ("a", "b", "c", "d", "e"):
+        create_plain(server, name=name)
+    server.faults.add(faults.fail(1205, match=DATA, times=1000))
+    assert "3 of 5 tables failed" in failed(project, server).output
+    assert len(slept) == 9
+
+
+def test_a_silent_server_is_asked_once_more(project: Project, server: MssqlSandbox) -> None:
+    """Then the sync ends, and the other tables are not waited for."""
+    create_plain(server)
+    create_plain(server, name="u")
+    server.faults.add(faults.stall(DATA, after_rows=3, times=2))
+    output = failed(project, server, query_timeout_seconds="1").output
+    assert "the server is silent, twice; query_timeout_seconds" in output
+    assert server.faults.pending == 0
+    synced(project, server)
+    assert ids(project) == list(range(30))
+
+
+def test_a_server_that_is_not_there(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """The repeats are bounded, and the message names the settings."""
+    create_plain(server)
+    server.pause()
+    output = failed(project, server).output
+    assert "Check mssql_server, mssql_port" in output
+    assert len(slept) == 3
+    server.start()
+    synced(project, server)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mssql_password": "wrong"}, "Check mssql_user and mssql_password"),
+        ({"mssql_database": "Elsewhere"}, "Check mssql_database"),
+        ({"mssql_ca_certificate": ""}, "mssql_ca_certificate"),
+    ],
+)
+def test_a_wrong_setting_fails_at_once(
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    """With one login, no waiting, and the setting's name."""
+    result = failed(project, server, **changes)
+    assert message in result.output
+    assert slept == []
+    assert result.seconds < 5
+    assert len(server.logins) <= 1
+
+
+def test_a_table_that_may_not_be_read(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """The others are done first; the message says what to grant or to leave out."""
+    create_plain(server)
+    create_plain(server, name="u")
+    server.deny("dbo.t")
+    output = failed(project, server).output
+    assert "dbo.t: " in output
+    assert "error 229 of the server. Grant SELECT to mssql_user" in output
+    assert slept == []
+    assert len(project.rows("u")) == 30
+
+
+# Rows that cannot be decoded
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.usefixtures("small_steps")
+def test_a_row_that_cannot_be_decoded_is_passed(
+    project: Project, server: MssqlSandbox, times: int
+) -> None:
+    """One that is bad only once arrives at its second reading; a bad one is left out."""
+    rows = [(i, f"value {i}") for i in range(30)]
+    columns: Columns = [("id", "int", False), ("v", "nvarchar(40)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    server.faults.add(faults.bad_row(DATA, after_rows=12, column="c1"))
+    if times == 2:
+        server.faults.add(faults.bad_row(r"TOP \(1\)", column="c1"))
+    result = synced(project, server)
+    missing = [12] if times == 2 else []
+    assert ids(project) == [i for i in range(30) if i not in missing]
+    assert ("1 of dbo.t" in result.output) == (times == 2)
+    [row] = project.rows("sync_validation")
+    assert row["skipped_records"] == len(missing)
+
+
+# The wire
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (3, 100)])
+def test_values_across_short_packets_are_right(
+    project: Project, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """A value may straddle packets of any length."""
+    with MssqlSandbox() as server:
+        rows = [(i * 1_000_003, i / 7, f"value {i}") for i in range(300)]
+        columns: Columns = [("id", "bigint", False), ("f", "float"), ("v", "nvarchar(40)")]
+        server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+        server.fragmentation = Fragmentation(packet=size, segments=(1, 5, 1400), seed=3)
+        synced(project, server)
+    stored = sorted((row["id"], row["f"], row["v"]) for row in project.rows("t"))
+    assert stored == rows
+
+
+def test_the_whole_session_is_encrypted_by_default(project: Project, server: MssqlSandbox) -> None:
+    """And in the clear only by choice, with a warning."""
+    create_plain(server, 1)
+    synced(project, server)
+    assert all(login.encrypted for login in server.logins)
+    server.logins.clear()
+    assert "in the clear" in synced(project, server, mssql_encrypt="false").output
+    assert not any(login.encrypted for login in server.logins)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "message"),
+    [
+        ("wrong_host", "is not for this host"),
+        ("cn_only", "is not for this host"),
+        ("unknown_ca", "its certificate is refused"),
+        ("expired", "its certificate is refused"),
+    ],
+)
+def test_a_certificate_that_does_not_hold_is_refused(
+    project: Project, slept: list[float], certificate: str, message: str
+) -> None:
+    """Before the password is sent; to trust any certificate is a choice, with a warning."""
+    with MssqlSandbox(certificate=certificate) as server:
+        create_plain(server, 1)
+        assert message in failed(project, server).output
+        assert server.logins == []
+        assert slept == []
+        trusting = synced(project, server, mssql_trust_server_certificate="true")
+        assert "the server may be another one" in trusting.output
+
+
+def test_a_server_without_encryption(project: Project) -> None:
+    """The setting is named; nothing is sent in the clear."""
+    with MssqlSandbox(encryption="not_supported") as server:
+        create_plain(server, 1)
+        assert "mssql_encrypt" in failed(project, server).output
+        assert server.logins == []
+        synced(project, server, mssql_encrypt="false")
+
+
+def test_the_driver_is_the_one_that_was_mended() -> None:
+    """A new version may do without the replacements, or not call them any more."""
+    source = inspect.getsource(pytds.tls.establish_channel)
+    assert "validate_host(cert=conn.get_peer_certificate(), name=bhost)" in source
+    connect = inspect.getsource(pytds.connect)
+    assert "tls.create_context(cafile)" in connect
+    assert "utils.exponential_backoff(" in connect
+    unpack = inspect.getsource(pytds.tds_reader._TdsReader.unpack)
+    assert "readall_fast(self, struc.size)" in unpack
+    original = inspect.getsource(pytds.tds_base.readall_fast)
+    assert "if len(buf) - offset < size:" in original
+
+
+@pytest.mark.parametrize(
+    ("entries", "host", "fits"),
+    [
+        (["db.example.com"], "db.example.com", True),
+        (["DB.example.com"], "db.EXAMPLE.com.", True),
+        (["*.example.com"], "db.example.com", True),
+        (["*.example.com"], "a.db.example.com", False),
+        (["*.example.com"], "example.com", False),
+        (["*.com"], "com", False),
+        (["db.example.com.evil.test"], "db.example.com", False),
+        (["127.0.0.1"], "127.0.0.1", True),
+        (["localhost"], "127.0.0.1", False),
+        ([], "sandbox", False),
+    ],
+)
+def test_host_names(entries: list[str], host: str, fits: bool) -> None:
+    """Subject alternative names only, a `*` for one label only."""
+    pem = tls.Authority().issue("sandbox", entries)
+    certificate = x509.load_pem_x509_certificates(pem[pem.index(b"-----BEGIN CERT") :])[0]
+    wrapped = crypto.X509.from_cryptography(certificate)
+    assert driver._validate_host(wrapped, host.encode()) == fits
+
+
+# Memory
+
+
+def test_batches_and_checkpoints_follow_the_width_of_rows(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows with documents of 2 MB: no more than about 8 MB in a batch, 32 MB to a checkpoint."""
+    document = b"x" * 2_000_000
+    columns: Columns = [("id", "int", False), ("doc", "varbinary(max)")]
+    rows = [(i, document) for i in range(40)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    batches, checkpoints, waiting = [], [], [0]
+    real = load("mssql_ehi").get_table_data
+
+    def counted(*arguments: Any) -> Iterator[Any]:
+        for batch in real(*arguments):
+            batches.append(len(batch))
+            yield batch
+
+    def checkpoint(state: Any) -> None:
+        checkpoints.append(waiting[0])
+        waiting[0] = 0
+        real_checkpoint(state)
+
+    def upsert(*arguments: Any) -> None:
+        waiting[0] += 1
+        real_upsert(*arguments)
+
+    real_checkpoint, real_upsert = Operations.checkpoint, Operations.upsert
+    monkeypatch.setattr(Operations, "upsert", upsert)
+    monkeypatch.setattr(load("mssql_ehi"), "get_table_data", counted)
+    monkeypatch.setattr(Operations, "checkpoint", checkpoint)
+    for _ in range(2):
+        synced(project, server)
+    assert max(batches) <= 5
+    assert max(checkpoints) <= 16
+    assert len(project.rows("t")) == 40
+
+
+# Secrets and personal data
+
+
+def test_no_value_and_no_password_is_shown(project: Project, server: MssqlSandbox) -> None:
+    """Not in the log, the state or crash reports; in success, in failure, in mid-read."""
+    secrets = [f"Patient-{chr(97 + i)}-MRN{i:05d}" for i in range(26)]
+    columns: Columns = [
+        ("mrn", "varchar(40)", False),
+        ("name", "nvarchar(40)"),
+        ("at", "datetime2(7)"),
+    ]
+    rows = [(secret, f"Name {secret}", None) for secret in secrets]
+    server.create_table("dbo", "t", columns, key=["mrn"], rows=rows)
+    shown = []
+    for fault in (
+        faults.fail(8114, message=f"Error converting {secrets[3]}", match=DATA, after_rows=9),
+        faults.fail(50000, message=f"{secrets[4]} {server.password}", match=DATA),
+        faults.drop(DATA, after_rows=5, times=9),
+        faults.bad_row(DATA, after_rows=5, column="c1"),
+        None,
+    ):
+        if fault:
+            server.faults.add(fault)
+        result = project.debug(configuration(server, retry_attempts="0"))
+        shown += [result.output, project.everything_written()]
+        server.faults.clear()
+    assert result.code == 0, result.output
+    assert list(project.path.glob("crash-reports/*"))
+    for text in shown:
+        assert not [secret for secret in [*secrets, server.password] if secret in text]
+
+
+def test_a_position_is_sealed(project: Project, server: MssqlSandbox) -> None:
+    """With another password the read begins anew, saying so."""
+    create_plain(server, 50)
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    failed(project, server, retry_attempts="0")
+    after = project.state["tables"]["dbo.t"]["read"]["after"]
+    assert isinstance(after, str)
+    server.password = "Another-Pass-2"
+    result = synced(project, server)
+    assert "cannot be unsealed" in result.output
+    assert ids(project) == list(range(50))
+
+
+# Crashes
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("when", ["initial", "incremental", "between"])
+def test_killed_anywhere_the_next_sync_makes_up_for_it(
+    project: Project, server: MssqlSandbox, when: str
+) -> None:
+    """kill -9 of the real command, in a first load, in an incremental read, between tables."""
+    seed_ehr(server, patients=80)
+    if when == "incremental":
+        synced(project, server)
+        server.execute("UPDATE dbo.Results SET ModifiedDate = '2026-11-20T11:59:00'")
+    running: list[Any] = []
+
+    def kill() -> None:
+        running[0].kill()
+        running[0].wait()
+
+    match, rows = (r"\[dbo\]\.\[Results\]", 150) if when != "between" else (r"Orders\]", 0)
+    server.faults.add(faults.call(kill, match, after_rows=rows))
+    running.append(project.start(configuration(server)))
+    running[0].communicate(timeout=60)
+    assert running[0].returncode == -9
+    synced(project, server)
+    for table, stored in {
+        "Results": "results",
+        "Orders": "orders",
+        "Patients": "patients",
+    }.items():
+        assert len(project.rows(stored)) == server.count(f"dbo.{table}")
+
+
+# State and settings
+
+
+@pytest.mark.parametrize(
+    "state", [{"version": 2, "tables": {}}, {"something": "else"}, {"last_sync_time": 17.5e300}]
+)
+def test_a_state_of_another_form_is_an_error(
+    project: Project, server: MssqlSandbox, state: dict[str, Any]
+) -> None:
+    """Not a fresh start, which would hide the loss; update() has no statement run."""
+    result = project.sync(configuration(server), state)
+    assert result.code == 1
+    assert "state is not one of version 1" in result.output
+
+
+def test_the_state_of_an_older_connector_is_taken(project: Project, server: MssqlSandbox) -> None:
+    """`last_sync_time` leads to a load of everything."""
+    create_timed(server, moments(5))
+    result = project.sync(configuration(server), {"last_sync_time": "2026-11-20T11:59:59Z"})
+    assert result.code == 0, result.output
+    assert ids(project) == list(range(5))
+
+
+def test_every_wrong_setting_is_named(project: Project, server: MssqlSandbox) -> None:
+    """All in one error, before any connection, with no value."""
+    wrong = {
+        "mssql_server": "host\\instance,1",
+        "mssql_port": "70000",
+        "mssql_encrypt": "perhaps",
+        "mssql_ca_certificate": "no certificate",
+        "max_tables": "-1",
+        "query_timeout_seconds": "0",
+    }
+    output = failed(project, server, **wrong).output
+    for key in wrong:
+        assert f"{key} must be" in output
+    assert server.logins == []
