@@ -38,6 +38,11 @@ class Column:
         return self.kind.sdk_type(self.facts)
 
     @property
+    def select(self) -> str:
+        """The expression that reads the column."""
+        return self.kind.select.format(names.quoted(self.name), text=column_types.text(self.facts))
+
+    @property
     def declared(self) -> str:
         return column_types.declared(self.facts)
 

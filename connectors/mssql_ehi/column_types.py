@@ -31,11 +31,12 @@ class Kind:
     """How a type is handled.
 
     ``type``: the SDK's, or what makes it from Facts. ``select``: the expression that reads column
-    {0}. ``convert``: makes a value of the SDK from one that was read; ValueError, OverflowError
-    or UnusableRecord if there is none. ``compare``: the expression that makes the text of a
-    position, {0}, a value of the column's own type {type}, so that an index serves and the
-    column's rules of comparison hold; None: no position can be kept of it. ``text``: that text.
-    ``first``: the earliest moment, for types that can say when a row changed.
+    {0}, whose text fits into {text}. ``convert``: makes a value of the SDK from one that was
+    read; ValueError, OverflowError or UnusableRecord if there is none. ``compare``: the
+    expression that makes the text of a position, {0}, a value of the column's own type {type}, so
+    that an index serves and the column's rules of comparison hold; None: no position can be kept
+    of it. ``text``: that text. ``first``: the earliest moment, for types that can say when a row
+    changed.
     """
 
     type: Any
@@ -76,8 +77,11 @@ def _decimal(facts: Facts) -> dict[str, Any]:
 
 _STYLE_121 = "CONVERT({type}, {0}, 121)"
 _WHOLE = {"text": lambda value: str(int(value))}
-_TEXT = Kind("STRING", compare="CAST({0} AS {type}) COLLATE {collation}")
-_LONG_TEXT = Kind("STRING", compare=None)
+# The collation comes first: a cast to varchar goes by the code page of what is cast.
+_COMPARE_TEXT = "CAST({0} COLLATE {collation} AS {type}) COLLATE {collation}"
+_NATIONAL = Kind("STRING", compare=_COMPARE_TEXT)
+# The server knows its code pages; the driver takes UTF-8 for one, and gives up at stray bytes.
+_CODED = Kind("STRING", "CONVERT({text}, {0})", compare=_COMPARE_TEXT)
 _BYTES = Kind("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
 _SPATIAL = Kind("STRING", select="{0}.ToString()", compare=None)
 
@@ -96,8 +100,8 @@ KINDS = {
     "bigint": Kind("LONG"),
     "decimal": Kind(_decimal, "CONVERT(varchar(41), {0})"),
     "numeric": Kind(_decimal, "CONVERT(varchar(41), {0})"),
-    "money": Kind(decimal(19, 4), "CONVERT(varchar(30), {0}, 2)"),
-    "smallmoney": Kind(decimal(10, 4), "CONVERT(varchar(30), {0}, 2)"),
+    "money": Kind(decimal(19, 4), "CONVERT(varchar(41), CONVERT(decimal(19,4), {0}))"),
+    "smallmoney": Kind(decimal(10, 4), "CONVERT(varchar(41), CONVERT(decimal(10,4), {0}))"),
     "float": Kind("DOUBLE", text=repr),
     "real": Kind("FLOAT", text=repr),
     "date": Kind(
@@ -118,8 +122,10 @@ KINDS = {
     **dict.fromkeys(("binary", "varbinary", "timestamp", "rowversion"), _BYTES),
     "image": Kind("BINARY", convert=bytes, compare=None),
     "xml": Kind("XML", compare=None),
-    **dict.fromkeys(("char", "varchar", "nchar", "nvarchar", "sysname"), _TEXT),
-    **dict.fromkeys(("text", "ntext"), _LONG_TEXT),
+    **dict.fromkeys(("nchar", "nvarchar", "sysname"), _NATIONAL),
+    **dict.fromkeys(("char", "varchar"), _CODED),
+    "ntext": Kind("STRING", compare=None),
+    "text": Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
     "sql_variant": Kind("STRING", "CONVERT(nvarchar(4000), {0})", compare=None),
     **dict.fromkeys(("hierarchyid", "geometry", "geography"), _SPATIAL),
     "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", _json, None),
@@ -143,6 +149,12 @@ def declared(facts: Facts) -> str:
     )
 
 
+def text(facts: Facts) -> str:
+    """The type that any text of a column fits into."""
+    fits = facts.length is not None and 0 < facts.length <= 4000
+    return f"nvarchar({facts.length})" if fits else "nvarchar(max)"
+
+
 _ROOMY = {
     "decimal": 41,
     "numeric": 41,
@@ -156,7 +168,7 @@ _ROOMY = {
 def width(facts: Facts) -> int | None:
     """The most bytes that a value takes on its way; None: without a limit."""
     if facts.name in _SIZED:
-        per_character = 2 if facts.name.startswith("n") else 1
+        per_character = 1 if "binary" in facts.name else 2
         return None if not facts.length or facts.length < 0 else facts.length * per_character
     if facts.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
         return None

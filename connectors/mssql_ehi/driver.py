@@ -1,17 +1,21 @@
-"""python-tds 1.17.1, with four of its functions replaced: it has no parameters for what they do.
+"""python-tds 1.17.1, with parts of it replaced: it has no parameters for what they do.
 
-What is replaced, and why, stands at each function below. Nothing else of the driver is touched.
+What is replaced, and why, stands at each part below. Nothing else of the driver is touched.
 """
 
 import base64
+import codecs
 import ipaddress
 import logging
 import re
 import ssl
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytds
 import pytds.tds_reader
+import pytds.tds_types
 import pytds.tls
 import pytds.utils
 import requests
@@ -28,6 +32,7 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.tls.validate_host = _validate_host
     pytds.utils.exponential_backoff = _attempt_once
     pytds.tds_reader.readall_fast = _read_whole
+    pytds.tds_types.ucs2_codec = _UCS2
     # What the driver says of a failure may quote a name or a value; without a handler of their
     # own its warnings would go to stderr.
     logging.getLogger("pytds").addHandler(logging.NullHandler())
@@ -87,6 +92,15 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
 def _attempt_once(work: Any, ex_handler: Any, max_time_sec: float, **_: Any) -> Any:  # noqa: ARG001
     """In place of repeats that hide an unknown database until the login has timed out."""
     return work(max_time_sec)
+
+
+# In place of a codec that loses the connection over half of a surrogate pair, which the server
+# keeps where a text was cut; a row that has one is then refused by the SDK.
+_UCS2 = SimpleNamespace(
+    encode=lambda text: codecs.utf_16_le_encode(text, "surrogatepass"),
+    decode=lambda data: codecs.utf_16_le_decode(data, "surrogatepass", True),
+    incrementaldecoder=partial(codecs.getincrementaldecoder("utf_16_le"), errors="surrogatepass"),
+)
 
 
 def _read_whole(reader: Any, size: int) -> tuple[Any, int]:

@@ -5,6 +5,7 @@ SourceError (shared)
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
     └── Gone       nobody answers: it concerns the whole server, not one table
+        └── Silent     for as long as query_timeout_seconds
 
 Numbers: https://learn.microsoft.com/sql/relational-databases/errors-events/
 and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-errors-issues
@@ -92,12 +93,15 @@ class Undecodable(SourceError): ...
 class Gone(TransientError): ...
 
 
+class Silent(Gone): ...
+
+
 def explain(error: Exception, doing: str) -> SourceError:
     """The error of ours for one of the driver. ``doing``: what failed, for the message."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing)
     if isinstance(error, TimeoutError):
-        return Gone(f"{doing}: the server is silent")
+        return Silent(f"{doing}: the server is silent")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
     return Undecodable(f"{doing}: a row cannot be decoded ({type(error).__name__})")

@@ -310,8 +310,7 @@ class Load:
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode == INCREMENTAL else reading.sent
-        columns = _fingerprint(self._table.columns)
-        entry = {"as": self._table.destination, "rows": rows, "columns": columns}
+        entry = {"as": self._table.destination, "rows": rows}
         self._state.save({self._label: {**entry, **self._cursor(reading)}})
         self._say(reading, done=True)
 
@@ -320,10 +319,13 @@ class Load:
         if column is None:
             return {}
         if reading.greatest is None:  # nothing but nulls, or nothing at all
-            kept = ("column", "cursor") if reading.mode == INCREMENTAL else ()
-            return {name: self._entry[name] for name in kept}
-        cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
-        return {"column": _signature([column]), "cursor": cursor}
+            if reading.mode != INCREMENTAL:
+                return {}
+            cursor = self._entry["cursor"]
+        else:
+            cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
+        columns = _fingerprint(self._table.columns)
+        return {"column": _signature([column]), "cursor": cursor, "columns": columns}
 
     def _say(self, reading: Reading, *, done: bool = False) -> None:
         now = time.monotonic()

@@ -63,7 +63,7 @@ class Plan:
             ]
             conditions.append(_behind(values))
         read = ", ".join(
-            f"{column.kind.select.format(quoted(column.name))} AS {quoted(f'c{number}')}"
+            f"{column.select} AS {quoted(f'c{number}')}"
             for number, column in enumerate(columns or self.table.columns)
         )
         top, table = "TOP (1) " if only_first else "", self.table

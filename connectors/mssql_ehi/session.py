@@ -6,11 +6,12 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from faults import Gone, explain
+from faults import Gone, Silent, explain
 from shared.errors import SourceError, TransientError
 from shared.rest import Retry
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
+_PROGRESS = 5_000  # rows; a silence after so many is a first one again
 _PATIENCE = 3  # tables that fail one after the other by faults that did not pass
 Values = tuple[Any, ...]
 
@@ -29,6 +30,7 @@ class Session:
         self._sleep: Callable[[float], object] = time.sleep
         self.gone = False  # nobody answers, or with nothing but faults: no use to go on
         self._worn_out = 0  # operations in a row whose repeats were used up
+        self._silences = self._rows_since = 0  # silences, and the rows read since the last one
 
     def close(self) -> None:
         """Ends the connection; the next statement opens another one."""
@@ -44,20 +46,19 @@ class Session:
 
         Raises SourceError. ``gone`` tells then whether there is any use in going on.
         """
-        silences, healing = 0, False
+        healing, self._silences = False, 0
 
         def attempt() -> Any:
-            nonlocal silences, healing
+            nonlocal healing
             self.gone = healing = False
             try:
                 return once()
             except TransientError as error:
-                healing = True
-                if not isinstance(error, Gone):
-                    raise
-                self.gone = True
-                silences += "silent" in str(error)
-                if silences > 1:
+                healing, self.gone = True, isinstance(error, Gone)
+                if isinstance(error, Silent):
+                    self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
+                    self._rows_since = 0
+                if self._silences > 1:
                     limit = "query_timeout_seconds is what it may take"
                     raise SourceError(f"{error}, twice; {limit}") from None
                 raise
@@ -127,6 +128,7 @@ class Session:
                 except Exception as error:
                     failure = explain(error, "reading")
                 if batch:
+                    self._rows_since += len(batch)
                     yield batch
         finally:
             if not done:

@@ -775,11 +775,12 @@ def test_a_table_that_may_not_be_read(
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.usefixtures("small_steps")
 def test_a_row_that_cannot_be_decoded_is_passed(
-    project: Project, server: MssqlSandbox, times: int
+    project: Project, server: MssqlSandbox, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is bad only once arrives at its second reading; a bad one is left out."""
-    rows = [(i, f"value {i}") for i in range(30)]
-    columns: Columns = [("id", "int", False), ("v", "nvarchar(40)")]
+    monkeypatch.setitem(column_types.KINDS, "date", column_types.Kind("NAIVE_DATE"))
+    rows = [(i, date(2026, 1, 1 + i)) for i in range(30)]
+    columns: Columns = [("id", "int", False), ("v", "date")]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)
     server.faults.add(faults.bad_row(DATA, after_rows=12, column="c1"))
     if times == 2:
@@ -790,6 +791,42 @@ def test_a_row_that_cannot_be_decoded_is_passed(
     assert ("1 of dbo.t" in result.output) == (times == 2)
     [row] = project.rows("sync_validation")
     assert row["skipped_records"] == len(missing)
+
+
+def test_half_a_surrogate_pair_costs_its_row_only(project: Project, server: MssqlSandbox) -> None:
+    """A text that was cut in the middle of a character; here in a table without a key."""
+    rows = [(i, f"value {i}") for i in range(30)]
+    server.create_table("dbo", "t", [("id", "int"), ("v", "nvarchar(40)")], rows=rows)
+    server.faults.add(faults.bad_row(DATA, after_rows=12, column="c1"))
+    result = synced(project, server)
+    assert ids(project) == [i for i in range(30) if i != 12]
+    assert "1 of dbo.t" in result.output
+    assert len(reads(server, "t")) == 1
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize(
+    ("collation", "text"),
+    [
+        ("Latin1_General_100_CI_AS_SC_UTF8", "患者 🩺 é"),
+        ("Latin1_General_100_BIN2_UTF8", "患者 🩺 é"),
+        ("SQL_Latin1_General_CP1_CI_AS", "naïve €"),
+    ],
+)
+@pytest.mark.usefixtures("small_steps")
+def test_text_of_any_code_page(
+    project: Project, server: MssqlSandbox, collation: str, text: str, keyed: bool
+) -> None:
+    """The driver takes UTF-8 for another code page; as a key it is a position, too."""
+    columns: Columns = [
+        ColumnSpec("k", "varchar(60)", nullable=False, collation=collation),
+        ("id", "int", False),
+    ]
+    rows = [(f"{text} {i:02d}", i) for i in range(60)]
+    server.create_table("dbo", "t", columns, key=["k"] if keyed else [], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    synced(project, server)
+    assert sorted((row["k"], row["id"]) for row in project.rows("t")) == sorted(rows)
 
 
 # The wire
