@@ -10,7 +10,6 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pytds
@@ -25,9 +24,10 @@ class RealServer:
     """A scratch database on a server that is already there; dropped at the end.
 
     Has `host`, `port`, `user`, `password`, `database` and the data methods of MssqlSandbox;
-    faults, certificates and the clock belong to the stand-in alone. `ca_file` None means
-    no encryption.
+    faults, certificates and the clock belong to the stand-in alone. Nothing is encrypted.
     """
+
+    ca_pem = ""
 
     def __init__(
         self,
@@ -36,12 +36,10 @@ class RealServer:
         user: str,
         password: str,
         *,
-        ca_file: Path | None = None,
         snapshot: bool = True,
     ) -> None:
         self.host, self.port, self.user, self.password = host, port, user, password
         self.database = f"sandbox_{uuid.uuid4().hex[:12]}"
-        self._ca_file = ca_file
         self._snapshot = snapshot
         self._columns: dict[tuple[str, str], list[ColumnSpec]] = {}
         self._connection: Any = None
@@ -69,8 +67,6 @@ class RealServer:
             password=self.password,
             database=database,
             autocommit=True,
-            cafile=str(self._ca_file) if self._ca_file else None,
-            validate_host=False,
         )
 
     def execute(
@@ -218,18 +214,13 @@ def _bound(value: Any) -> Any:
 
 
 def from_environment() -> MssqlSandbox | RealServer:
-    """The server of MSSQL_TEST_SERVER, _PORT, _USER and _PASSWORD if they are set, else a sandbox.
-
-    MSSQL_TEST_CA may name a CA file, which switches encryption on.
-    """
+    """The server of MSSQL_TEST_SERVER, _PORT, _USER and _PASSWORD, if set, else a sandbox."""
     host = os.environ.get("MSSQL_TEST_SERVER")
     if not host:
         return MssqlSandbox()
-    ca_file = os.environ.get("MSSQL_TEST_CA")
     return RealServer(
         host,
         int(os.environ.get("MSSQL_TEST_PORT", "1433")),
         os.environ["MSSQL_TEST_USER"],
         os.environ["MSSQL_TEST_PASSWORD"],
-        ca_file=Path(ca_file) if ca_file else None,
     )

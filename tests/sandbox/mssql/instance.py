@@ -54,6 +54,8 @@ class Instance:
             store = self._stores.pop(info.name, None)
         if store is not None:
             store.close()
+            for path in self.folder.glob(f"db{info.id}.sqlite*"):
+                path.unlink()  # the next database may get the same number
 
     def database_infos(self) -> list[DatabaseInfo]:
         return self._infos
