@@ -37,10 +37,10 @@ class Column:
     def sdk_type(self) -> Any:
         return self.kind.sdk_type(self.facts)
 
-    @property
-    def select(self) -> str:
-        """The expression that reads the column."""
-        return self.kind.select.format(names.quoted(self.name), text=column_types.text(self.facts))
+    def select(self, source: str = "") -> str:
+        """The expression that reads the column, from the table of alias ``source``."""
+        name = f"{source}{names.quoted(self.name)}"
+        return self.kind.select.format(name, text=column_types.text(self.facts))
 
     @property
     def declared(self) -> str:
@@ -58,7 +58,8 @@ class Column:
 @dataclass(frozen=True)
 class SourceTable:
     """A table. ``key``: the destination's; ``order``: the columns, unique and without nulls, in
-    whose order it can be read; ``estimate``: of its rows. Each is empty where there is none."""
+    whose order it can be read; ``estimate``: of its rows; ``tracked_since``: the version at which
+    Change Tracking began. Each is empty where there is none."""
 
     schema: str
     name: str
@@ -66,6 +67,7 @@ class SourceTable:
     key: tuple[Column, ...] = ()
     order: tuple[Column, ...] = ()
     estimate: int | None = None
+    tracked_since: int | None = None
     destination: str = ""
 
     @property
@@ -122,15 +124,20 @@ def discover(
     named = [replace(t, destination=n) for t, n in zip(chosen, destinations, strict=True)]
     kept = named[: max_tables or None]
     names.check([(table.label, table.destination) for table in kept])
-    estimates, indexes = _estimates(session), _indexes(session)
+    estimates, indexes, tracked = _estimates(session), _indexes(session), _tracked(session)
     tables = []
     for table in kept:
         columns, warned = _name_columns(table)
-        warnings += warned
         key = names.fold(table.schema, table.name)
-        tables.append(
-            _with_keys(replace(table, columns=columns, estimate=estimates.get(key)), indexes[key])
-        )
+        since, hidden = tracked.get(key, (None, False))
+        if hidden:
+            warned.append(
+                f"{table.label} has Change Tracking, which mssql_user may not see: the connector "
+                "does without, unless you GRANT VIEW CHANGE TRACKING on the table"
+            )
+        warnings += warned
+        facts = {"estimate": estimates.get(key), "tracked_since": None if hidden else since}
+        tables.append(_with_keys(replace(table, columns=columns, **facts), indexes[key]))
     left_out = tuple(table.label for table in named[len(kept) :])
     every = frozenset(table.label for table in found)
     return Catalogue(tuple(tables), every, left_out, tuple(warnings))
@@ -270,3 +277,22 @@ def _estimates(session: Session) -> dict[names.Folded, int]:
         if found:
             return {names.fold(schema, table): int(n) for schema, table, n in found}
     return {}
+
+
+def _tracked(session: Session) -> dict[names.Folded, tuple[int, bool]]:
+    """Of each table with Change Tracking the version at which it began, and whether it is hidden.
+
+    https://learn.microsoft.com/sql/relational-databases/system-catalog-views/change-tracking-catalog-views-sys-change-tracking-tables
+    """
+    found = session.optional(
+        "the tables with Change Tracking",
+        "SELECT s.name AS schema_name, t.name AS table_name, c.begin_version, "
+        "CASE WHEN CHANGE_TRACKING_MIN_VALID_VERSION(c.object_id) IS NULL THEN 1 ELSE 0 END "
+        "AS is_hidden FROM sys.change_tracking_tables AS c "
+        "JOIN sys.tables AS t ON t.object_id = c.object_id "
+        "JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
+    )
+    return {
+        names.fold(schema, table): (int(begin or 0), bool(hidden))
+        for schema, table, begin, hidden in found or []
+    }

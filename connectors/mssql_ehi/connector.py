@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from fivetran_connector_sdk import Connector, Logging, Operations as op
@@ -16,12 +15,14 @@ from fivetran_connector_sdk import Connector, Logging, Operations as op
 import driver
 import mapping
 import names
-from catalogue import Catalogue, SourceTable, discover
+from catalogue import Catalogue, discover
 from faults import DRIVER_ERRORS, explain_login
-from loading import Load
-from plans import Plan, Position, category, choose
+from loading import Load, Sync
+from plans import Plan, Position, category, choose, is_version
+from readers import Readers
+from report import TABLES, Outcome, report
 from sealing import Seal
-from session import LARGEST_BATCH, Session, Values
+from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
 from shared.rest import Retry
@@ -97,6 +98,9 @@ class Settings:
     login_timeout_seconds: int = setting(
         "Login timeout", "Seconds that a login may take", integer(1, 300), default="15"
     )
+    parallel_tables: int = setting(
+        "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"
+    )
     retry_attempts: int = setting(
         "Retry attempts", "Repeats of what failed", integer(0, 10), default="3"
     )
@@ -104,7 +108,12 @@ class Settings:
 
 def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     """The settings. Raises ValueError with a line for each key that is wrong."""
-    return read(Settings, configuration)
+    settings = read(Settings, configuration)
+    if not settings.mssql_encrypt:
+        Logging.warning("mssql_encrypt is false: password and data cross the network in the clear")
+    elif settings.mssql_trust_server_certificate:
+        Logging.warning("mssql_trust_server_certificate is true: the server may be another one")
+    return settings
 
 
 @guarded
@@ -116,102 +125,84 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
         tables = _discover(session, settings).tables
     finally:
         session.close()
-    return [*(table.declaration() for table in tables), _SYNC_VALIDATION]
-
-
-_SYNC_VALIDATION = {
-    "table": names.SYNC_VALIDATION,
-    "primary_key": ["sync_timestamp"],
-    "columns": {
-        "sync_timestamp": "UTC_DATETIME",
-        "total_tables": "INT",
-        "total_records": "LONG",
-        "tables_processed": "STRING",
-        "failed_tables": "STRING",
-        "skipped_records": "LONG",
-    },
-}
+    return [*(table.declaration() for table in tables), *TABLES]
 
 
 @guarded
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
-    """Syncs the tables one after the other; those that fail do so after the others are done."""
+    """Syncs the tables; those that fail do so after the others are done."""
     settings = validate_configuration(configuration)
     saved = State(state, (_LEGACY,))
     session = connect_to_mssql(settings)
     rejects = Rejects()
-    seal = Seal(settings.mssql_password, f"{settings.mssql_database} {settings.mssql_user}")
     try:
         catalogue = _discover(session, settings)
         _warn(catalogue)
         _forget_others(saved, catalogue)
-        if _allows_snapshots(session):
-            session.use_snapshots()
-        loads = []
-        for table in catalogue.tables:
-            plan = choose(table, settings.incremental_column)
-            get_data = partial(get_table_data, session)
-            lookback = timedelta(seconds=settings.lookback_seconds)
-            load = Load(
-                session, plan, get_data, saved, rejects, seal, lookback, CHECKPOINT_INTERVAL
-            )
-            loads.append((table, plan, load))
-        loads.sort(key=lambda entry: (not entry[2].is_urgent, entry[0].estimate or 0))
-        for table, plan, _ in loads:
-            about = f"about {table.estimate} rows" if table.estimate is not None else "no estimate"
-            Logging.info(f"{table.label}: {category(table.estimate)}, {about}, {plan}")
-        _sync_all([(table, load) for table, _, load in loads], session, saved, rejects)
+        snapshots = _allows_snapshots(session)
+        versions = _knows_rowversions(session, catalogue)
+    finally:
+        session.close()
+    readers = Readers(settings.parallel_tables)
+    sync = Sync(
+        get_table_data,
+        saved,
+        rejects,
+        Seal(settings.mssql_password, f"{settings.mssql_database} {settings.mssql_user}"),
+        timedelta(seconds=settings.lookback_seconds),
+        CHECKPOINT_INTERVAL,
+        readers,
+    )
+    plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
+    loads = [Load(plan, sync) for plan in plans]
+    loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
+    for plan in (load.plan for load in loads):
+        estimate = plan.table.estimate
+        about = f"about {estimate} rows" if estimate is not None else "no estimate"
+        Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
+    sessions = [connect_to_mssql(settings, snapshots=snapshots) for _ in range(readers.count)]
+    try:
+        _sync_all(loads, readers, sessions, sync)
     finally:
         rejects.report()
-        session.close()
+        for each in sessions:
+            each.close()
 
 
 # The older connectors' state is the cursor of no table in particular; it does not outlive this.
 _LEGACY = "last_sync_time"
 
 
-def _sync_all(
-    loads: list[tuple[SourceTable, Load]], session: Session, saved: State, rejects: Rejects
-) -> None:
-    done: list[str] = []
-    failures: dict[str, SourceError] = {}
-    records = 0
-    for table, load in loads:
+def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync: Sync) -> None:
+    outcomes: list[Outcome] = []
+
+    def read(number: int, load: Load) -> bool:
+        session = sessions[number]
         try:
-            records += load.sync()
-            done.append(table.label)
-        except SourceError as error:  # noqa: PERF203  # the others go on
-            Logging.error(f"{table.label}: {error}")
-            failures[table.label] = error
-            if session.gone:
-                break
-    op.upsert(
-        names.SYNC_VALIDATION,
-        {
-            "sync_timestamp": times.now(),
-            "total_tables": len(done),
-            "total_records": records,
-            "tables_processed": ", ".join(done),
-            "failed_tables": ", ".join(failures),
-            "skipped_records": sum(rejects.counts.values()),
-        },
-    )
-    saved.save()
+            outcomes.append(Outcome(load, load.sync(session)))
+        except SourceError as error:  # the others go on
+            Logging.error(f"{load.plan.table.label}: {error}")
+            outcomes.append(Outcome(load, error=error))
+            return not session.gone
+        return True
+
+    readers.run(loads, read)
+    report(outcomes, sync.rejects.counts, times.now())
+    sync.state.save()
+    failures = [f"{outcome.label}: {outcome.error}" for outcome in outcomes if outcome.error]
     if failures:
-        reasons = "\n".join(f"{label}: {error}" for label, error in failures.items())
-        raise SourceError(f"{len(failures)} of {len(loads)} tables failed:\n{reasons}")
+        left = len(loads) - len(outcomes)
+        untried = f"; {left} more were not tried" if left else ""
+        reasons = "\n".join(failures)
+        raise SourceError(f"{len(failures)} of {len(loads)} tables failed{untried}:\n{reasons}")
 
 
-def connect_to_mssql(settings: Settings) -> Session:
+def connect_to_mssql(settings: Settings, *, snapshots: bool = False) -> Session:
     """A session that connects at its first statement, and again after a lost connection.
 
     It is encrypted, and the server's certificate and host name are verified, unless the settings
-    say otherwise.
+    say otherwise. ``snapshots``: reads are under SNAPSHOT isolation.
     """
-    if not settings.mssql_encrypt:
-        Logging.warning("mssql_encrypt is false: password and data cross the network in the clear")
-    elif settings.mssql_trust_server_certificate:
-        Logging.warning("mssql_trust_server_certificate is true: the server may be another one")
     trust = (
         None
         if not settings.mssql_encrypt
@@ -238,17 +229,18 @@ def connect_to_mssql(settings: Settings) -> Session:
             failure = explain_login(error, "connecting", settings.mssql_database)
         raise failure
 
-    return Session(open_connection, Retry(settings.retry_attempts))
+    retry = Retry(settings.retry_attempts)
+    return Session(open_connection, retry, snapshots=snapshots, readers=settings.parallel_tables)
 
 
 def get_table_data(
-    session: Session, plan: Plan, start: str | None, after: Position | None
+    session: Session, plan: Plan, start: str | None, end: str | None, after: Position | None
 ) -> Iterator[list[Values]]:
-    """Streams the rows that ``plan`` orders from ``start`` on and behind position ``after``, in
-    batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
-    sql, parameters = plan.statement(start, after)
+    """Streams the rows that ``plan`` orders from ``start`` on, before ``end`` and behind position
+    ``after``, in batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
+    sql, parameters = plan.statement(start, end, after)
     width = plan.table.row_width
-    narrow = width is not None and width * BATCH_SIZE <= LARGEST_BATCH
+    narrow = width is not None and width * BATCH_SIZE <= session.largest_batch
     size_of: Callable[[Values], int] | None = None if narrow else mapping.size
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
@@ -277,6 +269,17 @@ def _forget_others(saved: State, catalogue: Catalogue) -> None:
     labels = {table.label for table in catalogue.tables}
     entries = saved.values["tables"]
     saved.values["tables"] = {name: entries[name] for name in entries if name in labels}
+
+
+def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
+    """Whether the server tells up to where rowversions are final, if any table has one."""
+    if not any(is_version(column) for table in catalogue.tables for column in table.columns):
+        return False
+    rows = session.optional(
+        "the lowest active rowversion, without which columns of that type tell no changes",
+        "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
+    )
+    return rows is not None and rows != [(None,)]
 
 
 def _allows_snapshots(session: Session) -> bool:

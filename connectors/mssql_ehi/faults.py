@@ -2,6 +2,7 @@
 
 SourceError (shared)
 ├── Refused        the server answered with an error that no repeat will change; `number`
+├── Expired        Change Tracking no longer knows what changed since the last sync
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
     └── Gone       nobody answers: it concerns the whole server, not one table
@@ -85,6 +86,9 @@ class Refused(SourceError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.number = number
+
+
+class Expired(SourceError): ...
 
 
 class Undecodable(SourceError): ...

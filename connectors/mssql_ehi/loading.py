@@ -1,14 +1,17 @@
 """One table brought up to date: its rows handed over, its position and cursor saved.
 
 The state of a table: `as` is its name at the destination, `rows` how many its last full read
-stored, `column` and `cursor` where the next incremental read starts, `columns` a fingerprint of
-its columns. While a read is unfinished, `read` says how it began (`mode`, `start`, `clock`), in
-which `order` it goes, and, sealed, the position `after` which it goes on.
+stored, `column` and `cursor` (or `rowversion`) where the next incremental read starts, `columns`
+a fingerprint of its columns. With Change Tracking, `version` is since when the next sync reads
+the changes, and `tracked` at which version tracking began. While a read is unfinished, `read` says
+how it began (`mode`, `start`, `clock`), in which `order` it goes, and, sealed, the position
+`after` which it goes on.
 """
 
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -17,10 +20,12 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
 from catalogue import Column
-from faults import ADVICE, Gone, Refused, Undecodable
-from plans import Plan, Position, next_start
+from faults import ADVICE, Expired, Gone, Refused, Undecodable
+from names import quoted
+from plans import Changes, Plan, Position, next_start
+from readers import Readers
 from sealing import Seal
-from session import LARGEST_BATCH, Session, Values
+from session import Session, Values
 from shared.errors import SourceError, TransientError
 from shared.rows import Rejects, Row, UnusableRecord
 from shared.state import State
@@ -30,14 +35,18 @@ SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
 _PROGRESS = 5.0  # seconds between two lines of progress
 # The first load of a table truncates it; a replacement is handed over when it is whole.
-FIRST, INCREMENTAL, REPLACEMENT, FULL = "first", "incremental", "replacement", "full"
-GetData = Callable[[Plan, str | None, Position | None], Iterator[list[Values]]]
+FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
+INCREMENTAL, CHANGES = "incremental", "changes"
+GetData = Callable[
+    [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
+]
 
 
 @dataclass(repr=False)
 class Reading:
     """How a read began, and how far it has come. ``start``, ``greatest``: texts of the plan's
-    column; ``clock``: the earlier of the server's clocks when the read began."""
+    column; ``clock``: when the read began, by the earlier of the server's clocks, or, where these
+    tell the changes, the lowest active rowversion or the version of Change Tracking."""
 
     mode: str
     start: str | None
@@ -50,30 +59,39 @@ class Reading:
     unsaved_bytes: int = 0
 
 
-class Load:
-    """The sync of one table by ``plan``; ``get_data`` streams its rows in batches."""
+@dataclass(frozen=True, repr=False)
+class Sync:
+    """What the loads of a sync have in common.
 
-    def __init__(
-        self,
-        session: Session,
-        plan: Plan,
-        get_data: GetData,
-        state: State,
-        rejects: Rejects,
-        seal: Seal,
-        lookback: timedelta,
-        checkpoint_rows: int,
-    ) -> None:
-        self._session, self._plan, self._get_data = session, plan, get_data
-        self._state, self._rejects, self._seal = state, rejects, seal
-        self._lookback, self._checkpoint_rows = lookback, checkpoint_rows
+    ``get_data`` streams the rows of a plan in batches; ``checkpoint_rows`` is after how many rows
+    a checkpoint comes.
+    """
+
+    get_data: GetData
+    state: State
+    rejects: Rejects
+    seal: Seal
+    lookback: timedelta
+    checkpoint_rows: int
+    readers: Readers
+
+
+class Load:
+    """The sync of one table by ``plan``."""
+
+    def __init__(self, plan: Plan, sync: Sync) -> None:
+        self.plan, self.mode, self.seconds = plan, "", 0.0
+        self._sync, self._in_turn = sync, sync.readers.in_turn
+        self._state, self._rejects, self._seal = sync.state, sync.rejects, sync.seal
+        self._lookback, self._checkpoint_rows = sync.lookback, sync.checkpoint_rows
+        self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
         self._table, self._label = plan.table, plan.table.label
         self._mapping = mapping.Mapping(plan.table)
-        entry = state.table(self._label)
+        entry = self._state.table(self._label)
         same = entry.get("as") == plan.table.destination
         self._entry: dict[str, Any] = entry if same else {"as": plan.table.destination}
         self._spool: Spool | None = None
-        self._began = self._said = time.monotonic()
+        self._began = self._said = 0.0
 
     @property
     def is_urgent(self) -> bool:
@@ -81,31 +99,38 @@ class Load:
         estimate = self._table.estimate
         return "rows" not in self._entry or (estimate is not None and estimate <= SMALL)
 
-    def sync(self) -> int:
+    def sync(self, session: Session) -> int:
         """Reads what is due, and returns how many rows were read. Raises SourceError.
 
         An incremental read that the server refuses, for a reason other than the rights of the
         login, gives way to a full load.
         """
+        self._session = session
+        self._began = self._said = time.monotonic()
+        try:
+            return self._sync_once()
+        finally:
+            self.seconds = time.monotonic() - self._began
+
+    def _sync_once(self) -> int:
         reading = self._resume() or self._begin()
         try:
             return self._read(reading)
+        except Expired as expiry:
+            self._warn(f"{expiry}: the table is loaded anew")
         except Refused as refusal:
-            if reading.mode != INCREMENTAL or refusal.number in ADVICE:
+            if reading.mode not in (INCREMENTAL, CHANGES) or refusal.number in ADVICE:
                 raise
-            op.warning(
-                f"{self._label}: {refusal}: in place of the incremental read a full one follows"
-            )
-        # Without a cursor the next sync reads in full, too, and finds a new one.
-        self._entry = {k: v for k, v in self._entry.items() if k not in ("column", "cursor")}
-        self._plan = replace(self._plan, column=None)
-        return self._read(self._begin())
+            self._warn(f"{refusal}: in place of the incremental read a full one follows")
+            # Without a cursor the next sync reads in full, too, and finds a new one.
+            self.plan = replace(self.plan, column=None, tracked=False)
+        return self._read(self._begin_anew())
 
     # Beginning
 
     def _resume(self) -> Reading | None:
         saved = dict(self._entry.get("read") or {})
-        if saved.pop("order", None) != _signature(self._plan.order) or saved["after"] is None:
+        if saved.pop("order", None) != self._order() or saved["after"] is None:
             return None
         try:
             saved["after"] = self._seal.open(saved["after"])
@@ -118,75 +143,132 @@ class Load:
         Logging.info(f"{self._label}: going on where the last sync broke off")
         return Reading(**saved)
 
+    def _order(self) -> list[str]:
+        """A position is of no use to another plan."""
+        return ["tracked"] * self.plan.tracked + _signature(self.plan.order)
+
     def _begin(self) -> Reading:
-        column, cursor = self._plan.column, self._entry.get("cursor")
-        clock = self._clock() if column else ""
-        if "rows" not in self._entry:
-            return Reading(FIRST, None, clock)
-        if column and cursor and self._entry.get("column") == _signature([column]):
+        entry, plan = self._entry, self.plan
+        if plan.tracked:
+            if entry.get("tracked") == self._table.tracked_since and "version" in entry:
+                version = str(entry["version"])
+                return Reading(CHANGES, version, version)  # until the changes' own is known
+        elif plan.column and entry.get("column") == _signature([plan.column]):
+            clock, cursor = self._clock(), entry[self._cursor_key]
             if cursor <= clock:
                 self._announce_new_columns()
                 return Reading(INCREMENTAL, cursor, clock)
             Logging.warning(
                 f"{self._label}: the cursor is ahead of the server's clock: all is read"
             )
+        return self._begin_anew()
+
+    def _begin_anew(self) -> Reading:
+        """A small table is replaced. A large one is emptied first if it never was, and where the
+        deletes, which Change Tracking told until now, would go unseen."""
         small = self._table.estimate is None or self._table.estimate <= SMALL
-        return Reading(REPLACEMENT if small else FULL, None, clock)
+        emptied = "rows" not in self._entry or (
+            not small and (self.plan.tracked or "version" in self._entry)
+        )
+        mode = FIRST if emptied else REPLACEMENT if small else FULL
+        if emptied:  # from now on the table is not whole, whatever it was
+            self._entry = {"as": self._table.destination}
+        return Reading(mode, None, self._clock())
 
     def _clock(self) -> str:
-        [clocks] = self._session.patiently(
-            "the server's clock",
-            lambda: self._session.rows(
+        """What the next sync may start at, whatever this one reads."""
+        if self.plan.tracked:
+            sql = "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now"
+        elif self.plan.by_version:
+            sql = "SELECT CONVERT(varchar(18), MIN_ACTIVE_ROWVERSION(), 1) AS now"
+        elif self.plan.column:
+            sql = (
                 "SELECT CONVERT(varchar(27), SYSDATETIME(), 121) AS here, "
                 "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc"
-            ),
-        )
-        return min(map(str, clocks))
+            )
+        else:
+            return ""
+        [clocks] = self._session.patiently("the server's clock", lambda: self._session.rows(sql))
+        if None in clocks:
+            raise SourceError(f"the server does not tell its state: {sql}")
+        return min(map(str, clocks)).lower()
 
     def _announce_new_columns(self) -> None:
         known = self._entry.get("columns", "")
         new = [c.name for c in self._table.columns if _fingerprint([c]) not in known.split()]
         if new:
-            op.warning(
-                f"{self._label}: new columns ({', '.join(new)}) are filled for rows that change "
-                "from now on. To fill all rows, name the table in exclude_tables for one sync, "
-                "then no more: it is loaded anew"
+            self._warn(
+                f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "
+                "fill all rows, name the table in exclude_tables for one sync, then no more: it "
+                "is loaded anew"
             )
+
+    def _warn(self, message: str) -> None:
+        self._in_turn(op.warning, f"{self._label}: {message}")
 
     # Reading
 
     def _read(self, reading: Reading) -> int:
+        self.mode = reading.mode
         with Spool() as spool:
             self._spool = spool if reading.mode == REPLACEMENT else None
             try:
                 self._session.patiently(self._label, lambda: self._go_on(reading))
             except SourceError:
                 if self._spool is None and reading.unsaved_rows:
-                    self._save(reading)  # the next sync goes on from here
+                    self._in_turn(self._save, reading)  # the next sync goes on from here
                 raise
-            self._finish(reading)
+            self._in_turn(self._finish, reading)
         return reading.seen
 
     def _go_on(self, reading: Reading) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
         many rows. Raises TransientError for others; called again it goes on from there."""
+        tracked, plan = reading.mode == CHANGES, self._plan_of(reading)
         while True:
             if reading.after is None:
-                self._start_over(reading)
+                self._in_turn(self._start_over, reading)
             before = reading.seen
             try:
-                for batch in self._get_data(self._plan, reading.start, reading.after):
-                    self._store(reading, batch)
+                with self._session.transaction() if tracked else nullcontext():
+                    if tracked:
+                        version = self._check_versions(reading)
+                        reading.clock = reading.clock if reading.after else version
+                    where = reading.start, reading.clock, reading.after
+                    for batch in self._sync.get_data(self._session, plan, *where):
+                        self._in_turn(self._store, reading, batch)
+                if tracked and not self._session.snapshots:
+                    self._check_versions(reading)  # the server may have forgotten some meanwhile
                 return
             except Undecodable as error:
                 self._pass_bad_row(reading, error)
             except Gone:
                 raise
             except TransientError as error:
-                if not self._plan.order or reading.seen - before < self._checkpoint_rows:
+                if not self.plan.order or reading.seen - before < self._checkpoint_rows:
                     raise
                 Logging.warning(f"{self._label}: {error}; going on from the last row")
                 self._session.pause()
+
+    def _plan_of(self, reading: Reading) -> Plan:
+        plan = self.plan
+        return Changes(plan.table, None, plan.key) if reading.mode == CHANGES else plan
+
+    def _check_versions(self, reading: Reading) -> str:
+        """The version that the rows have now. Raises Expired if changes are missing."""
+        # https://learn.microsoft.com/sql/relational-databases/track-changes/work-with-change-tracking-sql-server
+        [(now, oldest)] = self._session.rows(
+            "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
+            "OBJECT_ID(%(name)s)) AS oldest",
+            {"name": f"{quoted(self._table.schema)}.{quoted(self._table.name)}"},
+        )
+        start = int(reading.start or 0)
+        if now is None or oldest is None or not oldest <= start <= now:
+            raise Expired(
+                f"Change Tracking does not know all changes since version {start}, that of the "
+                f"last sync (it knows them from {oldest} to {now})"
+            )
+        return str(now)
 
     def _start_over(self, reading: Reading) -> None:
         """Without a position nothing counts that may have been read."""
@@ -198,37 +280,41 @@ class Load:
             op.truncate(self._table.destination)
 
     def _pass_bad_row(self, reading: Reading, error: Undecodable) -> None:
-        if not self._plan.order:
+        plan = self._plan_of(reading)
+        if not plan.order:
             raise SourceError(
                 f"{self._label}: {error}. Without a key there is no way to go on behind it"
             )
-        where = reading.start, reading.after
+        where = reading.start, reading.clock, reading.after
         try:
             # Rows may have come in between: only the one that is read alone is known to be bad.
-            rows = self._session.rows(*self._plan.statement(*where, only_first=True))
+            rows = self._session.rows(*plan.statement(*where, only_first=True))
             if rows:
-                self._store(reading, rows)
+                self._in_turn(self._store, reading, rows)
             return
         except Undecodable as again:
             reason = again
         try:
-            order = self._plan.order
-            rows = self._session.rows(
-                *self._plan.statement(*where, only_first=True, columns=order)
-            )
+            rows = self._session.rows(*plan.statement(*where, only_first=True, columns=plan.order))
         except Undecodable:
             raise SourceError(f"{self._label}: the key of a row cannot be decoded") from None
         if rows:
-            reading.seen += 1
-            reading.after = self._plan.position_of(rows[0])
-            self._rejects.add(self._label, f"row {reading.seen}", reason)
-            self._rejects.check(self._label, max(reading.seen, self._checkpoint_rows))
+            reading.after = plan.position_of(rows[0])
+            self._in_turn(self._leave_out, reading, reason)
+
+    def _leave_out(self, reading: Reading, reason: Undecodable) -> None:
+        reading.seen += 1
+        self._rejects.add(self._label, f"row {reading.seen}", reason)
+        self._rejects.check(self._label, max(reading.seen, self._checkpoint_rows))
 
     def _store(self, reading: Reading, batch: list[Values]) -> None:
-        rows: list[Row] = []
+        plan, rows = self._plan_of(reading), list[Row]()
         for number, values in enumerate(batch, reading.seen + 1):
             try:
-                rows.append(self._mapping.row(values))
+                if reading.mode == CHANGES and self._mapping.is_deleted(values):
+                    op.delete(self._table.destination, self._mapping.key(values))
+                else:
+                    rows.append(self._mapping.row(values))
             except UnusableRecord as reason:  # noqa: PERF203  # one bad row does not stop the rest
                 self._rejects.add(self._label, f"row {number}", reason)
         if self._spool is None:
@@ -237,13 +323,13 @@ class Load:
             self._spool.add(rows)
         reading.seen += len(batch)
         reading.sent += len(rows)
-        if self._plan.order:
-            reading.after = self._plan.position(batch[-1])
-            if self._plan.column and reading.after[0] is not None:
+        if plan.order:
+            reading.after = plan.position(batch[-1])
+            if plan.column and reading.after[0] is not None:
                 reading.greatest = reading.after[0]
         self._say(reading)
         if self._spool is not None:
-            if reading.sent <= SMALL and self._spool.size <= LARGEST_CHECKPOINT:
+            if reading.sent <= SMALL and self._spool.size <= self._largest_checkpoint:
                 return
             self._stop_replacing(reading)
             self._save(reading)
@@ -251,14 +337,14 @@ class Load:
         reading.unsaved_rows += len(batch)
         if (
             self._table.row_width is None
-            or self._table.row_width * len(batch) > LARGEST_BATCH // 2
+            or self._table.row_width * len(batch) > self._session.largest_batch // 2
         ):
             reading.unsaved_bytes += sum(map(mapping.size, batch))
         else:
             reading.unsaved_bytes += self._table.row_width * len(batch)
         if (
             reading.unsaved_rows >= self._checkpoint_rows
-            or reading.unsaved_bytes > LARGEST_CHECKPOINT - LARGEST_BATCH
+            or reading.unsaved_bytes > self._largest_checkpoint - self._session.largest_batch
         ):
             self._save(reading)
 
@@ -277,7 +363,7 @@ class Load:
         spool, self._spool, saved = self._spool, None, 0
         for rows in spool.batches():
             self._hand_over(rows)
-            if spool.place - saved > LARGEST_CHECKPOINT - LARGEST_BATCH:
+            if spool.place - saved > self._largest_checkpoint - self._session.largest_batch:
                 saved = spool.place
                 self._state.save()  # the position counts only when all is handed over
         spool.clear()
@@ -288,7 +374,7 @@ class Load:
         self._rejects.check(self._label, reading.seen)
         kept = ("mode", "start", "clock", "after", "greatest", "sent")
         read = {name: getattr(reading, name) for name in kept}
-        order = _signature(self._plan.order)
+        order = self._order()
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
         self._state.save({self._label: {**self._entry, "read": {"order": order, **read}}})
@@ -309,23 +395,31 @@ class Load:
             op.truncate(self._table.destination)
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
-        rows = rows_before if reading.mode == INCREMENTAL else reading.sent
+        rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent
         entry = {"as": self._table.destination, "rows": rows}
         self._state.save({self._label: {**entry, **self._cursor(reading)}})
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
-        column = self._plan.column
+        column = self.plan.column
+        if self.plan.tracked:
+            return {"version": int(reading.clock), "tracked": self._table.tracked_since}
         if column is None:
             return {}
-        if reading.greatest is None:  # nothing but nulls, or nothing at all
+        if self.plan.by_version:
+            cursor = reading.clock
+        elif reading.greatest is None:  # nothing but nulls, or nothing at all
             if reading.mode != INCREMENTAL:
                 return {}
-            cursor = self._entry["cursor"]
+            cursor = self._entry[self._cursor_key]
         else:
             cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
         columns = _fingerprint(self._table.columns)
-        return {"column": _signature([column]), "cursor": cursor, "columns": columns}
+        return {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}
+
+    @property
+    def _cursor_key(self) -> str:
+        return "rowversion" if self.plan.by_version else "cursor"
 
     def _say(self, reading: Reading, *, done: bool = False) -> None:
         now = time.monotonic()
@@ -335,7 +429,7 @@ class Load:
         rate = reading.seen / max(now - self._began, 0.001)
         text = f"{self._label}: {reading.seen} rows read, {rate:.0f} rows/s"
         estimate = self._table.estimate
-        if estimate and not done and reading.mode != INCREMENTAL:
+        if estimate and not done and reading.mode not in (INCREMENTAL, CHANGES):
             left = max(estimate - reading.sent, 0) / max(rate, 0.001)
             share = min(100 * reading.sent // estimate, 99)
             text += f", {share} % of about {estimate}, {left:.0f} s left"

@@ -19,10 +19,12 @@ class Mapping:
             if column.kind.convert is not None
         ]
         self._key = [column.destination for column in table.key]
+        self._place = table.columns.index(table.key[0]) if table.key else 0
+        self._of_key = [(column.destination, column.kind.convert) for column in table.key]
 
     def row(self, values: Values) -> Row:
         """Raises UnusableRecord, which names a column and no value."""
-        row = dict(zip(self._names, values, strict=True))
+        row = dict(zip(self._names, values, strict=False))  # a change has its key behind them
         name = ""
         try:
             for name, convert in self._converters:
@@ -35,6 +37,18 @@ class Mapping:
             if row[name] is None:
                 raise UnusableRecord(f"{name} is missing")
         return row
+
+    def is_deleted(self, change: Values) -> bool:
+        """Whether there is no row any more; such a change has nothing but its key."""
+        return change[self._place] is None
+
+    def key(self, change: Values) -> Row:
+        """The key of a change. Raises UnusableRecord."""
+        values = zip(self._of_key, change[len(self._names) :], strict=True)
+        try:
+            return {n: convert(value) if convert else value for (n, convert), value in values}
+        except (ValueError, OverflowError):
+            raise UnusableRecord("the key holds what its type cannot hold") from None
 
 
 def size(values: Iterable[Any]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from shared.errors import SettingsError
 
-SYNC_VALIDATION = "SYNC_VALIDATION"
+SYNC_VALIDATION, SYNC_VALIDATION_TABLES = "SYNC_VALIDATION", "SYNC_VALIDATION_TABLES"
 Name = tuple[str, str]  # schema and table
 Folded = tuple[str, str]  # the same as they compare: without regard to case
 _ADDED_COLUMNS = ("_fivetran_id", "_fivetran_deleted", "_fivetran_synced")
@@ -72,7 +72,8 @@ def of_tables(tables: Sequence[Name]) -> tuple[list[str], list[str]]:
 
 def check(tables: Iterable[tuple[str, str]]) -> None:
     """Raises SettingsError for two labels whose destinations end on one name."""
-    taken = {stored_table_name(SYNC_VALIDATION): "the connector's own SYNC_VALIDATION"}
+    own = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES)
+    taken = {stored_table_name(name): f"the connector's own {name}" for name in own}
     for label, destination in tables:
         other = taken.setdefault(stored_table_name(destination), label)
         if other != label:

@@ -15,6 +15,7 @@ from session import Values
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
+_VERSIONS = ("rowversion", "timestamp")
 _CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
 
 
@@ -22,12 +23,14 @@ _CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
 class Plan:
     """Rows of ``table`` ordered by ``column``, which says when a row changed, and the ``key``.
 
-    Without ``column`` the order is that of the key, and without a key there is none.
+    Without ``column`` the order is that of the key, and without a key there is none. ``tracked``:
+    Change Tracking says which rows changed.
     """
 
     table: SourceTable
     column: Column | None
     key: tuple[Column, ...]
+    tracked: bool = False
 
     @property
     def order(self) -> tuple[Column, ...]:
@@ -35,7 +38,14 @@ class Plan:
         first = (self.column,) if self.column else ()
         return first + tuple(column for column in self.key if column != self.column)
 
+    @property
+    def by_version(self) -> bool:
+        """Whether ``column`` is a rowversion, not a time."""
+        return self.column is not None and is_version(self.column)
+
     def __str__(self) -> str:
+        if self.tracked:
+            return "changes by Change Tracking"
         if self.column:
             return f"incremental by {self.column.name}"
         return "in full, in key order" if self.key else "in full, in one statement"
@@ -43,37 +53,27 @@ class Plan:
     def statement(
         self,
         start: str | None = None,
+        end: str | None = None,
         after: Position | None = None,
         *,
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
     ) -> tuple[str, dict[str, str]]:
-        """The SELECT of the rows whose ``column`` is ``start`` or later, behind position
-        ``after``, and its parameters; ``columns`` are all, if not given."""
-        parameters = _Parameters()
+        """The SELECT of the rows whose ``column`` is ``start`` or later and, of a rowversion,
+        before ``end``, behind position ``after``, and its parameters; ``columns`` are all, if not
+        given."""
+        parameters, source = _Parameters(), _name(self.table)
         conditions = []
         if start is not None and self.column:
-            conditions.append(
-                f"{quoted(self.column.name)} >= {parameters.add(self.column, start)}"
-            )
+            name = quoted(self.column.name)
+            conditions.append(f"{name} >= {parameters.add(self.column, start)}")
+            if self.by_version and end is not None:
+                conditions.append(f"{name} < {parameters.add(self.column, end)}")
         if after is not None:
-            values = [
-                (column, None if text is None else parameters.add(column, text))
-                for column, text in zip(self.order, after, strict=True)
-            ]
-            conditions.append(_behind(values))
-        read = ", ".join(
-            f"{column.select} AS {quoted(f'c{number}')}"
-            for number, column in enumerate(columns or self.table.columns)
-        )
-        top, table = "TOP (1) " if only_first else "", self.table
-        source = f"{quoted(table.schema)}.{quoted(table.name)}"
-        sql = f"SELECT {top}{read} FROM {source}"  # noqa: S608  # names are quoted
-        if conditions:
-            sql += f" WHERE {' AND '.join(conditions)}"
-        if self.order:
-            sql += f" ORDER BY {', '.join(quoted(column.name) for column in self.order)}"
-        return sql, parameters.values
+            conditions.append(_behind(self._values(after, parameters)))
+        read = _listed(column.select() for column in columns or self.table.columns)
+        sql = f"SELECT {_top(only_first)}{read} FROM {source}"  # noqa: S608  # names are quoted
+        return sql + _where(conditions) + _order(self.order), parameters.values
 
     def position(self, row: Values) -> Position:
         """The position of a row that was read with all columns."""
@@ -86,6 +86,73 @@ class Plan:
             None if value is None else column.kind.text(value)
             for column, value in zip(self.order, values, strict=True)
         ]
+
+    def _values(
+        self, position: Position, parameters: "_Parameters", source: str = ""
+    ) -> list[tuple[str, str | None]]:
+        """The order's columns, and the expressions of their values in a position."""
+        return [
+            (
+                f"{source}{quoted(column.name)}",
+                None if text is None else parameters.add(column, text),
+            )
+            for column, text in zip(self.order, position, strict=True)
+        ]
+
+
+class Changes(Plan):
+    """The rows of a tracked table that changed since a version: their columns, and behind these
+    once more their key, which is all that there is of a row that was deleted.
+
+    https://learn.microsoft.com/sql/relational-databases/system-functions/changetable-transact-sql
+    """
+
+    def statement(
+        self,
+        start: str | None = None,
+        end: str | None = None,  # noqa: ARG002  # the snapshot's version ends it
+        after: Position | None = None,
+        *,
+        only_first: bool = False,
+        columns: Sequence[Column] | None = None,
+    ) -> tuple[str, dict[str, str]]:
+        parameters, source = _Parameters(), _name(self.table)
+        keys = [column.select("CT.") for column in self.key]
+        read = [column.select("T.") for column in self.table.columns] if columns is None else []
+        joined = " AND ".join(
+            f"T.{quoted(column.name)} = CT.{quoted(column.name)}" for column in self.key
+        )
+        conditions = [_behind(self._values(after, parameters, "CT."))] if after else []
+        sql = (
+            f"SELECT {_top(only_first)}{_listed([*read, *keys])} "  # noqa: S608
+            f"FROM CHANGETABLE(CHANGES {source}, {int(start or 0)}) AS CT "
+            f"LEFT JOIN {source} AS T ON {joined}"
+        )
+        return sql + _where(conditions) + _order(self.key, "CT."), parameters.values
+
+    def position(self, row: Values) -> Position:
+        return self.position_of(row[len(self.table.columns) :])
+
+
+def _name(table: SourceTable) -> str:
+    return f"{quoted(table.schema)}.{quoted(table.name)}"
+
+
+def _top(only_first: bool) -> str:
+    return "TOP (1) " if only_first else ""
+
+
+def _listed(expressions: Iterable[str]) -> str:
+    return ", ".join(f"{each} AS [c{number}]" for number, each in enumerate(expressions))
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _order(columns: Sequence[Column], source: str = "") -> str:
+    names = ", ".join(f"{source}{quoted(column.name)}" for column in columns)
+    return f" ORDER BY {names}" if names else ""
 
 
 class _Parameters:
@@ -100,10 +167,9 @@ class _Parameters:
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 
 
-def _behind(values: Sequence[tuple[Column, str | None]]) -> str:
+def _behind(values: Sequence[tuple[str, str | None]]) -> str:
     """The condition that a row comes behind one with these values. Nulls come first."""
-    (column, value), rest = values[0], values[1:]
-    name = quoted(column.name)
+    (name, value), rest = values[0], values[1:]
     further = _behind(rest) if rest else None
     if value is None:
         return f"({name} IS NOT NULL OR {further})" if further else f"{name} IS NOT NULL"
@@ -113,10 +179,20 @@ def _behind(values: Sequence[tuple[Column, str | None]]) -> str:
     return f"({name} >= {value} AND ({name} > {value} OR {further}))"
 
 
-def choose(table: SourceTable, candidates: Sequence[str]) -> Plan:
-    """The best plan for a table: incremental by the first of ``candidates`` that is a time."""
+def is_version(column: Column) -> bool:
+    """Whether a column holds rowversions."""
+    return column.facts.name in _VERSIONS
+
+
+def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> Plan:
+    """The best plan for a table: by Change Tracking, else incremental by the first of
+    ``candidates`` that is a time or, with ``versions``, by a rowversion."""
+    if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
+        return Plan(table, None, table.key, tracked=True)
     by_name = {c.name.casefold(): c for c in table.columns if c.kind.first is not None}
     found = [by_name[name] for name in map(str.casefold, candidates) if name in by_name]
+    if versions:
+        found += [column for column in table.columns if is_version(column)]
     return Plan(table, found[0] if found and table.order else None, table.order)
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from fivetran_connector_sdk import Logging
@@ -19,14 +20,23 @@ Values = tuple[Any, ...]
 class Session:
     """Statements over one connection; ``open_connection`` makes it and raises SourceError.
 
+    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up.
+    ``readers``: how many sessions there are, which share the memory that batches may take.
     After an error, or a result that was not read to its end, the connection is thrown away: the
     driver cannot tell what of an answer is still on its way.
     """
 
-    def __init__(self, open_connection: Callable[[], Any], retry: Retry) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[], Any],
+        retry: Retry,
+        *,
+        snapshots: bool = False,
+        readers: int = 1,
+    ) -> None:
         self._open, self._retry = open_connection, retry
         self._connection: Any = None
-        self._snapshot = False
+        self.snapshots, self.largest_batch = snapshots, LARGEST_BATCH // readers
         self._sleep: Callable[[float], object] = time.sleep
         self.gone = False  # nobody answers, or with nothing but faults: no use to go on
         self._worn_out = 0  # operations in a row whose repeats were used up
@@ -91,10 +101,16 @@ class Session:
             return None
         return rows
 
-    def use_snapshots(self) -> None:
-        """Reads under SNAPSHOT isolation from now on: what others write holds nobody up."""
-        self.close()
-        self._snapshot = True
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Statements in it see the same rows, if snapshots are used."""
+        self._execute("BEGIN TRANSACTION", None)
+        try:
+            yield
+            self._run("COMMIT TRANSACTION", None)
+        except BaseException:
+            self.close()
+            raise
 
     def stream(
         self,
@@ -103,7 +119,7 @@ class Session:
         rows: int = 1000,
         size_of: Callable[[Values], int] | None = None,
     ) -> Iterator[list[Values]]:
-        """The result in batches of ``rows`` rows or, by ``size_of``, LARGEST_BATCH bytes.
+        """The result in batches of ``rows`` rows or, by ``size_of``, ``largest_batch`` bytes.
 
         In ``sql`` a parameter is written ``%(name)s`` and a per cent sign ``%%``. What came before
         an error is yielded first. Raises SourceError of any kind in faults.
@@ -123,7 +139,7 @@ class Session:
                         batch.append(row)
                         if size_of:
                             size += size_of(row)
-                            if size >= LARGEST_BATCH:
+                            if size >= self.largest_batch:
                                 break
                 except Exception as error:
                     failure = explain(error, "reading")
@@ -139,7 +155,7 @@ class Session:
     def _execute(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
         if self._connection is None:
             self._connection = self._open()
-            if self._snapshot:
+            if self.snapshots:
                 self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
         return self._run(sql, parameters)
 

@@ -5,7 +5,6 @@ _PASSWORD name, if they are set; `pytest -m source` runs these alone.
 """
 
 import inspect
-import sys
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -20,109 +19,36 @@ from fivetran_connector_sdk import Operations
 from OpenSSL import crypto
 
 from shared.errors import TransientError
-from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.connectors.mssql import (
+    DATA,
+    NOW,
+    Columns,
+    Source,
+    configuration,
+    create_plain,
+    create_timed,
+    failed,
+    ids,
+    moments,
+    reads,
+    synced,
+    upserts,
+)
+from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import (
     ColumnSpec,
     Fragmentation,
     MssqlSandbox,
-    RealServer,
     faults,
-    from_environment,
     seed_ehr,
     tls,
 )
 
-sys.path.append(str(ROOT / "connectors" / "mssql_ehi"))  # as `fivetran debug` does
-column_types, driver, loading, names, session = map(
-    import_module, ("column_types", "driver", "loading", "names", "session")
+pytestmark = pytest.mark.usefixtures("slept")
+load("mssql_ehi")  # makes its modules importable
+column_types, driver, loading, names = map(
+    import_module, ("column_types", "driver", "loading", "names")
 )
-
-NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
-DATA = r"^SELECT .* FROM \[(dbo|archive)\]"  # statements that read a table
-
-
-@pytest.fixture
-def server() -> Iterator[MssqlSandbox]:
-    with MssqlSandbox() as started:
-        started.set_clock(NOW)
-        yield started
-        assert started.failures == []
-
-
-Source = MssqlSandbox | RealServer
-
-
-@pytest.fixture
-def source() -> Iterator[Source]:
-    with from_environment() as started:
-        yield started
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project("mssql_ehi", tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the connector wanted to wait; it goes on at once."""
-    recorded: list[float] = []
-    monkeypatch.setattr(session.time, "sleep", recorded.append)
-    return recorded
-
-
-@pytest.fixture
-def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 10 rows and checkpoints after 20, in place of 1,000 and 5,000."""
-    monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 10)
-    monkeypatch.setattr(load("mssql_ehi"), "CHECKPOINT_INTERVAL", 20)
-
-
-Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
-
-
-def configuration(server: Source, **changes: str) -> dict[str, str]:
-    given = {
-        "mssql_encrypt": "true" if server.ca_pem else "false",
-        "mssql_server": server.host,
-        "mssql_port": str(server.port),
-        "mssql_database": server.database,
-        "mssql_user": server.user,
-        "mssql_password": server.password,
-        "mssql_ca_certificate": server.ca_pem,
-    }
-    return {**given, **changes}
-
-
-def synced(project: Project, server: Source, **changes: str) -> Result:
-    result = project.sync(configuration(server, **changes))
-    assert result.code == 0, result.output
-    return result
-
-
-def failed(project: Project, server: Source, **changes: str) -> Result:
-    result = project.sync(configuration(server, **changes))
-    assert result.code == 1, result.output
-    return result
-
-
-def reads(server: MssqlSandbox, table: str) -> list[str]:
-    return [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
-
-
-def ids(project: Project, table: str = "t", column: str = "id") -> list[Any]:
-    return sorted(row[column] for row in project.rows(table))
-
-
-def moments(count: int, per_moment: int = 1) -> list[tuple[int, datetime]]:
-    """Rows of an id and a time: NOW less an hour, a second later for each ``per_moment``."""
-    start = NOW.replace(tzinfo=None) - timedelta(hours=1)
-    return [(i, start + timedelta(seconds=i // per_moment)) for i in range(count)]
-
-
-def create_timed(server: Source, rows: Any, kind: str = "datetime2(7)") -> None:
-    columns: Columns = [("id", "int", False), ("ModifiedDate", kind)]
-    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
 
 
 # Types
@@ -318,7 +244,7 @@ def test_a_key_of_any_type_resumes_at_every_batch(
     monkeypatch.setattr(load("mssql_ehi"), "get_table_data", breaking)
     result = synced(project, source)
     assert ids(project, column="n") == list(range(60))
-    assert result.counts["Upserts"] == 60 + 1
+    assert upserts(result) == 60
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -367,7 +293,7 @@ def test_a_first_load_goes_on_where_it_broke_off(project: Project, server: Mssql
     assert first.counts["Truncates"] == 1
     second = synced(project, server)
     assert second.counts["Truncates"] == 0
-    assert second.counts["Upserts"] == 100 - 60 + 1
+    assert upserts(second) == 100 - 60
     assert ids(project) == list(range(100))
 
 
@@ -448,7 +374,7 @@ def test_what_changed_arrives(project: Project, source: Source) -> None:
     source.insert("dbo.t", [(5_000, NOW.replace(tzinfo=None))])
     result = synced(project, source)
     assert ids(project) == [*range(900), 5_000]
-    assert result.counts["Upserts"] == 300 + 1 + 2 + 1
+    assert upserts(result) == 300 + 1 + 2
 
 
 def test_only_what_changed_is_read(project: Project, server: MssqlSandbox) -> None:
@@ -457,7 +383,7 @@ def test_only_what_changed_is_read(project: Project, server: MssqlSandbox) -> No
     synced(project, server)
     server.update("dbo.t", {"id": 5}, ModifiedDate=NOW.replace(tzinfo=None))
     result = synced(project, server, lookback_seconds="0")
-    assert result.counts["Upserts"] == 300 + 1 + 1 + 1
+    assert upserts(result) == 300 + 1 + 1
     assert "CONVERT(datetime2(7), @P1, 121)" in reads(server, "t")[-1]
 
 
@@ -490,12 +416,6 @@ def test_a_refused_incremental_read_gives_way_to_a_full_one(
 
 
 # Full loads and deletes
-
-
-def create_plain(server: Source, count: int = 30, name: str = "t") -> None:
-    rows = [(i, f"value {i}") for i in range(count)]
-    columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
-    server.create_table("dbo", name, columns, key=["id"], rows=rows)
 
 
 @pytest.mark.parametrize("keyed", [True, False])
@@ -712,7 +632,7 @@ def test_what_can_heal_is_repeated(
     server.faults.add(faults.fail(number, match=DATA, after_rows=after_rows))
     result = synced(project, server)
     assert ids(project) == list(range(30))
-    assert result.counts["Upserts"] == 31
+    assert upserts(result) == 30
     assert len(slept) == 1
 
 

@@ -1,0 +1,103 @@
+"""What a sync did, for the log and for the destination."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fivetran_connector_sdk import Logging, Operations as op
+
+import names
+from loading import Load
+from shared.errors import SourceError
+
+TABLES = [
+    {
+        "table": names.SYNC_VALIDATION,
+        "primary_key": ["sync_timestamp"],
+        "columns": {
+            "sync_timestamp": "UTC_DATETIME",
+            "total_tables": "INT",
+            "total_records": "LONG",
+            "tables_processed": "STRING",
+            "failed_tables": "STRING",
+            "skipped_records": "LONG",
+        },
+    },
+    {
+        "table": names.SYNC_VALIDATION_TABLES,
+        "primary_key": ["sync_timestamp", "table_name"],
+        "columns": {
+            "sync_timestamp": "UTC_DATETIME",
+            "table_name": "STRING",
+            "completed": "BOOLEAN",
+            "plan": "STRING",
+            "mode": "STRING",
+            "rows_read": "LONG",
+            "rows_skipped": "LONG",
+            "seconds": "DOUBLE",
+            "rows_per_second": "DOUBLE",
+            "source_rows": "LONG",
+        },
+    },
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the load of a table went."""
+
+    load: Load
+    rows: int = 0
+    error: SourceError | None = None
+
+    @property
+    def label(self) -> str:
+        return self.load.plan.table.label
+
+
+def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetime) -> None:
+    """Adds the rows of this sync to the tables, and writes the same into the log."""
+    done = [outcome for outcome in outcomes if outcome.error is None]
+    op.upsert(
+        names.SYNC_VALIDATION,
+        {
+            "sync_timestamp": moment,
+            "total_tables": len(done),
+            "total_records": sum(outcome.rows for outcome in done),
+            "tables_processed": ", ".join(outcome.label for outcome in done),
+            "failed_tables": ", ".join(o.label for o in outcomes if o.error),
+            "skipped_records": sum(skipped.values()),
+        },
+    )
+    rows = [_row(outcome, skipped.get(outcome.label, 0), moment) for outcome in outcomes]
+    for row in rows:
+        op.upsert(names.SYNC_VALIDATION_TABLES, row)
+    Logging.info(f"Tables of this sync:\n{_text(rows)}")
+
+
+def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
+    load = outcome.load
+    return {
+        "sync_timestamp": moment,
+        "table_name": outcome.label,
+        "completed": outcome.error is None,
+        "plan": str(load.plan),
+        "mode": load.mode,
+        "rows_read": outcome.rows,
+        "rows_skipped": skipped,
+        "seconds": round(load.seconds, 3),
+        "rows_per_second": round(outcome.rows / max(load.seconds, 0.001), 1),
+        "source_rows": load.plan.table.estimate,
+    }
+
+
+def _text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as lines of aligned columns."""
+    columns = [column for column in TABLES[1]["columns"] if column != "sync_timestamp"]
+    lines = [columns] + [[str(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

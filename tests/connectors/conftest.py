@@ -1,0 +1,47 @@
+"""Fixtures for the tests of mssql_ehi; the other connectors' stand-ins are made in their tests."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.connectors.mssql import NOW, Source
+from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql import MssqlSandbox, from_environment
+
+
+@pytest.fixture
+def server() -> Iterator[MssqlSandbox]:
+    """The stand-in, at NOW."""
+    with MssqlSandbox() as started:
+        started.set_clock(NOW)
+        yield started
+        assert started.failures == []
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    """The server that MSSQL_TEST_SERVER names, else the stand-in."""
+    with from_environment() as started:
+        yield started
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project("mssql_ehi", tmp_path)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the connector wanted to wait; it goes on at once."""
+    recorded: list[float] = []
+    monkeypatch.setattr(time, "sleep", recorded.append)
+    return recorded
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 10 rows and checkpoints after 20, in place of 1,000 and 5,000."""
+    monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 10)
+    monkeypatch.setattr(load("mssql_ehi"), "CHECKPOINT_INTERVAL", 20)

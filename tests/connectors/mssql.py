@@ -1,0 +1,67 @@
+"""What the tests of mssql_ehi have in common."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from tests.sandbox.fivetran import Project, Result
+from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, RealServer
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+DATA = r"^SELECT .* FROM \[(dbo|archive)\]"  # statements that read a table
+Source = MssqlSandbox | RealServer
+Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
+
+
+def configuration(server: Source, **changes: str) -> dict[str, str]:
+    given = {
+        "mssql_encrypt": "true" if server.ca_pem else "false",
+        "mssql_server": server.host,
+        "mssql_port": str(server.port),
+        "mssql_database": server.database,
+        "mssql_user": server.user,
+        "mssql_password": server.password,
+        "mssql_ca_certificate": server.ca_pem,
+    }
+    return {**given, **changes}
+
+
+def synced(project: Project, server: Source, **changes: str) -> Result:
+    result = project.sync(configuration(server, **changes))
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(project: Project, server: Source, **changes: str) -> Result:
+    result = project.sync(configuration(server, **changes))
+    assert result.code == 1, result.output
+    return result
+
+
+def upserts(result: Result, tables: int = 1) -> int:
+    """How many rows were stored in the replicated tables, without those that report the sync."""
+    return result.counts["Upserts"] - 1 - tables
+
+
+def reads(server: MssqlSandbox, table: str) -> list[str]:
+    return [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
+
+
+def ids(project: Project, table: str = "t", column: str = "id") -> list[Any]:
+    return sorted(row[column] for row in project.rows(table))
+
+
+def moments(count: int, per_moment: int = 1) -> list[tuple[int, datetime]]:
+    """Rows of an id and a time: NOW less an hour, a second later for each ``per_moment``."""
+    start = NOW.replace(tzinfo=None) - timedelta(hours=1)
+    return [(i, start + timedelta(seconds=i // per_moment)) for i in range(count)]
+
+
+def create_timed(server: Source, rows: Any, kind: str = "datetime2(7)") -> None:
+    columns: Columns = [("id", "int", False), ("ModifiedDate", kind)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+
+
+def create_plain(server: Source, count: int = 30, name: str = "t") -> None:
+    rows = [(i, f"value {i}") for i in range(count)]
+    columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
+    server.create_table("dbo", name, columns, key=["id"], rows=rows)
