@@ -276,7 +276,7 @@ def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
     if not any(is_version(column) for table in catalogue.tables for column in table.columns):
         return False
     rows = session.optional(
-        "the lowest active rowversion, without which columns of that type tell no changes",
+        "rowversions, since MIN_ACTIVE_ROWVERSION() is missing",
         "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
     )
     return rows is not None and rows != [(None,)]

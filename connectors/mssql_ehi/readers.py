@@ -17,7 +17,7 @@ class Readers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
-        self._lock, self._ended = threading.Lock(), False
+        self._lock, self._stopped, self._ended = threading.Lock(), False, False
 
     def in_turn(self, step: Callable[..., Any], *arguments: Any) -> Any:
         """What ``step`` returns or raises, called in the thread that called ``run``."""
@@ -42,13 +42,16 @@ class Readers:
 
         def read_on(number: int) -> None:
             try:
-                while not self._ended:
+                while not self._stopped:
                     with self._lock:
                         piece = next(pieces, None)
                     if piece is None:
                         break
                     if not read(number, piece):
-                        self._ended = True
+                        self._stopped = True
+            except BaseException:
+                self._stopped = True
+                raise
             finally:
                 self._steps.put(None)
 

@@ -97,7 +97,7 @@ class Session:
         except SourceError as error:
             if self.gone:
                 raise
-            Logging.info(f"{error}: the connector does without")
+            Logging.info(f"The connector does without {doing}: {error}")
             return None
         return rows
 

@@ -1,0 +1,488 @@
+"""mssql_ehi: Change Tracking, rowversion, several tables at once, and the report of a sync."""
+
+import json
+import threading
+from datetime import datetime, timezone
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from tests.connectors.mssql import (
+    DATA,
+    Columns,
+    configuration,
+    create_plain,
+    create_timed,
+    failed,
+    ids,
+    moments,
+    reads,
+    synced,
+    upserts,
+)
+from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql import MssqlSandbox, faults, seed_ehr
+
+pytestmark = pytest.mark.usefixtures("slept")
+load("mssql_ehi")  # makes its modules importable
+loading = import_module("loading")
+CHANGES = r"CHANGETABLE\(CHANGES"
+
+
+def track(server: MssqlSandbox, table: str = "t") -> None:
+    server.info.tracking = True
+    server.execute(f"ALTER TABLE dbo.{table} ENABLE CHANGE_TRACKING")
+
+
+def create_tracked(server: MssqlSandbox, count: int = 30, name: str = "t") -> None:
+    create_plain(server, count, name)
+    track(server, name)
+
+
+def change(server: MssqlSandbox, first: int = 0) -> None:
+    """An insert, an update, a delete, a change of a key, and a row that comes and goes."""
+    server.insert("dbo.t", [(1_000 + first, "new"), (2_000 + first, "gone again")])
+    server.update("dbo.t", {"id": first + 1}, v="changed")
+    server.delete("dbo.t", {"id": first + 2})
+    server.update("dbo.t", {"id": first + 3}, id=3_000 + first)
+    server.delete("dbo.t", {"id": 2_000 + first})
+
+
+def assert_equal(project: Project, server: MssqlSandbox, table: str = "t") -> None:
+    stored = sorted((row["id"], row["v"]) for row in project.rows(table))
+    assert stored == sorted(server.execute(f"SELECT id, v FROM dbo.{table}"))  # noqa: S608
+
+
+# Change Tracking
+
+
+def test_exactly_the_changes_arrive(project: Project, server: MssqlSandbox) -> None:
+    """Inserts, updates, deletes and changes of keys; nothing else is read or sent."""
+    create_tracked(server)
+    first = synced(project, server)
+    assert "dbo.t: small, about 30 rows, changes by Change Tracking" in first.output
+    change(server)
+    result = synced(project, server)
+    assert_equal(project, server)
+    assert upserts(result) == 3
+    assert result.counts["Deletes"] == 3
+    assert {row["id"] for row in project.rows("t", deleted=True)} == {2, 3}
+    assert upserts(synced(project, server)) == 0
+
+
+def test_it_goes_before_a_column_of_changes(project: Project, server: MssqlSandbox) -> None:
+    """Which would not see a row that changed without its time, nor a delete."""
+    create_timed(server, moments(30))
+    track(server)
+    synced(project, server)
+    server.delete("dbo.t", {"id": 3})
+    server.insert("dbo.t", [(99, datetime(1979, 1, 1))])
+    result = synced(project, server)
+    assert ids(project) == [0, 1, 2, *range(4, 30), 99]
+    assert upserts(result) == 1
+
+
+def test_the_version_is_read_in_the_snapshot_of_the_rows(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """In one transaction: the versions, then the changes."""
+    create_tracked(server)
+    synced(project, server)
+    server.statements.clear()
+    synced(project, server)
+    sent = [statement.sql for statement in server.statements]
+    begin = sent.index("BEGIN TRANSACTION")
+    assert "CHANGE_TRACKING_MIN_VALID_VERSION" in sent[begin + 1]
+    assert "CHANGETABLE" in sent[begin + 2]
+    assert sent[begin + 3] == "COMMIT TRANSACTION"
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+@pytest.mark.usefixtures("small_steps")
+def test_a_writer_during_the_read(project: Project, server: MssqlSandbox, snapshot: bool) -> None:
+    """In a first load and in a read of changes, with the rows that are just being read."""
+    server.info.snapshot = snapshot
+    create_tracked(server, 60)
+    for round_number in range(3):
+        match = CHANGES if round_number else DATA
+        work = lambda first=10 * round_number: change(server, first)  # noqa: E731
+        server.faults.add(faults.call(work, match, after_rows=5 if not round_number else 0))
+        synced(project, server)
+    synced(project, server)
+    assert_equal(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("mode", ["first", "changes"])
+def test_interrupted_at_every_batch(project: Project, server: MssqlSandbox, mode: str) -> None:
+    """Each sync dies a little further on, and a writer is at work between them."""
+    create_tracked(server, 100)
+    if mode == "changes":
+        synced(project, server)
+        server.execute("UPDATE dbo.t SET v = 'all new'")
+        server.execute("DELETE FROM dbo.t WHERE id % 7 = 0")
+    syncs = 0
+    while True:
+        server.faults.add(faults.drop(DATA if mode == "first" else CHANGES, after_rows=15))
+        result = project.sync(configuration(server, retry_attempts="0"))
+        server.faults.clear()
+        if result.code == 0:
+            break
+        change(server, 10 * syncs)
+        syncs += 1
+        assert syncs < 9, result.output
+    assert syncs >= 2
+    synced(project, server)
+    assert_equal(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_killed_in_a_read_of_changes(project: Project, server: MssqlSandbox) -> None:
+    """kill -9 of the real command; the next one makes up for it."""
+    create_tracked(server, 3_000)
+    synced(project, server)
+    server.execute("UPDATE dbo.t SET v = 'all new'")
+    server.execute("DELETE FROM dbo.t WHERE id % 7 = 0")
+    running: list[Any] = []
+
+    def kill() -> None:
+        running[0].kill()
+        running[0].wait()
+
+    server.faults.add(faults.call(kill, CHANGES, after_rows=1_500))
+    running.append(project.start(configuration(server)))
+    running[0].communicate(timeout=60)
+    assert running[0].returncode == -9
+    result = project.debug(configuration(server))
+    assert result.code == 0, result.output
+    assert_equal(project, server)
+
+
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("cause", ["retention", "truncate", "switched off and on", "restored"])
+@pytest.mark.usefixtures("small_steps")
+def test_what_is_forgotten_leads_to_a_load_of_everything(
+    project: Project,
+    server: MssqlSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    cause: str,
+    large: bool,
+) -> None:
+    """Never to a silent gap: rows that went meanwhile are gone here, too."""
+    if large:
+        monkeypatch.setattr(loading, "SMALL", 10)
+    create_tracked(server, 60)
+    server.execute("UPDATE dbo.t SET v = 'once more'")
+    synced(project, server)
+    change(server)
+    if cause == "retention":
+        server.store.expire_tracking(server.table("dbo.t"))
+    elif cause == "truncate":
+        server.execute("TRUNCATE TABLE dbo.t")
+        server.insert("dbo.t", [(i, "after") for i in range(40, 50)])
+    elif cause == "switched off and on":
+        server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+        server.delete("dbo.t", {"id": 20})
+        server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
+    else:
+        state = project.state
+        state["tables"]["dbo.t"]["version"] += 1_000
+        (project.path / "files" / "state.json").write_text(json.dumps(state))
+    server.faults.add(faults.drop(DATA, after_rows=9))
+    result = synced(project, server)
+    assert result.counts["Truncates"] == 1
+    assert_equal(project, server)
+    change(server, 30)
+    assert upserts(synced(project, server)) <= 3
+    assert_equal(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_large_table_that_is_loaded_anew_resumes(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is emptied once, and a sync that dies goes on; changes meanwhile are not lost."""
+    monkeypatch.setattr(loading, "SMALL", 10)
+    create_tracked(server, 100)
+    synced(project, server)
+    change(server)
+    server.store.expire_tracking(server.table("dbo.t"))
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
+    first = failed(project, server, retry_attempts="0")
+    change(server, 10)
+    second = synced(project, server)
+    assert first.counts["Truncates"] + second.counts["Truncates"] == 1
+    assert upserts(second) <= 50
+    synced(project, server)
+    assert_equal(project, server)
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_switched_on_and_off_between_syncs(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """The destination equals the source after each: no delete is missed at the change."""
+    if large:
+        monkeypatch.setattr(loading, "SMALL", 10)
+    create_plain(server, 60)
+    synced(project, server)
+    server.delete("dbo.t", {"id": 50})
+    track(server)
+    synced(project, server)
+    assert_equal(project, server)
+    change(server)
+    synced(project, server)
+    assert_equal(project, server)
+    change(server, 10)
+    server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+    synced(project, server)
+    assert_equal(project, server)
+    if not large:  # without tracking, deletes in large tables are not seen
+        change(server, 20)
+        synced(project, server)
+        assert_equal(project, server)
+
+
+def test_changes_that_may_not_be_read(project: Project, server: MssqlSandbox) -> None:
+    """A full load takes their place, and a warning says why."""
+    create_tracked(server)
+    synced(project, server)
+    change(server)
+    server.faults.add(faults.fail(22105, match=CHANGES))
+    output = synced(project, server).output
+    assert "error 22105 of the server: in place of the incremental read" in output
+    assert_equal(project, server)
+
+
+def test_tracking_that_the_login_may_not_see(project: Project, server: MssqlSandbox) -> None:
+    """The table is read as if there were none; a warning names the right to grant."""
+    create_tracked(server)
+    server.deny("dbo.t", "VIEW CHANGE TRACKING")
+    output = synced(project, server).output
+    assert "GRANT VIEW CHANGE TRACKING" in output
+    assert "in full, in key order" in output
+    assert_equal(project, server)
+
+
+def test_no_key_of_a_deleted_row_is_shown(project: Project, server: MssqlSandbox) -> None:
+    """Neither in the log nor in the state; the position in the changes is sealed."""
+    columns: Columns = [("mrn", "varchar(40)", False), ("v", "int")]
+    secrets = [f"Patient-MRN{i:05d}" for i in range(40)]
+    server.create_table("dbo", "t", columns, key=["mrn"], rows=[(s, 1) for s in secrets])
+    track(server)
+    synced(project, server)
+    server.delete("dbo.t")
+    server.faults.add(faults.drop(CHANGES, after_rows=25))
+    shown = [failed(project, server, retry_attempts="0").output, project.everything_written()]
+    shown.append(synced(project, server).output)
+    assert not [secret for secret in secrets for text in shown if secret in text]
+    assert project.rows("t") == []
+
+
+# rowversion
+
+VERSIONED: Columns = [("id", "int", False), ("v", "varchar(40)"), ("rv", "rowversion")]
+
+
+def create_versioned(server: MssqlSandbox, count: int = 30) -> None:
+    rows = [(i, f"value {i}") for i in range(count)]
+    server.create_table("dbo", "t", VERSIONED, key=["id"], rows=rows)
+
+
+def test_a_rowversion_tells_what_changed(project: Project, server: MssqlSandbox) -> None:
+    """Where no column of times does; nothing else is read again."""
+    create_versioned(server)
+    assert "incremental by rv" in synced(project, server).output
+    server.update("dbo.t", {"id": 3}, v="changed")
+    server.insert("dbo.t", [(99, "new")])
+    assert upserts(synced(project, server)) == 2
+    assert_equal(project, server)
+    assert upserts(synced(project, server)) == 0
+
+
+def test_a_transaction_under_way_holds_the_cursor(project: Project, server: MssqlSandbox) -> None:
+    """A row that was stamped before others and commits after them arrives."""
+    create_versioned(server)
+    synced(project, server)
+    with server.transaction() as late:
+        late.insert("dbo.t", [(50, "late")])
+        server.insert("dbo.t", [(60, "early")])
+        synced(project, server)
+        assert 50 not in ids(project)
+        late.commit()
+    synced(project, server)
+    assert_equal(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("mode", ["first", "incremental"])
+def test_a_read_by_rowversion_resumes(project: Project, server: MssqlSandbox, mode: str) -> None:
+    """Each sync dies a little further on, and a writer is at work between them."""
+    create_versioned(server, 100)
+    if mode == "incremental":
+        synced(project, server)
+        server.execute("UPDATE dbo.t SET v = 'all new'")
+    syncs = 0
+    while True:
+        server.faults.add(faults.drop(DATA, after_rows=15))
+        result = project.sync(configuration(server, retry_attempts="0"))
+        server.faults.clear()
+        if result.code == 0:
+            break
+        server.update("dbo.t", {"id": syncs}, v="changed between")
+        syncs += 1
+        assert syncs < 9, result.output
+    assert syncs >= 2
+    synced(project, server)
+    assert_equal(project, server)
+
+
+def test_without_the_lowest_active_rowversion_it_is_not_used(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """The table is read in full, and the log says why."""
+    create_versioned(server)
+    for _ in range(2):
+        server.faults.add(faults.fail(195, match="MIN_ACTIVE_ROWVERSION"))
+        output = synced(project, server).output
+        assert "does without rowversions, since MIN_ACTIVE_ROWVERSION() is missing" in output
+        assert "in full, in key order" in output
+        server.delete("dbo.t", {"id": 4})
+    assert_equal(project, server)
+
+
+def test_a_column_of_times_goes_before_a_rowversion(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A candidate that the user named, or the default, is preferred."""
+    columns: Columns = [*VERSIONED, ("ModifiedDate", "datetime2(7)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=[(1, "a", datetime(2026, 1, 1))])
+    assert "incremental by ModifiedDate" in synced(project, server).output
+
+
+# Several tables at once
+
+
+def _meet(meeting: threading.Barrier) -> None:
+    meeting.wait()
+
+
+def test_tables_are_read_at_once(project: Project, server: MssqlSandbox) -> None:
+    """Four readers wait for each other in the middle of their tables: none could go on alone."""
+    meeting = threading.Barrier(4, timeout=20)
+    for name in ("a", "b", "c", "d", "e"):
+        create_plain(server, 40, name)
+    for name in ("a", "b", "c", "d"):
+        server.faults.add(faults.call(lambda: _meet(meeting), rf"\[{name}\]", after_rows=20))
+    result = synced(project, server, parallel_tables="4")
+    for name in ("a", "b", "c", "d", "e"):
+        assert_equal(project, server, name)
+    assert upserts(result, tables=5) == 200
+
+
+@pytest.mark.parametrize("readers", ["2", "4"])
+def test_one_failed_table_leaves_the_others_alone(
+    project: Project, server: MssqlSandbox, readers: str
+) -> None:
+    """They are completed, and the report says which one failed."""
+    for name in ("a", "b", "c", "d", "e"):
+        create_plain(server, 40, name)
+    server.deny("dbo.c")
+    output = failed(project, server, parallel_tables=readers).output
+    assert "1 of 5 tables failed" in output
+    for name in ("a", "b", "d", "e"):
+        assert_equal(project, server, name)
+    [row] = project.rows("sync_validation")
+    assert (row["total_tables"], row["failed_tables"]) == (4, "dbo.c")
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_readers_and_faults(project: Project, server: MssqlSandbox) -> None:
+    """Connections that break at each table, replacements among them: the result is the source."""
+    seed_ehr(server, patients=40)
+    options = {"parallel_tables": "3", "retry_attempts": "6"}
+    for _ in range(2):
+        server.faults.add(faults.drop(DATA, after_rows=15, times=8))
+        synced(project, server, **options)
+        server.faults.clear()
+        server.delete("dbo.AccessLog", {"Action": "write"})
+    for table in ("Patients", "Results", "Orders", "Encounters"):
+        assert len(project.rows(table.lower())) == server.count(f"dbo.{table}")
+    assert len(project.rows("access_log")) >= server.count("dbo.AccessLog")
+    synced(project, server, **options)
+    assert len(project.rows("access_log")) == server.count("dbo.AccessLog")
+    assert server.open_connections == 0
+
+
+def test_a_server_that_goes_away_ends_all_readers(project: Project, server: MssqlSandbox) -> None:
+    """No reader is left behind, and the tables that nobody tried are counted."""
+    for number in range(8):
+        create_plain(server, 40, f"t{chr(97 + number)}")
+    server.faults.add(faults.call(lambda: server.pause(drop_connections=False), DATA))
+    server.faults.add(faults.drop(DATA, times=100))
+    before = threading.active_count()
+    output = failed(project, server, parallel_tables="2", retry_attempts="1").output
+    assert "more were not tried" in output
+    assert threading.active_count() <= before
+    server.faults.clear()
+    server.start()
+    synced(project, server, parallel_tables="2")
+
+
+def test_an_error_of_the_destination_ends_all_readers(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that is no table's ends the sync at once, with its type."""
+    for name in ("a", "b", "c"):
+        create_plain(server, 40, name)
+
+    def broken(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(loading.op, "truncate", broken)
+    assert "MemoryError" in failed(project, server, parallel_tables="3").output
+
+
+# The report
+
+
+def test_each_table_is_reported(project: Project, server: MssqlSandbox) -> None:
+    """Plan, mode, rows, skipped rows, seconds, and the source's own count; in the log, too."""
+    create_timed(server, moments(30))
+    create_tracked(server, 20, "u")
+    create_plain(server, 10, "w")
+    server.deny("dbo.w")
+    output = failed(project, server).output
+    rows = {row["table_name"]: row for row in project.rows("sync_validation_tables")}
+    assert [
+        (name, row["completed"], row["plan"], row["mode"], row["rows_read"], row["source_rows"])
+        for name, row in sorted(rows.items())
+    ] == [
+        ("dbo.t", True, "incremental by ModifiedDate", "first", 30, 30),
+        ("dbo.u", True, "changes by Change Tracking", "first", 20, 20),
+        ("dbo.w", False, "in full, in key order", "first", 0, 10),
+    ]
+    assert rows["dbo.t"]["seconds"] > 0
+    assert rows["dbo.t"]["rows_per_second"] > 0
+    [moment] = {row["sync_timestamp"] for row in rows.values()}
+    assert moment == project.rows("sync_validation")[0]["sync_timestamp"]
+    assert moment.tzinfo is not None
+    assert moment <= datetime.now(timezone.utc)
+    assert "dbo.u       True       changes by Change Tracking   first" in output
+
+
+def test_a_server_without_these_features_is_read_as_before(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """No statement of them reaches a table, and the plans are those of columns and keys."""
+    create_timed(server, moments(30))
+    create_plain(server, 20, "u")
+    server.switch_off_view("sys.change_tracking_tables")
+    for _ in range(2):
+        output = synced(project, server).output
+        assert "dbo.t: small, about 30 rows, incremental by ModifiedDate" in output
+        assert "dbo.u: small, about 20 rows, in full, in key order" in output
+    sent = [statement.sql for statement in server.statements]
+    assert not [sql for sql in sent if "CHANGETABLE" in sql or "BEGIN TRANSACTION" in sql]
+    assert len(reads(server, "t")) == 2
