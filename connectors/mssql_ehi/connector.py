@@ -15,6 +15,7 @@ from fivetran_connector_sdk import Connector, Logging, Operations as op
 import driver
 import mapping
 import names
+from azure import AccessTokens
 from catalogue import Catalogue, discover
 from faults import DRIVER_ERRORS, explain_login
 from loading import Load, Sync
@@ -27,7 +28,7 @@ from shared import times
 from shared.errors import SourceError, guarded
 from shared.rest import Retry
 from shared.rows import Rejects
-from shared.settings import FLAG, Kind, integer, read, setting
+from shared.settings import FLAG, URL, Kind, declared, integer, read, setting
 from shared.state import State
 
 BATCH_SIZE = 1_000  # rows that are read at once
@@ -53,8 +54,15 @@ def _parse_names(text: str) -> tuple[str, ...]:
     return names.patterns(text)
 
 
+def _parse_tenant(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text, re.ASCII):
+        raise ValueError
+    return text
+
+
 HOST = Kind("a host name or an IP address, without port and instance", _parse_host)
 CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
+TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
 
 
@@ -64,8 +72,10 @@ class Settings:
 
     mssql_server: str = setting("Server", "Host name or IP address of the server", HOST)
     mssql_database: str = setting("Database", "Name of the database to read")
-    mssql_user: str = setting("User", "Login of SQL Server authentication")
-    mssql_password: str = setting("Password", "Password of that login", secret=True)
+    mssql_user: str | None = setting("User", "Login of SQL Server authentication", default="")
+    mssql_password: str | None = setting(
+        "Password", "Password of that login", secret=True, default=""
+    )
     mssql_port: int = setting("Port", "TCP port of the server", integer(1, 65535), default="1433")
     mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
     mssql_ca_certificate: str | None = setting(
@@ -73,6 +83,18 @@ class Settings:
     )
     mssql_trust_server_certificate: bool = setting(
         "Trust any certificate", "Encrypt, but verify nothing", FLAG, default="false"
+    )
+    mssql_tenant_id: str | None = setting(
+        "Tenant", "Directory of a service principal of Azure AD", TENANT, default=""
+    )
+    mssql_client_id: str | None = setting(
+        "Client", "Application id of the service principal", default=""
+    )
+    mssql_client_secret: str | None = setting(
+        "Client secret", "Secret of the service principal", secret=True, default=""
+    )
+    mssql_authority_url: str = setting(
+        "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
     )
     tables: tuple[str, ...] | None = setting(
         "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
@@ -108,12 +130,32 @@ class Settings:
 
 def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     """The settings. Raises ValueError with a line for each key that is wrong."""
-    settings = read(Settings, configuration)
+    settings = read(Settings, configuration, _check_login)
     if not settings.mssql_encrypt:
         Logging.warning("mssql_encrypt is false: password and data cross the network in the clear")
     elif settings.mssql_trust_server_certificate:
         Logging.warning("mssql_trust_server_certificate is true: the server may be another one")
     return settings
+
+
+_LOGIN = ("mssql_user", "mssql_password")
+_PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
+
+
+def _check_login(values: Mapping[str, Any]) -> list[str]:
+    """A user and a password, or a service principal: one of them, and all of it."""
+    principal = any(values.get(key) for key in _PRINCIPAL)
+    known = declared(Settings)
+    lines = [
+        f"{key} is missing: {known[key].description}"
+        for key in (_PRINCIPAL if principal else _LOGIN)
+        if key in values and not values[key]
+    ]
+    if principal and any(values.get(key) for key in _LOGIN):
+        lines.append("mssql_user and mssql_password must be empty beside a service principal")
+    if principal and not values.get("mssql_encrypt", True):
+        lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
+    return lines
 
 
 @guarded
@@ -148,7 +190,10 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         get_table_data,
         saved,
         rejects,
-        Seal(settings.mssql_password, f"{settings.mssql_database} {settings.mssql_user}"),
+        Seal(
+            settings.mssql_password or settings.mssql_client_secret or "",
+            f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
+        ),
         timedelta(seconds=settings.lookback_seconds),
         CHECKPOINT_INTERVAL,
         readers,
@@ -160,7 +205,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         estimate = plan.table.estimate
         about = f"about {estimate} rows" if estimate is not None else "no estimate"
         Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
-    sessions = [connect_to_mssql(settings, snapshots=snapshots) for _ in range(readers.count)]
+    sessions = [
+        session.another(snapshots=snapshots, readers=readers.count) for _ in range(readers.count)
+    ]
     try:
         _sync_all(loads, readers, sessions, sync)
     finally:
@@ -197,11 +244,11 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
         raise SourceError(f"{len(failures)} of {len(loads)} tables failed{untried}:\n{reasons}")
 
 
-def connect_to_mssql(settings: Settings, *, snapshots: bool = False) -> Session:
+def connect_to_mssql(settings: Settings) -> Session:
     """A session that connects at its first statement, and again after a lost connection.
 
     It is encrypted, and the server's certificate and host name are verified, unless the settings
-    say otherwise. ``snapshots``: reads are under SNAPSHOT isolation.
+    say otherwise.
     """
     trust = (
         None
@@ -211,6 +258,21 @@ def connect_to_mssql(settings: Settings, *, snapshots: bool = False) -> Session:
         else settings.mssql_ca_certificate or driver.SYSTEM
     )
 
+    retry = Retry(settings.retry_attempts)
+    if settings.mssql_client_secret:
+        login: dict[str, Any] = {
+            "access_token_callable": AccessTokens(
+                settings.mssql_authority_url,
+                settings.mssql_tenant_id or "",
+                settings.mssql_client_id or "",
+                settings.mssql_client_secret,
+                settings.login_timeout_seconds,
+                retry,
+            )
+        }
+    else:
+        login = {"user": settings.mssql_user, "password": settings.mssql_password}
+
     def open_connection() -> Any:
         try:
             return driver.connect(
@@ -218,19 +280,17 @@ def connect_to_mssql(settings: Settings, *, snapshots: bool = False) -> Session:
                 dsn=settings.mssql_server,
                 port=settings.mssql_port,
                 database=settings.mssql_database,
-                user=settings.mssql_user,
-                password=settings.mssql_password,
                 login_timeout=settings.login_timeout_seconds,
                 timeout=settings.query_timeout_seconds,
                 appname=_APPLICATION,
                 autocommit=True,
+                **login,
             )
         except DRIVER_ERRORS as error:
             failure = explain_login(error, "connecting", settings.mssql_database)
         raise failure
 
-    retry = Retry(settings.retry_attempts)
-    return Session(open_connection, retry, snapshots=snapshots, readers=settings.parallel_tables)
+    return Session(open_connection, retry)
 
 
 def get_table_data(

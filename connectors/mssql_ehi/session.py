@@ -42,6 +42,10 @@ class Session:
         self._worn_out = 0  # operations in a row whose repeats were used up
         self._silences = self._rows_since = 0  # silences, and the rows read since the last one
 
+    def another(self, *, snapshots: bool, readers: int) -> "Session":
+        """A session of the same login, over a connection of its own."""
+        return Session(self._open, self._retry, snapshots=snapshots, readers=readers)
+
     def close(self) -> None:
         """Ends the connection; the next statement opens another one."""
         connection, self._connection = self._connection, None

@@ -1,10 +1,12 @@
-"""mssql_ehi: Change Tracking, rowversion, several tables at once, and the report of a sync."""
+"""mssql_ehi: Change Tracking, rowversion, several tables at once, the report, and Azure AD."""
 
 import json
 import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults, seed_ehr
+from tests.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
@@ -486,3 +489,122 @@ def test_a_server_without_these_features_is_read_as_before(
     sent = [statement.sql for statement in server.statements]
     assert not [sql for sql in sent if "CHANGETABLE" in sql or "BEGIN TRANSACTION" in sql]
     assert len(reads(server, "t")) == 2
+
+
+# Azure Active Directory
+
+PRINCIPAL = {
+    "mssql_user": "",
+    "mssql_password": "",
+    "mssql_tenant_id": "contoso.example",
+    "mssql_client_id": "11111111-2222-3333-4444-555555555555",
+    "mssql_client_secret": "a~Secret~Of~A~Principal",
+}
+
+
+class Authority(Sandbox):
+    """A stand-in of the token endpoint; the tokens that it mints open ``server``."""
+
+    name = "authority"
+
+    def __init__(self, server: MssqlSandbox, lifetime: Any = 3600) -> None:
+        super().__init__()
+        self._opens, self.lifetime = server, lifetime
+        self.app.add_url_rule(
+            "/<tenant>/oauth2/v2.0/token", view_func=self._mint, methods=["POST"]
+        )
+
+    def _mint(self, tenant: str) -> Any:
+        given = parse_qs(self.requests[-1].body.decode())
+        wanted = {
+            "grant_type": ["client_credentials"],
+            "client_id": [PRINCIPAL["mssql_client_id"]],
+            "client_secret": [PRINCIPAL["mssql_client_secret"]],
+            "scope": ["https://database.windows.net/.default"],
+        }
+        if tenant != PRINCIPAL["mssql_tenant_id"] or given != wanted:
+            return {"error": "invalid_client", "error_description": str(given)}, 401
+        token = f"token-{len(self.requests)}"
+        self._opens.tokens.clear()  # the one before it is of no use any more
+        self._opens.tokens.add(token)
+        return {"token_type": "Bearer", "expires_in": self.lifetime, "access_token": token}
+
+
+@pytest.fixture
+def authority(server: MssqlSandbox) -> Iterator[Authority]:
+    with Authority(server) as started:
+        yield started
+
+
+def test_a_service_principal_logs_in(
+    project: Project, server: MssqlSandbox, authority: Authority
+) -> None:
+    """By a token in place of user and password; one for each of schema() and update()."""
+    for name in ("a", "b", "c"):
+        create_plain(server, 40, name)
+    options = {**PRINCIPAL, "mssql_authority_url": authority.url, "parallel_tables": "2"}
+    server.faults.add(faults.drop(DATA, after_rows=15))
+    result = synced(project, server, **options)
+    assert_equal(project, server, "a")
+    assert len(authority.requests) == 2
+    assert all(login.encrypted and not login.user for login in server.logins)
+    shown = result.output + project.everything_written()
+    assert PRINCIPAL["mssql_client_secret"] not in shown
+    assert "token-" not in shown
+
+
+def test_a_token_is_renewed_before_it_ends(
+    project: Project, server: MssqlSandbox, authority: Authority
+) -> None:
+    """A connection that is made again after that has a new one."""
+    create_plain(server, 40)
+    authority.lifetime = 0.001
+    server.faults.add(faults.drop(DATA, after_rows=15))
+    synced(project, server, **PRINCIPAL, mssql_authority_url=authority.url)
+    assert len(authority.requests) == len(server.logins) >= 3
+    assert_equal(project, server)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mssql_client_secret": "another"}, "status 401 invalid_client. Check mssql_tenant_id"),
+        ({"mssql_tenant_id": "other.example"}, "status 401 invalid_client. Check mssql_tenant_id"),
+        ({"mssql_client_id": ""}, "mssql_client_id is missing: Application id"),
+        ({"mssql_user": "reader"}, "must be empty beside a service principal"),
+        ({"mssql_encrypt": "false"}, 'mssql_encrypt must be "true" for a service principal'),
+        ({"mssql_tenant_id": "../x"}, "mssql_tenant_id must be the id or a domain of a tenant"),
+    ],
+)
+def test_a_wrong_principal_fails_at_once(
+    project: Project,
+    server: MssqlSandbox,
+    authority: Authority,
+    slept: list[float],
+    changes: dict[str, str],
+    message: str,
+) -> None:
+    """With the setting to look at, and no login."""
+    options = {**PRINCIPAL, "mssql_authority_url": authority.url, **changes}
+    result = failed(project, server, **options)
+    assert message in result.output
+    assert slept == []
+    assert server.logins == []
+    assert PRINCIPAL["mssql_client_secret"] not in result.output
+
+
+@pytest.mark.parametrize("lifetime", [None, "soon", -1])
+def test_a_token_without_an_end_is_refused(
+    project: Project, server: MssqlSandbox, authority: Authority, lifetime: Any
+) -> None:
+    """What cannot be understood is an error, not a token that lasts for ever."""
+    authority.lifetime = lifetime
+    output = failed(project, server, **PRINCIPAL, mssql_authority_url=authority.url).output
+    assert "without an access_token and its expires_in" in output
+
+
+def test_neither_user_nor_principal(project: Project, server: MssqlSandbox) -> None:
+    """Both keys of a login are named."""
+    output = failed(project, server, mssql_user="", mssql_password="").output
+    assert "mssql_user is missing" in output
+    assert "mssql_password is missing" in output

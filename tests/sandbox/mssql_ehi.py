@@ -38,7 +38,7 @@ class MssqlEhi(StandIn):
     """``server`` may be asked for anything that MssqlSandbox does."""
 
     name = "mssql_ehi"
-    addresses = ("mssql_port", "mssql_ca_certificate")
+    addresses = ("mssql_port", "mssql_ca_certificate", "mssql_user", "mssql_password")
     tables = ("SYNC_VALIDATION",)
 
     def __init__(self, *, patients: int = 40) -> None:

@@ -97,11 +97,16 @@ def declared(cls: type[Any]) -> dict[str, Setting]:
     return {field.name: field.metadata["setting"] for field in dataclasses.fields(cls)}
 
 
-def read(cls: type[T], configuration: Mapping[str, Any]) -> T:
+def read(
+    cls: type[T],
+    configuration: Mapping[str, Any],
+    check: Callable[[Mapping[str, Any]], list[str]] = lambda values: [],
+) -> T:
     """The configuration as an instance of the settings dataclass ``cls``.
 
     A key that is missing, blank or still a ``<PLACEHOLDER>`` has its default; one that nobody
-    knows is a warning. Raises SettingsError with a line for each wrong key, never with a value.
+    knows is a warning. ``check`` returns lines on keys that do not agree. Raises SettingsError
+    with a line for each wrong key, never with a value.
     """
     known, values, errors = declared(cls), {}, []
     for key, spec in known.items():
@@ -120,6 +125,7 @@ def read(cls: type[T], configuration: Mapping[str, Any]) -> T:
             f"; did you mean {name}?" for name in difflib.get_close_matches(key, known, 1)
         )
         Logging.warning(f"The configuration key {key[:60]!r} is not known and has no effect{near}")
+    errors += check(values)
     if errors:
         raise SettingsError("The configuration is wrong:\n" + "\n".join(errors))
     return cls(**values)
