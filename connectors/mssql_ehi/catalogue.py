@@ -37,8 +37,8 @@ class Column:
     def sdk_type(self) -> Any:
         return self.kind.sdk_type(self.facts)
 
-    def select(self, source: str = "") -> str:
-        """The expression that reads the column, from the table of alias ``source``."""
+    def select(self, source: str) -> str:
+        """The expression that reads the column; ``source``: its table's alias, and a dot."""
         name = f"{source}{names.quoted(self.name)}"
         return self.kind.select.format(name, text=column_types.text(self.facts))
 
@@ -117,7 +117,9 @@ def discover(
     Raises SourceError, and SettingsError for a pattern that names no table or for two tables
     that end on one name at the destination.
     """
-    found = session.patiently("the catalogue", lambda: _read_tables(session))
+    found = [
+        t for t in session.patiently("the catalogue", lambda: _read_tables(session)) if t.columns
+    ]
     labels = names.select([(t.schema, t.name) for t in found], take, exclude)
     chosen = [table for table in found if (table.schema, table.name) in labels]
     destinations, warnings = names.of_tables([(t.schema, t.name) for t in chosen])
@@ -137,6 +139,11 @@ def discover(
             )
         warnings += warned
         facts = {"estimate": estimates.get(key), "tracked_since": None if hidden else since}
+        # No column of a primary key has nulls, whatever a catalogue says.
+        primary = {n.casefold() for i in indexes[key] if i.primary for n in i.columns}
+        columns = tuple(
+            replace(c, nullable=c.nullable and c.name.casefold() not in primary) for c in columns
+        )
         tables.append(_with_keys(replace(table, columns=columns, **facts), indexes[key]))
     left_out = tuple(table.label for table in named[len(kept) :])
     every = frozenset(table.label for table in found)
@@ -251,7 +258,9 @@ def _with_keys(table: SourceTable, indexes: Sequence[_Index]) -> SourceTable:
     def columns(index: _Index) -> tuple[Column, ...]:
         return tuple(by_name[n if n in by_name else n.casefold()] for n in index.columns)
 
-    usable = [i for i in indexes if i.primary or not any(c.nullable for c in columns(i))]
+    # A table that is altered just now may have an index of a column that was not listed.
+    known = [i for i in indexes if all({n, n.casefold()} & by_name.keys() for n in i.columns)]
+    usable = [i for i in known if not any(c.nullable for c in columns(i))]
     keys = sorted(usable, key=lambda i: (not i.primary, len(i.columns), i.columns))
     orders = sorted(
         (i for i in usable if all(column.orderable for column in columns(i))),

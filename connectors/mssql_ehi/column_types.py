@@ -75,6 +75,7 @@ def _decimal(facts: Facts) -> dict[str, Any]:
     return decimal(facts.precision or 18, facts.scale or 0)
 
 
+# Only of datetime and smalldatetime does the server read years, months and days in its own order.
 _STYLE_121 = "CONVERT({type}, {0}, 121)"
 _WHOLE = {"text": lambda value: str(int(value))}
 # The collation comes first: a cast to varchar goes by the code page of what is cast.
@@ -86,10 +87,8 @@ _BYTES = Kind("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_
 _SPATIAL = Kind("STRING", select="{0}.ToString()", compare=None)
 
 
-def _time(first: str) -> Kind:
-    return Kind(
-        "NAIVE_DATETIME", "CONVERT(varchar(27), {0}, 121)", _moment, _STYLE_121, first=first
-    )
+def _time(first: str, compare: str = "CAST({0} AS {type})") -> Kind:
+    return Kind("NAIVE_DATETIME", "CONVERT(varchar(27), {0}, 121)", _moment, compare, first=first)
 
 
 KINDS = {
@@ -107,17 +106,16 @@ KINDS = {
     "date": Kind(
         "NAIVE_DATE", "CONVERT(varchar(10), {0}, 23)", date.fromisoformat, first="0001-01-01"
     ),
-    "datetime": _time("1753-01-01 00:00:00"),
+    "datetime": _time("1753-01-01 00:00:00", _STYLE_121),
     "datetime2": _time("0001-01-01 00:00:00"),
-    "smalldatetime": _time("1900-01-01 00:00:00"),
+    "smalldatetime": _time("1900-01-01 00:00:00", _STYLE_121),
     "datetimeoffset": Kind(
         "UTC_DATETIME",
         "CONVERT(varchar(34), {0}, 121)",
         _instant,
-        _STYLE_121,
         first="0001-01-01 00:00:00 +00:00",
     ),
-    "time": Kind("STRING", "CONVERT(varchar(16), {0}, 121)", lambda text: text[:15], _STYLE_121),
+    "time": Kind("STRING", "CONVERT(varchar(16), {0}, 121)", lambda text: text[:15]),
     "uniqueidentifier": Kind("STRING", "CONVERT(varchar(36), {0})", str.lower),
     **dict.fromkeys(("binary", "varbinary", "timestamp", "rowversion"), _BYTES),
     "image": Kind("BINARY", convert=bytes, compare=None),
@@ -138,10 +136,11 @@ _FRACTIONS = ("datetime2", "datetimeoffset", "time")
 
 def declared(facts: Facts) -> str:
     """The type as a declaration has it, for example varchar(20) or decimal(18,4)."""
-    if facts.name in _SIZED and facts.length:
-        return f"{facts.name}({'max' if facts.length < 0 else facts.length})"
+    if facts.name in _SIZED:
+        length = facts.length or (4000 if facts.name.startswith("n") else 8000)
+        return f"{facts.name}({'max' if length < 0 else length})"
     if facts.name in ("decimal", "numeric"):
-        return f"{facts.name}({facts.precision},{facts.scale})"
+        return f"{facts.name}({facts.precision or 18},{facts.scale or 0})"
     if facts.name in _FRACTIONS and facts.fraction is not None:
         return f"{facts.name}({facts.fraction})"
     return {"timestamp": "binary(8)", "rowversion": "binary(8)", "sysname": "nvarchar(128)"}.get(

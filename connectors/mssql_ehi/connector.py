@@ -5,7 +5,7 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ import mapping
 import names
 from azure import AccessTokens
 from catalogue import Catalogue, discover
-from faults import DRIVER_ERRORS, explain_login
+from faults import explain_login, unexpected
 from loading import Load, Sync
 from plans import Plan, Position, category, choose, is_version
 from readers import Readers
@@ -34,6 +34,7 @@ from shared.state import State
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
 _APPLICATION = "fivetran-mssql-ehi-connector/1.0"  # as sys.dm_exec_sessions shows it
+_BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
 _NAMED = 50  # tables that a warning names; the log names all
 
 
@@ -227,9 +228,11 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
         session = sessions[number]
         try:
             outcomes.append(Outcome(load, load.sync(session)))
-        except SourceError as error:  # the others go on
-            Logging.error(f"{load.plan.table.label}: {error}")
-            outcomes.append(Outcome(load, error=error))
+        except Exception as error:  # the others go on
+            failure = error if isinstance(error, SourceError) else unexpected(error)
+            Logging.error(f"{load.plan.table.label}: {failure}")
+            outcomes.append(Outcome(load, error=failure))
+            session.close()
             return not session.gone
         return True
 
@@ -238,8 +241,9 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
     sync.state.save()
     failures = [f"{outcome.label}: {outcome.error}" for outcome in outcomes if outcome.error]
     if failures:
-        left = len(loads) - len(outcomes)
-        untried = f"; {left} more were not tried" if left else ""
+        tried = {outcome.label for outcome in outcomes}
+        left = [load.plan.table.label for load in loads if load.plan.table.label not in tried]
+        untried = f"; not tried: {_some(left)}" if left else ""
         reasons = "\n".join(failures)
         raise SourceError(f"{len(failures)} of {len(loads)} tables failed{untried}:\n{reasons}")
 
@@ -258,7 +262,7 @@ def connect_to_mssql(settings: Settings) -> Session:
         else settings.mssql_ca_certificate or driver.SYSTEM
     )
 
-    retry = Retry(settings.retry_attempts)
+    retry = Retry(settings.retry_attempts, base_delay=_BASE_DELAY)
     if settings.mssql_client_secret:
         login: dict[str, Any] = {
             "access_token_callable": AccessTokens(
@@ -273,7 +277,7 @@ def connect_to_mssql(settings: Settings) -> Session:
     else:
         login = {"user": settings.mssql_user, "password": settings.mssql_password}
 
-    def open_connection() -> Any:
+    def open_connection(timeout: float | None) -> Any:
         try:
             return driver.connect(
                 trust,
@@ -281,12 +285,14 @@ def connect_to_mssql(settings: Settings) -> Session:
                 port=settings.mssql_port,
                 database=settings.mssql_database,
                 login_timeout=settings.login_timeout_seconds,
-                timeout=settings.query_timeout_seconds,
+                timeout=timeout or settings.query_timeout_seconds,
                 appname=_APPLICATION,
                 autocommit=True,
                 **login,
             )
-        except DRIVER_ERRORS as error:
+        except SourceError:  # of the tokens
+            raise
+        except Exception as error:  # what is no SQL Server may answer anything
             failure = explain_login(error, "connecting", settings.mssql_database)
         raise failure
 
@@ -317,17 +323,26 @@ def _warn(catalogue: Catalogue) -> None:
     if catalogue.left_out:
         left_out = catalogue.left_out
         Logging.info(f"Left out by max_tables: {', '.join(left_out)}")
-        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         op.warning(
             f"max_tables is {len(catalogue.tables)}: {len(left_out)} tables are left out: "
-            f"{', '.join(left_out[:_NAMED])}{more}"
+            f"{_some(left_out)}"
         )
+
+
+def _some(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    return ", ".join(labels[:_NAMED]) + more
 
 
 def _forget_others(saved: State, catalogue: Catalogue) -> None:
     """A table that is not read now misses changes: taken in again, it is loaded anew."""
     labels = {table.label for table in catalogue.tables}
     entries = saved.values["tables"]
+    if entries and not catalogue.all:
+        raise SourceError(
+            "mssql_user sees no table at all, where there were some at the last sync: check "
+            "mssql_database and the rights of mssql_user"
+        )
     saved.values["tables"] = {name: entries[name] for name in entries if name in labels}
 
 

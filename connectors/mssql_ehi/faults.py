@@ -13,6 +13,8 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 """
 
 import re
+import traceback
+from pathlib import Path
 
 import pytds
 from OpenSSL import SSL
@@ -22,8 +24,19 @@ from shared.errors import SourceError, TransientError
 _TRANSIENT = {
     1205: "chosen as the victim of a deadlock",
     1222: "waited too long for a lock",
+    1204: "out of locks",
     3960: "a change under way met the snapshot",
     3961: "the table was altered under the snapshot",
+    3958: "the snapshot lost its versions",
+    3966: "the snapshot lost its versions",
+    615: "an object was not to be found for a moment",
+    921: "the database is recovering",
+    926: "the database is recovering",
+    952: "the database is changing its state",
+    4221: "the replica is not ready for logins",
+    10936: "too busy",
+    18451: "only administrators may log in for the moment",
+    40642: "too busy",
     617: "an object was not to be found for a moment",
     669: "the row is not to be found for a moment",
     596: "the session was ended",
@@ -60,6 +73,9 @@ _TRANSIENT = {
     49919: "too busy",
     49920: "too busy",
 }
+# SNAPSHOT isolation is switched off, or a memory-optimised table does not allow it.
+NO_SNAPSHOT = (3952, 3953, 41332)
+_GRAVE = 17  # the lowest severity of errors that are no fault of a statement
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or leave the table out by exclude_tables"
@@ -78,7 +94,6 @@ ADVICE = {
     40532: "Check mssql_server and mssql_user",
     40615: "The server's firewall does not let this address in",
 }
-DRIVER_ERRORS = (pytds.Error, OSError, SSL.Error)
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
 
@@ -103,12 +118,21 @@ class Silent(Gone): ...
 def explain(error: Exception, doing: str) -> SourceError:
     """The error of ours for one of the driver. ``doing``: what failed, for the message."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
-        return _explain_number(error.msg_no, doing)
+        return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
         return Silent(f"{doing}: the server is silent")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
     return Undecodable(f"{doing}: a row cannot be decoded ({type(error).__name__})")
+
+
+def unexpected(error: Exception) -> SourceError:
+    """The error of ours for a defect: its type and place, since its message may quote data."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return SourceError(
+        f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno} of "
+        f"{Path(place.filename).name}: please report it"
+    )
 
 
 def explain_login(error: Exception, doing: str, database: str) -> SourceError:
@@ -145,8 +169,9 @@ def explain_login(error: Exception, doing: str, database: str) -> SourceError:
     )
 
 
-def _explain_number(number: int, doing: str) -> SourceError:
-    if number in _TRANSIENT:
-        return TransientError(f"{doing}: error {number} of the server ({_TRANSIENT[number]})")
+def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
+    if number in _TRANSIENT or (severity or 0) >= _GRAVE:
+        reason = _TRANSIENT.get(number, f"severity {severity}")
+        return TransientError(f"{doing}: error {number} of the server ({reason})")
     advice = f". {ADVICE[number]}" if number in ADVICE else ""
     return Refused(f"{doing}: error {number} of the server{advice}", number)

@@ -1,11 +1,12 @@
 """One table brought up to date: its rows handed over, its position and cursor saved.
 
-The state of a table: `as` is its name at the destination, `rows` how many its last full read
-stored, `column` and `cursor` (or `rowversion`) where the next incremental read starts, `columns`
-a fingerprint of its columns. With Change Tracking, `version` is since when the next sync reads
-the changes, and `tracked` at which version tracking began. While a read is unfinished, `read` says
-how it began (`mode`, `start`, `clock`), in which `order` it goes, and, sealed, the position
-`after` which it goes on.
+The state of a table: `as` and `key` are its name and key at the destination, `rows` how many its
+last full read stored, `column` and `cursor` (or `rowversion`) where the next incremental read
+starts, `columns` a fingerprint of its columns, `offset` by how many minutes the server's clock was
+ahead of UTC. With Change Tracking, `version` is since when the next sync reads the changes, and
+`tracked` at which version tracking began. While a read is unfinished, `read` says how it began
+(`mode`, `start`, `clock`), in which `order` it goes, and, sealed, the position `after` which it
+goes on.
 """
 
 import time
@@ -20,7 +21,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
 from catalogue import Column
-from faults import ADVICE, Expired, Gone, Refused, Undecodable
+from faults import ADVICE, Expired, Refused, Undecodable
 from names import quoted
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
@@ -51,9 +52,11 @@ class Reading:
     mode: str
     start: str | None
     clock: str
+    offset: int = 0  # minutes that the server's clock is ahead of UTC
     after: Position | None = None
     greatest: str | None = None
     sent: int = 0  # rows stored since the read began, by earlier syncs, too
+    rejected: int = 0  # rows left out since then
     seen: int = 0  # rows read by this sync
     unsaved_rows: int = 0
     unsaved_bytes: int = 0
@@ -87,9 +90,14 @@ class Load:
         self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
         self._table, self._label = plan.table, plan.table.label
         self._mapping = mapping.Mapping(plan.table)
-        entry = self._state.table(self._label)
-        same = entry.get("as") == plan.table.destination
-        self._entry: dict[str, Any] = entry if same else {"as": plan.table.destination}
+        entry, key = self._state.table(self._label), [column.name for column in self._table.key]
+        self._new: dict[str, Any] = {"as": self._table.destination, "key": key}
+        same = self._new.items() <= entry.items()
+        self._entry = entry if same else self._new
+        if entry and not same:
+            op.warning(
+                f"{self._label}: its key or its name is another one now: the table is loaded anew"
+            )
         self._spool: Spool | None = None
         self._began = self._said = 0.0
 
@@ -102,8 +110,8 @@ class Load:
     def sync(self, session: Session) -> int:
         """Reads what is due, and returns how many rows were read. Raises SourceError.
 
-        An incremental read that the server refuses, for a reason other than the rights of the
-        login, gives way to a full load.
+        A read that the server refuses, for a reason other than the rights of the login, gives way
+        to a full load by the key alone.
         """
         self._session = session
         self._began = self._said = time.monotonic()
@@ -119,7 +127,7 @@ class Load:
         except Expired as expiry:
             self._warn(f"{expiry}: the table is loaded anew")
         except Refused as refusal:
-            if reading.mode not in (INCREMENTAL, CHANGES) or refusal.number in ADVICE:
+            if not (self.plan.column or self.plan.tracked) or refusal.number in ADVICE:
                 raise
             self._warn(f"{refusal}: in place of the incremental read a full one follows")
             # Without a cursor the next sync reads in full, too, and finds a new one.
@@ -141,23 +149,28 @@ class Load:
             )
             return None
         Logging.info(f"{self._label}: going on where the last sync broke off")
+        self._announce_new_columns(saved.pop("columns"))
         return Reading(**saved)
 
     def _order(self) -> list[str]:
         """A position is of no use to another plan."""
-        return ["tracked"] * self.plan.tracked + _signature(self.plan.order)
+        return [str(self.plan), *_signature(self.plan.order)]
 
     def _begin(self) -> Reading:
         entry, plan = self._entry, self.plan
         if plan.tracked:
             if entry.get("tracked") == self._table.tracked_since and "version" in entry:
                 version = str(entry["version"])
+                self._announce_new_columns(entry["columns"])
                 return Reading(CHANGES, version, version)  # until the changes' own is known
         elif plan.column and entry.get("column") == _signature([plan.column]):
-            clock, cursor = self._clock(), entry[self._cursor_key]
+            clock, offset = self._clock()
+            cursor = entry[self._cursor_key]
+            if (back := entry.get("offset", offset) - offset) > 0:  # as in autumn
+                cursor = next_start(plan.column, cursor, clock, timedelta(minutes=back))
             if cursor <= clock:
-                self._announce_new_columns()
-                return Reading(INCREMENTAL, cursor, clock)
+                self._announce_new_columns(entry["columns"])
+                return Reading(INCREMENTAL, cursor, clock, offset)
             Logging.warning(
                 f"{self._label}: the cursor is ahead of the server's clock: all is read"
             )
@@ -172,11 +185,12 @@ class Load:
         )
         mode = FIRST if emptied else REPLACEMENT if small else FULL
         if emptied:  # from now on the table is not whole, whatever it was
-            self._entry = {"as": self._table.destination}
-        return Reading(mode, None, self._clock())
+            self._entry = self._new
+        return Reading(mode, None, *self._clock())
 
-    def _clock(self) -> str:
-        """What the next sync may start at, whatever this one reads."""
+    def _clock(self) -> tuple[str, int]:
+        """What the next sync may start at, whatever this one reads; and by how many minutes the
+        server's clock is ahead of UTC."""
         if self.plan.tracked:
             sql = "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now"
         elif self.plan.by_version:
@@ -184,17 +198,20 @@ class Load:
         elif self.plan.column:
             sql = (
                 "SELECT CONVERT(varchar(27), SYSDATETIME(), 121) AS here, "
-                "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc"
+                "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc, "
+                "DATEDIFF(minute, SYSUTCDATETIME(), SYSDATETIME()) AS ahead"
             )
         else:
-            return ""
+            return "", 0
         [clocks] = self._session.patiently("the server's clock", lambda: self._session.rows(sql))
         if None in clocks:
             raise SourceError(f"the server does not tell its state: {sql}")
-        return min(map(str, clocks)).lower()
+        if self.plan.column and not self.plan.by_version:
+            *clocks, offset = clocks
+            return min(clocks), round(offset / 15) * 15
+        return str(clocks[0]).lower(), 0
 
-    def _announce_new_columns(self) -> None:
-        known = self._entry.get("columns", "")
+    def _announce_new_columns(self, known: str) -> None:
         new = [c.name for c in self._table.columns if _fingerprint([c]) not in known.split()]
         if new:
             self._warn(
@@ -242,10 +259,8 @@ class Load:
                 return
             except Undecodable as error:
                 self._pass_bad_row(reading, error)
-            except Gone:
-                raise
             except TransientError as error:
-                if not self.plan.order or reading.seen - before < self._checkpoint_rows:
+                if not plan.order or reading.seen - before < self._checkpoint_rows:
                     raise
                 Logging.warning(f"{self._label}: {error}; going on from the last row")
                 self._session.pause()
@@ -272,7 +287,7 @@ class Load:
 
     def _start_over(self, reading: Reading) -> None:
         """Without a position nothing counts that may have been read."""
-        reading.seen = reading.sent = 0
+        reading.seen = reading.sent = reading.rejected = 0
         self._rejects.clear(self._label)
         if self._spool is not None:
             self._spool.clear()
@@ -304,11 +319,13 @@ class Load:
 
     def _leave_out(self, reading: Reading, reason: Undecodable) -> None:
         reading.seen += 1
+        reading.rejected += 1
         self._rejects.add(self._label, f"row {reading.seen}", reason)
-        self._rejects.check(self._label, max(reading.seen, self._checkpoint_rows))
+        self._check_rejects(reading)
 
     def _store(self, reading: Reading, batch: list[Values]) -> None:
         plan, rows = self._plan_of(reading), list[Row]()
+        rejected = self._rejects.counts[self._label]
         for number, values in enumerate(batch, reading.seen + 1):
             try:
                 if reading.mode == CHANGES and self._mapping.is_deleted(values):
@@ -321,6 +338,7 @@ class Load:
             self._hand_over(rows)
         else:
             self._spool.add(rows)
+        reading.rejected += self._rejects.counts[self._label] - rejected
         reading.seen += len(batch)
         reading.sent += len(rows)
         if plan.order:
@@ -370,19 +388,27 @@ class Load:
 
     # Saving
 
+    def _check_rejects(self, reading: Reading, *, whole: bool = False) -> None:
+        """Raises SourceError if more than a tenth of the table is unusable, as far as is known
+        before its ``whole`` was read."""
+        rows = max(reading.sent + reading.rejected, self._entry.get("rows", 0))
+        if not whole:
+            rows = max(rows, self._table.estimate or 0, self._checkpoint_rows)
+        self._rejects.check(self._label, rows)
+
     def _save(self, reading: Reading) -> None:
-        self._rejects.check(self._label, reading.seen)
-        kept = ("mode", "start", "clock", "after", "greatest", "sent")
+        self._check_rejects(reading)
+        kept = ("mode", "start", "clock", "offset", "after", "greatest", "sent", "rejected")
         read = {name: getattr(reading, name) for name in kept}
-        order = self._order()
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
-        self._state.save({self._label: {**self._entry, "read": {"order": order, **read}}})
+        read = {"order": self._order(), "columns": _fingerprint(self._table.columns), **read}
+        self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
     def _finish(self, reading: Reading) -> None:
         rows_before = self._entry.get("rows", 0)
-        self._rejects.check(self._label, max(reading.seen, rows_before))
+        self._check_rejects(reading, whole=True)
         if self._spool is not None:
             if not reading.seen and rows_before and not self._entry.get("emptied"):
                 op.warning(
@@ -396,14 +422,15 @@ class Load:
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent
-        entry = {"as": self._table.destination, "rows": rows}
-        self._state.save({self._label: {**entry, **self._cursor(reading)}})
+        entry = {**self._new, "rows": rows, **self._cursor(reading)}
+        self._state.save({self._label: entry})
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
-        column = self.plan.column
+        column, columns = self.plan.column, _fingerprint(self._table.columns)
         if self.plan.tracked:
-            return {"version": int(reading.clock), "tracked": self._table.tracked_since}
+            since = self._table.tracked_since
+            return {"version": int(reading.clock), "tracked": since, "columns": columns}
         if column is None:
             return {}
         if self.plan.by_version:
@@ -414,8 +441,8 @@ class Load:
             cursor = self._entry[self._cursor_key]
         else:
             cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
-        columns = _fingerprint(self._table.columns)
-        return {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}
+        kept = {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}
+        return kept if self.plan.by_version else {**kept, "offset": reading.offset}
 
     @property
     def _cursor_key(self) -> str:

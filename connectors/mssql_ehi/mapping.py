@@ -7,6 +7,9 @@ from catalogue import SourceTable
 from session import Values
 from shared.rows import Row, UnusableRecord
 
+# What a converter raises for a value that its type cannot hold, or that is of another type.
+_REFUSALS = (ValueError, TypeError, AttributeError, ArithmeticError)
+
 
 class Mapping:
     """The columns of a table, ready for use on many rows."""
@@ -31,7 +34,7 @@ class Mapping:
                 value = row[name]
                 if value is not None:
                     row[name] = convert(value)
-        except (ValueError, OverflowError):
+        except _REFUSALS:
             raise UnusableRecord(f"{name} holds what its type cannot hold") from None
         for name in self._key:
             if row[name] is None:
@@ -47,7 +50,7 @@ class Mapping:
         values = zip(self._of_key, change[len(self._names) :], strict=True)
         try:
             return {n: convert(value) if convert else value for (n, convert), value in values}
-        except (ValueError, OverflowError):
+        except _REFUSALS:
             raise UnusableRecord("the key holds what its type cannot hold") from None
 
 

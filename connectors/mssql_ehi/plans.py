@@ -65,15 +65,15 @@ class Plan:
         parameters, source = _Parameters(), _name(self.table)
         conditions = []
         if start is not None and self.column:
-            name = quoted(self.column.name)
+            name = f"T.{quoted(self.column.name)}"
             conditions.append(f"{name} >= {parameters.add(self.column, start)}")
             if self.by_version and end is not None:
                 conditions.append(f"{name} < {parameters.add(self.column, end)}")
         if after is not None:
-            conditions.append(_behind(self._values(after, parameters)))
-        read = _listed(column.select() for column in columns or self.table.columns)
-        sql = f"SELECT {_top(only_first)}{read} FROM {source}"  # noqa: S608  # names are quoted
-        return sql + _where(conditions) + _order(self.order), parameters.values
+            conditions.append(_behind(self._values(after, parameters, "T.")))
+        read = _listed(column.select("T.") for column in columns or self.table.columns)
+        sql = f"SELECT {_top(only_first)}{read} FROM {source} AS T"  # noqa: S608  # names are quoted
+        return sql + _where(conditions) + _order(self.order, "T."), parameters.values
 
     def position(self, row: Values) -> Position:
         """The position of a row that was read with all columns."""
@@ -88,7 +88,7 @@ class Plan:
         ]
 
     def _values(
-        self, position: Position, parameters: "_Parameters", source: str = ""
+        self, position: Position, parameters: "_Parameters", source: str
     ) -> list[tuple[str, str | None]]:
         """The order's columns, and the expressions of their values in a position."""
         return [
@@ -150,7 +150,8 @@ def _where(conditions: Sequence[str]) -> str:
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _order(columns: Sequence[Column], source: str = "") -> str:
+def _order(columns: Sequence[Column], source: str) -> str:
+    # Without its source a name here would mean one of the statement's own, c0, c1 and so on.
     names = ", ".join(f"{source}{quoted(column.name)}" for column in columns)
     return f" ORDER BY {names}" if names else ""
 

@@ -7,18 +7,21 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from faults import Gone, Silent, explain
+from faults import NO_SNAPSHOT, Gone, Refused, Silent, Undecodable, explain
 from shared.errors import SourceError, TransientError
 from shared.rest import Retry
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again
+_PROBE = 10.0  # seconds for the answer to a question that needs no table
+_NOTICE = 10  # the highest severity of a message that is no error
 _PATIENCE = 3  # tables that fail one after the other by faults that did not pass
 Values = tuple[Any, ...]
 
 
 class Session:
-    """Statements over one connection; ``open_connection`` makes it and raises SourceError.
+    """Statements over one connection. ``open_connection`` makes it, whose silence may last for
+    the given seconds (None: as the settings say), and raises SourceError.
 
     ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up.
     ``readers``: how many sessions there are, which share the memory that batches may take.
@@ -28,7 +31,7 @@ class Session:
 
     def __init__(
         self,
-        open_connection: Callable[[], Any],
+        open_connection: Callable[[float | None], Any],
         retry: Retry,
         *,
         snapshots: bool = False,
@@ -73,6 +76,7 @@ class Session:
                     self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
                     self._rows_since = 0
                 if self._silences > 1:
+                    self.gone = not self._answers()
                     limit = "query_timeout_seconds is what it may take"
                     raise SourceError(f"{error}, twice; {limit}") from None
                 raise
@@ -86,6 +90,18 @@ class Session:
         self._worn_out = 0
         return result
 
+    def _answers(self) -> bool:
+        """Whether the server answers at all, within a few seconds."""
+        self.close()
+        try:
+            self._connection = self._open(_PROBE)
+            self._run("SELECT 1 AS one", None).fetchall()
+        except Exception:
+            return False
+        finally:
+            self.close()
+        return True
+
     def pause(self) -> None:
         """Waits as before a first repeat."""
         self._sleep(self._retry.delay(0))
@@ -96,13 +112,15 @@ class Session:
 
     def optional(self, doing: str, sql: str) -> list[Values] | None:
         """All rows of a view that a server may not have or not show; None then."""
-        try:
-            rows: list[Values] = self.patiently(doing, lambda: self.rows(sql))
-        except SourceError as error:
-            if self.gone:
-                raise
-            Logging.info(f"The connector does without {doing}: {error}")
-            return None
+
+        def ask() -> list[Values] | None:
+            try:
+                return self.rows(sql)
+            except (Refused, Undecodable) as error:
+                Logging.info(f"The connector does without {doing}: {error}")
+                return None
+
+        rows: list[Values] | None = self.patiently(doing, ask)
         return rows
 
     @contextmanager
@@ -130,7 +148,8 @@ class Session:
         """
         failure, done = None, False
         try:
-            fetch = self._execute(sql, parameters).fetchone
+            cursor = self._execute(sql, parameters)
+            fetch = cursor.fetchone
             while not done and failure is None:
                 batch: list[Values] = []
                 size = 0
@@ -138,6 +157,7 @@ class Session:
                     for _ in range(rows):
                         row = fetch()
                         if row is None:
+                            _read_to_the_end(cursor)
                             done = True
                             break
                         batch.append(row)
@@ -146,7 +166,7 @@ class Session:
                             if size >= self.largest_batch:
                                 break
                 except Exception as error:
-                    failure = explain(error, "reading")
+                    failure = self._explain(error, "reading")
                 if batch:
                     self._rows_since += len(batch)
                     yield batch
@@ -158,18 +178,50 @@ class Session:
 
     def _execute(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
         if self._connection is None:
-            self._connection = self._open()
+            try:
+                self._connection = self._open(None)
+            except TransientError:
+                raise
+            except SourceError:
+                self.gone = True  # more attempts could lock the login
+                raise
             if self.snapshots:
-                self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
+                try:
+                    self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
+                except Refused as refusal:
+                    self._give_up_snapshots(refusal)
+                    return self._execute(sql, parameters)
         return self._run(sql, parameters)
 
     def _run(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
-        cursor = self._connection.cursor()
         try:
+            cursor = self._connection.cursor()
             if parameters:
                 cursor.execute(sql, parameters)
             else:
                 cursor.execute(sql % ())  # the driver formats only where there are parameters
         except Exception as error:
-            raise explain(error, "a statement") from None
+            failure = self._explain(error, "a statement")
+            self.close()
+            raise failure from None
         return cursor
+
+    def _explain(self, error: Exception, doing: str) -> SourceError:
+        failure = explain(error, doing)
+        if self.snapshots and isinstance(failure, Refused) and failure.number in NO_SNAPSHOT:
+            self._give_up_snapshots(failure)
+            return TransientError(f"{doing}: SNAPSHOT isolation is refused")
+        return failure
+
+    def _give_up_snapshots(self, reason: Refused) -> None:
+        self.snapshots = False
+        Logging.warning(f"{reason}: from now on reads are READ COMMITTED, not SNAPSHOT")
+
+
+def _read_to_the_end(cursor: Any) -> None:
+    """Raises the error that may follow the last row: the driver would leave it unread."""
+    while cursor.nextset():
+        pass
+    for _, message in cursor.messages:
+        if message.severity > _NOTICE:
+            raise message
