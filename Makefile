@@ -7,7 +7,7 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo debug package lock clean needs-connector
+.PHONY: help test check fix vendor demo bench debug package lock clean needs-connector
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -37,6 +37,9 @@ demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNE
 
 sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [PORT=8080]
 	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
+
+bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
+	@$(BIN)/python -m benchmarks
 
 debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
 	@cd connectors/$(CONNECTOR) && ../../$(BIN)/fivetran debug \

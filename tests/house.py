@@ -56,7 +56,7 @@ def check_lint() -> list[str]:
 
 
 def check_types() -> list[str]:
-    errors = _run("mypy", "--no-error-summary", "shared", "tests")
+    errors = _run("mypy", "--no-error-summary", "shared", "tests", "benchmarks")
     for folder in CONNECTORS:
         # Each connector is a program of its own, with modules of the same names as the others'.
         files = [str(p) for p in sorted(folder.glob("*.py"))]

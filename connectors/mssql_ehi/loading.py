@@ -318,27 +318,21 @@ class Load:
             self._in_turn(self._leave_out, reading, reason)
 
     def _leave_out(self, reading: Reading, reason: Undecodable) -> None:
+        self._reject(reading, 0, reason)
         reading.seen += 1
-        reading.rejected += 1
-        self._rejects.add(self._label, f"row {reading.seen}", reason)
         self._check_rejects(reading)
 
     def _store(self, reading: Reading, batch: list[Values]) -> None:
-        plan, rows = self._plan_of(reading), list[Row]()
-        rejected = self._rejects.counts[self._label]
-        for number, values in enumerate(batch, reading.seen + 1):
-            try:
-                if reading.mode == CHANGES and self._mapping.is_deleted(values):
-                    op.delete(self._table.destination, self._mapping.key(values))
-                else:
-                    rows.append(self._mapping.row(values))
-            except UnusableRecord as reason:  # noqa: PERF203  # one bad row does not stop the rest
-                self._rejects.add(self._label, f"row {number}", reason)
+        plan, live = self._plan_of(reading), batch
+        if reading.mode == CHANGES:
+            live = self._delete(reading, batch)
+        rows, refused = self._mapping.rows(live)
+        for place in sorted(refused):
+            self._reject(reading, place, refused[place])
         if self._spool is None:
             self._hand_over(rows)
         else:
             self._spool.add(rows)
-        reading.rejected += self._rejects.counts[self._label] - rejected
         reading.seen += len(batch)
         reading.sent += len(rows)
         if plan.order:
@@ -365,6 +359,20 @@ class Load:
             or reading.unsaved_bytes > self._largest_checkpoint - self._session.largest_batch
         ):
             self._save(reading)
+
+    def _delete(self, reading: Reading, changes: list[Values]) -> list[Values]:
+        """Deletes what is no more; returns the changes of what is."""
+        for place, change in enumerate(changes):
+            if self._mapping.is_deleted(change):
+                try:
+                    op.delete(self._table.destination, self._mapping.key(change))
+                except UnusableRecord as reason:
+                    self._reject(reading, place, reason)
+        return [change for change in changes if not self._mapping.is_deleted(change)]
+
+    def _reject(self, reading: Reading, place: int, reason: Exception) -> None:
+        reading.rejected += 1
+        self._rejects.add(self._label, f"row {reading.seen + 1 + place}", reason)
 
     def _hand_over(self, rows: list[Row]) -> None:
         for row in rows:

@@ -1,6 +1,6 @@
 """Rows as they were read, made rows of the destination."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from catalogue import SourceTable
@@ -25,21 +25,29 @@ class Mapping:
         self._place = table.columns.index(table.key[0]) if table.key else 0
         self._of_key = [(column.destination, column.kind.convert) for column in table.key]
 
-    def row(self, values: Values) -> Row:
-        """Raises UnusableRecord, which names a column and no value."""
-        row = dict(zip(self._names, values, strict=False))  # a change has its key behind them
-        name = ""
-        try:
-            for name, convert in self._converters:
+    def rows(self, batch: Sequence[Values]) -> tuple[list[Row], dict[int, UnusableRecord]]:
+        """The rows of a batch without those that cannot be stored, and why not, by their place
+        in the batch; the reason names a column and no value."""
+        # A column at a time: to call a function for each row would cost half as much again.
+        rows = [dict(zip(self._names, values)) for values in batch]  # noqa: B905  # a change has its key behind them
+        refused: dict[int, UnusableRecord] = {}
+        for name, convert in self._converters:
+            for place, row in enumerate(rows):
                 value = row[name]
-                if value is not None:
+                if value is None:
+                    continue
+                try:
                     row[name] = convert(value)
-        except _REFUSALS:
-            raise UnusableRecord(f"{name} holds what its type cannot hold") from None
+                except _REFUSALS:
+                    reason = UnusableRecord(f"{name} holds what its type cannot hold")
+                    refused.setdefault(place, reason)
         for name in self._key:
-            if row[name] is None:
-                raise UnusableRecord(f"{name} is missing")
-        return row
+            for place, row in enumerate(rows):
+                if row[name] is None:
+                    refused.setdefault(place, UnusableRecord(f"{name} is missing"))
+        if refused:
+            rows = [row for place, row in enumerate(rows) if place not in refused]
+        return rows, refused
 
     def is_deleted(self, change: Values) -> bool:
         """Whether there is no row any more; such a change has nothing but its key."""
@@ -56,7 +64,12 @@ class Mapping:
 
 def size(values: Iterable[Any]) -> int:
     """About how many bytes the values take in memory."""
-    return sum(
-        len(value) * (2 if isinstance(value, str) else 1) if isinstance(value, (str, bytes)) else 8
-        for value in values
-    )
+    total = 0
+    for value in values:
+        if isinstance(value, str):
+            total += 2 * len(value)
+        elif isinstance(value, bytes):
+            total += len(value)
+        else:
+            total += 8
+    return total

@@ -1,0 +1,89 @@
+"""Work in fresh processes, and figures beside their floors."""
+
+import multiprocessing
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit our memory
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured in each run, and the floor of that run, in ``unit``.
+
+    Limits, where there are any: ``most_ratio`` to the floor, ``most_above`` it in ``unit``.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    floors: Sequence[float]
+    most_ratio: float | None = None
+    most_above: float | None = None
+
+    @property
+    def value(self) -> float:
+        return median(self.values)
+
+    @property
+    def floor(self) -> float:
+        return median(self.floors)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Those of each run: what slowed a run down as a whole is not in them."""
+        return [value / floor for value, floor in zip(self.values, self.floors, strict=True)]
+
+    @property
+    def ratio(self) -> float:
+        return median(self.ratios)
+
+    @property
+    def limit(self) -> str:
+        if self.most_ratio is not None:
+            return f"ratio {self.most_ratio:g}"
+        return "" if self.most_above is None else f"floor + {self.most_above:g} {self.unit}"
+
+    @property
+    def within(self) -> bool:
+        """Whether the limits are kept."""
+        return (self.most_ratio is None or self.ratio <= self.most_ratio) and (
+            self.most_above is None or self.value - self.floor <= self.most_above
+        )
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "value": self.value,
+            "floor": self.floor,
+            "ratio": self.ratio,
+            "ratios": self.ratios,
+            "limit": self.limit,
+            "within": self.within,
+        }
+
+
+def fresh(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of ``work(*arguments)`` in a new process."""
+    with SPAWN.Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def peak_memory() -> float:
+    """The most MB of memory that this process had resident.
+
+    Not ru_maxrss of getrusage, which also counts the parent that a process was started from.
+    """
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(peak) / 1024
+
+
+def forget_peak() -> None:
+    """Lets ``peak_memory`` begin anew, at what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")

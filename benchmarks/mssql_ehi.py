@@ -1,0 +1,212 @@
+"""mssql_ehi against bare `fetchmany` loops over the stock driver, on ten mixed columns.
+
+row, same SELECT        a sync, by row, to the same statement read by the driver and thrown away
+row, SELECT *           a sync, by row, to the plain columns as the driver decodes them: what it
+                        saves to read some types as text
+memory, 10,000 rows     the most memory with the largest table, to that with 10,000 rows
+resumed at 90 %, whole  a sync that goes on from the state of a crash, to one from the beginning
+start, whole            what is done once: imports aside, the login, the catalogue, the seal
+"""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+from unittest import mock
+
+import pytds
+from fivetran_connector_sdk import Logging, Operations
+
+from tests.sandbox.fivetran import load
+from tests.sandbox.mssql_ehi import MssqlEhi
+
+from .measure import SPAWN, Figure, forget_peak, fresh, peak_memory
+
+SMALL = 10_000  # rows of the smaller table whose memory is measured
+_BATCH = 1_000
+_COLUMNS: list[tuple[str, str]] = [
+    ("id", "int"),
+    ("patient", "bigint"),
+    ("name", "nvarchar(50)"),
+    ("code", "varchar(20)"),
+    ("amount", "decimal(18,4)"),
+    ("guid", "uniqueidentifier"),
+    ("born", "date"),
+    ("active", "bit"),
+    ("score", "float"),
+    ("ModifiedDate", "datetime2(7)"),
+]
+_BEGINNING = datetime(2024, 1, 1)  # noqa: DTZ001  # the source's times have no zone
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``seconds`` of CPU in all, those of the ``start`` before the first row was asked for, and
+    MB at the ``peak`` of what came after it."""
+
+    seconds: float
+    start: float
+    peak: float
+
+
+def run(rows: int, repeats: int, say: Callable[[str], object]) -> Iterator[Figure]:
+    """The figures: memory at SMALL and at ``rows`` rows, CPU at a fifth of ``rows``."""
+    some = max(rows // 5, 1)
+    say(f"seeding {SMALL:,}, {some:,} and {rows:,} rows")
+    with _server({SMALL, some, rows}) as ask:
+        configuration = ask("configuration")
+
+        def sync(size: int, state: Mapping[str, Any] | None = None) -> tuple[Cost, dict[str, Any]]:
+            chosen = {**configuration, "tables": _name(size)}
+            return fresh(_sync, chosen, state or {}, size)
+
+        say(f"memory: {rows:,} rows")
+        small, large = sync(SMALL)[0], sync(rows)[0]
+        yield Figure(f"memory, {SMALL:,} rows", "MB", [large.peak], [small.peak], most_above=20)
+
+        plain = f"SELECT * FROM dbo.{_name(some)}"  # noqa: S608
+        sync(some)
+        statement = ask(_name(some))
+        wholes, resumed, bare, native = [], [], [], []
+        for number in range(1, repeats + 1):
+            say(f"CPU: {some:,} rows, run {number} of {repeats}")
+            bare.append(fresh(_fetch, configuration, statement, some))
+            whole, state = sync(some)
+            wholes.append(whole)
+            native.append(fresh(_fetch, configuration, plain, some))
+            resumed.append(sync(some, state)[0])
+
+    def per_row(costs: list[Cost]) -> list[float]:
+        return [1e6 * cost.seconds / some for cost in costs]
+
+    yield Figure("row, same SELECT", "us CPU", per_row(wholes), per_row(bare), most_ratio=1.25)
+    yield Figure("row, SELECT *", "us CPU", per_row(wholes), per_row(native))
+    seconds = [cost.seconds for cost in wholes]
+    yield Figure("resumed at 90 %, whole", "s CPU", [c.seconds for c in resumed], seconds)
+    yield Figure("start, whole", "s CPU", [c.start for c in wholes], seconds)
+
+
+# The source, in a process of its own
+
+
+@contextmanager
+def _server(sizes: set[int]) -> Iterator[Callable[[str], Any]]:
+    """A stand-in with a table of each size. What it is asked: "configuration", or a table's name
+    for the statement that read the table last."""
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=_serve, args=(there, sizes), daemon=True)
+    process.start()
+    there.close()  # so that its end is noticed here
+
+    def ask(question: str) -> Any:
+        here.send(question)
+        return here.recv()
+
+    try:
+        yield ask
+    finally:
+        here.close()
+        process.join()
+
+
+def _serve(pipe: Connection, sizes: set[int]) -> None:
+    with MssqlEhi(patients=1) as source, contextlib.suppress(EOFError):
+        for size in sizes:
+            source.server.create_table(
+                "dbo", _name(size), _COLUMNS, key=["id"], rows=map(_row, range(size))
+            )
+        while True:
+            question = pipe.recv()
+            if question == "configuration":
+                # What encryption costs is the same with and without the connector.
+                pipe.send(source.configuration(mssql_encrypt="false"))
+            else:
+                pipe.send([s.sql for s in source.requests if question in s.sql][-1])
+
+
+def _name(size: int) -> str:
+    return f"Rows{size}"
+
+
+def _row(i: int) -> tuple[Any, ...]:
+    moment = _BEGINNING + timedelta(seconds=i // 10)  # ten rows share one
+    guid = f"6F9619FF-8B86-D011-B42D-{i:012X}"
+    return (i, i * 7, f"name {i}", f"c{i}", f"{i}.1234", guid, "2001-02-03", i % 2, i / 3, moment)
+
+
+# The work that is measured, each in a process of its own
+
+
+def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
+    """The floor: the driver as it is, and nothing done with the rows."""
+    with pytds.connect(
+        configuration["mssql_server"],
+        port=int(configuration["mssql_port"]),
+        database=configuration["mssql_database"],
+        user=configuration["mssql_user"],
+        password=configuration["mssql_password"],
+        autocommit=True,
+    ) as connection:
+        cursor = connection.cursor()
+        before = time.process_time()
+        cursor.execute(sql)
+        count = 0
+        while batch := cursor.fetchmany(_BATCH):
+            count += len(batch)
+        cost = Cost(time.process_time() - before, 0.0, peak_memory())
+    _expect(count, rows)
+    return cost
+
+
+def _sync(
+    configuration: Mapping[str, str], state: Mapping[str, Any], rows: int
+) -> tuple[Cost, dict[str, Any]]:
+    """A sync whose rows are counted, and its state at the first checkpoint behind 90 % of
+    ``rows``."""
+    connector = load("mssql_ehi")
+    Logging.LOG_LEVEL = Logging.Level.INFO  # as in production
+    sink = _Sink(rows)
+    stubs = {name: getattr(sink, name) for name in ("upsert", "truncate", "checkpoint", "warning")}
+    with mock.patch.multiple(Operations, **stubs), contextlib.redirect_stdout(io.StringIO()):
+        before = time.process_time()
+        connector.update(configuration, state=state)
+        seconds = time.process_time() - before
+    if not state:
+        _expect(sink.count, rows + 2)  # two rows report the sync
+    start = (sink.began or before) - before
+    return Cost(seconds, start, peak_memory()), json.loads(sink.state)
+
+
+class _Sink:
+    """What takes the operations in place of the SDK."""
+
+    def __init__(self, rows: int) -> None:
+        self.count, self.state, self.began = 0, "{}", 0.0
+        self._saved_at = rows * 0.9
+
+    def upsert(self, _table: str, _row: dict[str, Any]) -> None:
+        self.count += 1
+
+    def truncate(self, _table: str) -> None:
+        # What comes next is the first SELECT. To make a key of the password took 16 MB, which are
+        # free again: rows that pile up would not show before they took more than that.
+        self.began = time.process_time()
+        forget_peak()
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        if self.count >= self._saved_at and self.state == "{}":
+            self.state = json.dumps(state)
+
+    def warning(self, message: str) -> None:
+        raise AssertionError(message)  # nothing here should give cause to one
+
+
+def _expect(count: int, rows: int) -> None:
+    if count != rows:
+        raise AssertionError(f"{count} rows came, not {rows}")

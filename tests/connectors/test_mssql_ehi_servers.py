@@ -1,0 +1,489 @@
+"""mssql_ehi: servers that answer, fail and change in ways that a connector must survive."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from tests.connectors.mssql import (
+    DATA,
+    NOW,
+    Columns,
+    configuration,
+    create_plain,
+    create_timed,
+    failed,
+    ids,
+    moments,
+    reads,
+    synced,
+    upserts,
+)
+from tests.sandbox.fivetran import Project, Result, load
+from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, connection, faults, wire
+
+pytestmark = pytest.mark.usefixtures("slept")
+load("mssql_ehi")  # makes its modules importable
+column_types, loading, session = map(import_module, ("column_types", "loading", "session"))
+
+
+# Answers
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_columns_named_like_the_aliases_of_a_statement(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """ORDER BY means the table's columns, not what the statement calls its own."""
+    columns: Columns = [("c1", "int", False), ("c0", "int"), ("ModifiedDate", "datetime2(7)")]
+    rows = [(i, i * 37 % 200, NOW.replace(tzinfo=None)) for i in range(200)]
+    server.create_table("dbo", "t", columns, key=["c1"], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=25, times=3))
+    synced(project, server)
+    assert ids(project, column="c1") == list(range(200))
+
+
+@pytest.mark.parametrize("form", ["in a procedure", "without the bit of an error"])
+@pytest.mark.usefixtures("small_steps")
+def test_an_error_behind_the_last_row_is_no_end(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The driver leaves unread what follows the first end of rows."""
+
+    def fail(self: Any, problems: Any, token: int) -> None:
+        for problem in problems:
+            self._reply.write(wire.message(wire.ERROR, problem, "sandbox"))
+        if form == "in a procedure":
+            self._reply.write(wire.done(wire.DONEINPROC, wire.DONE_MORE))
+            self._reply.write(wire.done(token, wire.DONE_ERROR))
+        else:
+            self._reply.write(wire.done(token, 0))
+
+    create_timed(server, moments(100))
+    monkeypatch.setattr(connection.Connection, "_fail", fail)
+    server.faults.add(
+        faults.drop(DATA, after_rows=25), faults.fail(1205, match=DATA, after_rows=7)
+    )
+    result = synced(project, server)
+    assert "error 1205" in result.output
+    assert ids(project) == list(range(100))
+
+
+@pytest.mark.parametrize("number", [3952, 41332])
+def test_snapshot_isolation_is_given_up_where_it_is_refused(
+    project: Project, server: MssqlSandbox, number: int
+) -> None:
+    """A table in memory, or a database that forbids it meanwhile, is read without."""
+    create_plain(server)
+    server.faults.add(faults.fail(number, match=DATA))
+    output = synced(project, server).output
+    assert f"error {number} of the server: from now on reads are READ COMMITTED" in output
+    assert ids(project) == list(range(30))
+
+
+def test_a_server_that_does_not_know_snapshots(project: Project, server: MssqlSandbox) -> None:
+    """The statement that asks for them is refused."""
+    create_plain(server)
+    server.faults.add(faults.fail(102, match="ISOLATION LEVEL SNAPSHOT", times=9))
+    assert "READ COMMITTED" in synced(project, server).output
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_isolation_is_snapshot_where_the_database_allows_it(
+    project: Project, server: MssqlSandbox, allowed: bool
+) -> None:
+    """And never reads what is not committed."""
+    server.info.snapshot = allowed
+    create_plain(server)
+    synced(project, server)
+    sent = " ".join(statement.sql for statement in server.statements)
+    assert ("ISOLATION LEVEL SNAPSHOT" in sent) == allowed
+    assert "NOLOCK" not in sent
+    assert "UNCOMMITTED" not in sent
+
+
+def test_a_value_of_another_type_fails_its_table_only(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ignores a CONVERT costs what it concerns, and no value is shown."""
+    create_timed(server, moments(30))
+    create_plain(server, name="u")
+    native = column_types.Kind("NAIVE_DATETIME", "{0}", column_types._moment)
+    monkeypatch.setitem(column_types.KINDS, "datetime2", native)
+    output = failed(project, server).output
+    assert "ModifiedDate holds what its type cannot hold" in output
+    assert ids(project, "u") == list(range(30))
+
+
+def test_a_defect_fails_its_table_only(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named by its type and place; its message, which may quote a value, is not shown."""
+    create_plain(server)
+    create_plain(server, name="u")
+    original = loading.Load._finish
+
+    def broken(load: Any, reading: Any) -> None:
+        if load.plan.table.name == "t":
+            raise KeyError("a value")
+        original(load, reading)
+
+    monkeypatch.setattr(loading.Load, "_finish", broken)
+    output = failed(project, server).output
+    assert "dbo.t: an unexpected KeyError in broken, line" in output
+    assert "a value" not in output
+    assert ids(project, "u") == list(range(30))
+
+
+# Faults
+
+
+def test_one_silent_table_does_not_starve_the_others(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A blocked writer holds up one table; the server answers all the same."""
+    for name in ("a", "b", "c"):
+        create_plain(server, name=name)
+    server.faults.add(faults.stall(r"\[b\]", times=2))
+    output = failed(project, server, query_timeout_seconds="1").output
+    assert "1 of 3 tables failed" in output
+    assert ids(project, "c") == list(range(30))
+
+
+def test_a_silent_server_is_not_waited_for_at_each_table(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not tried is named."""
+    monkeypatch.setattr(session, "_PROBE", 1.0)
+    for name in ("a", "b", "c"):
+        create_plain(server, name=name)
+    server.faults.add(faults.stall(r"\[a\]", times=2), faults.stall("SELECT 1"))
+    output = failed(project, server, query_timeout_seconds="1").output
+    assert "the server is silent, twice; query_timeout_seconds" in output
+    assert "1 of 3 tables failed; not tried: dbo.b, dbo.c" in output
+    server.faults.clear()
+    synced(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_repeats_are_counted_since_the_last_progress(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """Fifteen fail-overs in one long read are no reason to give up."""
+    create_plain(server, 400)
+    server.faults.add(faults.drop(DATA, after_rows=25, times=15))
+    synced(project, server, retry_attempts="1")
+    assert ids(project) == list(range(400))
+    assert len(slept) == 15
+
+
+def test_a_password_that_changes_costs_one_login(project: Project, server: MssqlSandbox) -> None:
+    """More of them would lock the login."""
+    for number in range(9):
+        create_plain(server, name=f"t{chr(97 + number)}")
+
+    def change() -> None:
+        server.password = "Another-Pass-2"
+        server.drop_connections()
+
+    server.faults.add(faults.call(change, r"\[tb\]"))
+    given = configuration(server)
+    result = project.sync(given)
+    assert result.code == 1
+    assert "Check mssql_user and mssql_password" in result.output
+    assert len([login for login in server.logins if login.errors]) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"SSH-2.0-OpenSSH_8.9\r\n",
+        b"\x04\x01\x00\x0c\0\0\0\0zzzz",
+        b"\x04\x01\x00\x09\0\0\0\0\x01",
+        b"\x15\x03\x03\x00\x02\x02\x46",
+        b"",
+    ],
+    ids=["http", "ssh", "garbage", "short", "tls alert", "nothing"],
+)
+def test_what_is_no_sql_server(project: Project, answer: bytes) -> None:
+    """One sentence names the settings to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    accepted, _ = listener.accept()
+                except OSError:
+                    return
+                with accepted:
+                    accepted.recv(4096)
+                    accepted.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        result = _unreachable(project, port=listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert "mssql_server and mssql_port" in result.output or "mssql_port and" in result.output
+    assert "UnexpectedError" not in result.output
+
+
+def test_a_host_name_that_is_none(project: Project) -> None:
+    """It cannot even be looked up."""
+    assert "Check" in _unreachable(project, server="a..b").output
+
+
+def _unreachable(project: Project, server: str = "127.0.0.1", port: int = 1) -> Result:
+    given = {"mssql_database": "d", "mssql_user": "u", "mssql_password": "Some-Pass-1"}
+    result = project.sync(
+        {**given, "mssql_server": server, "mssql_port": str(port), "login_timeout_seconds": "3"}
+    )
+    assert result.code == 1
+    assert "Some-Pass-1" not in result.output
+    return result
+
+
+@pytest.mark.parametrize("number", [8115, 1105])
+def test_a_plan_that_is_refused_for_good(
+    project: Project, server: MssqlSandbox, number: int
+) -> None:
+    """Sync by sync the table is read by its key, first load and all."""
+    create_timed(server, moments(30))
+    server.faults.add(faults.fail(number, match=r"ORDER BY T\.\[ModifiedDate\]", times=99))
+    for count in (30, 31, 32):
+        if number == 8115:
+            synced(project, server)
+            assert len(ids(project)) == count
+        else:  # out of space may heal: it is repeated, and fails the sync
+            failed(project, server)
+        server.insert("dbo.t", [(count, NOW.replace(tzinfo=None))])
+
+
+# Changes between syncs and within them
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_plan_that_changes_during_a_first_load(project: Project, server: MssqlSandbox) -> None:
+    """A position of the old plan is of no use to the new one, even of the same columns."""
+    columns: Columns = [("ModifiedDate", "datetime2(7)", False), ("id", "int", False)]
+    rows = [(moment, i) for i, moment in moments(100)]
+    server.create_table("dbo", "t", columns, key=["ModifiedDate", "id"], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=25), faults.drop(DATA, after_rows=5))
+    failed(project, server, retry_attempts="0", incremental_column="nothing")
+    synced(project, server)
+    assert ids(project) == list(range(100))
+    assert "cursor" in project.state["tables"]["dbo.t"]
+
+
+def test_a_key_that_changes(project: Project, server: MssqlSandbox) -> None:
+    """Rows under the old key do not stay beside those under the new one."""
+    columns: Columns = [("id", "int", False), ("v", "int", False), ("ModifiedDate", "datetime")]
+    rows = [(i, 0, moments(30)[i][1]) for i in range(30)]
+    server.create_table("dbo", "t", columns, unique=[["id"]], rows=rows)
+    synced(project, server)
+    server.execute("DROP INDEX UX_t_1 ON dbo.t")
+    server.execute("CREATE UNIQUE INDEX UX ON dbo.t (id, v)")
+    server.update("dbo.t", {"id": 3}, v=500, ModifiedDate=NOW.replace(tzinfo=None))
+    result = synced(project, server)
+    assert "its key or its name is another one now: the table is loaded anew" in result.output
+    stored = sorted((row["id"], row["v"]) for row in project.rows("t"))
+    assert stored == sorted(server.execute("SELECT id, v FROM dbo.t"))
+
+
+def test_faults_at_the_catalogue_change_no_key(project: Project, server: MssqlSandbox) -> None:
+    """A view that only fails for a while is no view that is missing."""
+    server.create_table("dbo", "t", [("id", "int", False)], unique=[["id"]], rows=[(1,), (2,)])
+    synced(project, server)
+    server.faults.add(faults.fail(1205, match=r"sys\.indexes", times=4))
+    assert "error 1205" in failed(project, server).output
+    server.faults.clear()
+    synced(project, server)
+    assert ids(project) == [1, 2]
+
+
+def test_a_catalogue_that_changes_while_it_is_read(project: Project, server: MssqlSandbox) -> None:
+    """An index of a column that was not listed is left alone, and so is a table without columns."""
+    create_plain(server)
+
+    def alter() -> None:
+        server.execute("ALTER TABLE dbo.t ADD k int NOT NULL DEFAULT 0")
+        server.execute("CREATE UNIQUE INDEX UK ON dbo.t (k, id)")
+
+    server.faults.add(faults.call(alter, r"sys\.indexes"))
+    server.faults.add(
+        faults.call(lambda: create_plain(server, name="u"), r"INFORMATION_SCHEMA\.TABLES ")
+    )
+    synced(project, server)
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize("incremental", [True, False])
+def test_a_catalogue_that_calls_a_primary_key_nullable(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, incremental: bool
+) -> None:
+    """It is one all the same, in other catalogues than SQL Server's."""
+    original = session.Session.rows
+
+    def rows(self: Any, sql: str, parameters: Any = None) -> Any:
+        found = original(self, sql, parameters)
+        if "INFORMATION_SCHEMA.COLUMNS" in sql:
+            return [(*row[:3], "YES", *row[4:]) for row in found]
+        return found
+
+    monkeypatch.setattr(session.Session, "rows", rows)
+    if incremental:
+        create_timed(server, moments(30))
+    else:
+        create_plain(server)
+    synced(project, server)
+    assert ("ORDER BY T.[ModifiedDate], T.[id]" in reads(server, "t")[-1]) == incremental
+    assert reads(server, "t")[-1].endswith("T.[id]")
+
+
+def test_rights_that_are_gone_forget_nothing(project: Project, server: MssqlSandbox) -> None:
+    """A login that sees no table is no empty database."""
+    create_timed(server, moments(30))
+    synced(project, server)
+    server.deny("dbo.t", hidden=True)
+    assert "sees no table at all" in failed(project, server).output
+    server.grant("dbo.t")
+    result = synced(project, server, lookback_seconds="0")
+    assert result.counts["Truncates"] == 0
+    assert upserts(result) < 30 + 300
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_new_column_in_an_unfinished_first_load(project: Project, server: MssqlSandbox) -> None:
+    """The rows that were stored before have no value in it, and a warning says so."""
+    create_timed(server, moments(100))
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
+    failed(project, server, retry_attempts="0")
+    server.execute("ALTER TABLE dbo.t ADD extra int")
+    assert "dbo.t: new columns (extra)" in synced(project, server).output
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_few_bad_rows_at_the_beginning_of_many(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of a thousand are no tenth, wherever they stand, and after a resumption, too."""
+    kind = column_types.KINDS["json"]
+    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    rows = [(i, "{bad" if i in (1, 2, 3, 998) else "[]") for i in range(1000)]
+    columns: Columns = [("id", "int", False), ("doc", "nvarchar(max)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=995), faults.drop(DATA, after_rows=1))
+    failed(project, server, retry_attempts="0")
+    synced(project, server)
+    assert len(ids(project)) == 996
+
+
+# Clocks
+
+
+def test_an_hour_that_comes_twice(project: Project, server: MssqlSandbox) -> None:
+    """In autumn a local clock goes back: what is stamped in the second hour arrives at once."""
+    local = NOW.replace(tzinfo=None) + timedelta(hours=2)
+    server.set_clock(NOW, 120)
+    create_timed(server, [(1, local - timedelta(minutes=3))])
+    synced(project, server)
+    server.set_clock(NOW + timedelta(minutes=40), 60)  # 20 minutes before the last sync's time
+    server.insert("dbo.t", [(2, local - timedelta(minutes=25))])
+    result = synced(project, server, lookback_seconds="0")
+    assert ids(project) == [1, 2]
+    assert "ahead of the server's clock" not in result.output
+    assert "T.[ModifiedDate] >=" in reads(server, "t")[-1]
+
+
+# Names and types
+
+
+@pytest.fixture
+def other(tmp_path: Any) -> Iterator[MssqlSandbox]:
+    """A database in which upper and lower case are two."""
+    with MssqlSandbox(collation_name="Latin1_General_CS_AS") as started:
+        yield started
+
+
+def test_columns_that_differ_in_case_only(project: Project, other: MssqlSandbox) -> None:
+    """Both are stored, the later under another name, which a warning tells."""
+    columns: Columns = [ColumnSpec("Id", "int", nullable=False), ("a", "int"), ("A", "int")]
+    other.create_table("dbo", "t", columns, key=["Id"], rows=[(1, 2, 3)])
+    output = synced(project, other).output
+    assert "column A is stored as A_2" in output
+    [row] = project.rows("t")
+    assert (row["id"], row["a"], row["a_2"]) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("facts", "declared"),
+    [
+        (("decimal",), "decimal(18,0)"),
+        (("varchar",), "varchar(8000)"),
+        (("nvarchar", -1), "nvarchar(max)"),
+        (("time", None, None, None, 3), "time(3)"),
+        (("rowversion",), "binary(8)"),
+    ],
+)
+def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> None:
+    """Also where a catalogue tells little of them."""
+    assert column_types.declared(column_types.Facts(*facts)) == declared
+
+
+def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> None:
+    """Spatial types by ToString(), and their types do not depend on the data."""
+    columns: Columns = [
+        ("id", "int", False),
+        ("place", "geography"),
+        ("shape", "geometry"),
+        ("path", "hierarchyid"),
+        ("kind", "sysname"),
+        ("rv", "rowversion"),
+    ]
+    server.create_table("dbo", "t", columns, key=["id"])
+    server.execute(
+        "INSERT INTO dbo.t (id, place, shape, path, kind) VALUES (1, 'POINT (1 2)', "
+        "'POINT (3 4)', '/1/', N'x')"
+    )
+    synced(project, server)
+    [row] = project.rows("t")
+    assert (row["place"], row["shape"], row["path"], row["kind"]) == (
+        "POINT (1 2)",
+        "POINT (3 4)",
+        "/1/",
+        "x",
+    )
+    assert len(row["rv"]) == 8
+
+
+def test_small_and_new_tables_go_first(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One huge table does not keep the rest waiting."""
+    monkeypatch.setattr(loading, "SMALL", 50)
+    create_plain(server, 90, "a_large")
+    synced(project, server)
+    create_plain(server, 80, "b_new")
+    create_plain(server, 10, "c_small")
+    server.statements.clear()
+    synced(project, server)
+    read = [s.sql.split("FROM ")[1].split(" ")[0] for s in server.statements if "AS T" in s.sql]
+    assert read == ["[dbo].[c_small]", "[dbo].[b_new]", "[dbo].[a_large]"]
+
+
+def test_progress_is_told(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, per cent of the estimate, rows a second and the time that is left."""
+    monkeypatch.setattr(loading, "_PROGRESS", 0.0)
+    create_plain(server, 2_500)
+    output = synced(project, server).output
+    assert "dbo.t: 1000 rows read, " in output
+    assert " rows/s, 40 % of about 2500, " in output
+    assert " s left" in output

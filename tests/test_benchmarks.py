@@ -1,0 +1,37 @@
+"""The benchmarks run; what they measure on a busy machine is no matter of the tests."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import Figure
+from tests.sandbox.fivetran import ROOT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
+def test_the_benchmarks_run(tmp_path: Path) -> None:
+    """On tables of any size, with a report for machines."""
+    path = tmp_path / "figures.json"
+    options = ["--rows", "10000", "--repeats", "1", "--json", str(path)]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options], cwd=ROOT, check=True, capture_output=True
+    )
+    report = json.loads(path.read_text())
+    assert len(report["benchmarks"]["mssql_ehi"]) == 5
+    assert all(figure["ratio"] > 0 for figure in report["benchmarks"]["mssql_ehi"])
+
+
+def test_a_ratio_is_the_median_of_the_runs() -> None:
+    """Each run is compared with its own floor."""
+    figure = Figure("f", "s", [2.0, 9.0, 3.0], [1.0, 3.0, 2.0], most_ratio=1.9)
+    assert figure.ratios == [2.0, 3.0, 1.5]
+    assert (figure.ratio, figure.within) == (2.0, False)
+
+
+def test_a_limit_above_the_floor_is_one_in_units() -> None:
+    """20 MB above 100 MB are 120 MB, whatever the ratio."""
+    assert Figure("f", "MB", [120.0], [100.0], most_above=20).within
+    assert not Figure("f", "MB", [121.0], [100.0], most_above=20).within
