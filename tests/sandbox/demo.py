@@ -24,14 +24,15 @@ def demonstrate(name: str, summary: Table) -> Project:
     shutil.rmtree(folder, ignore_errors=True)
     project = Project(name, folder)
     with create(name) as sandbox:
-        first = _sync(project, sandbox.configuration())
+        first = _sync(project, sandbox.configuration(), "first")
         before = {table: _stored(project, table, "1970-01-01") for table in _tables(project)}
         last = max(moment for _, moment in before.values() if moment)
         sandbox.change_something()
-        second = _sync(project, sandbox.configuration())
+        second = _sync(project, sandbox.configuration(), "second")
         again = {table: _stored(project, table, last)[0] for table in before}
         if "reconcile_hours" in json.loads((project.path / "configuration.json").read_text()):
-            _sync(project, sandbox.configuration(reconcile_hours="0"))  # so that deletes show
+            # So that deletes show.
+            _sync(project, sandbox.configuration(reconcile_hours="0"), "third")
     seconds = f"{first.seconds:.1f} + {second.seconds:.1f}"
     for table, (upserts, _) in before.items():
         live, deleted = len(project.rows(table)), len(project.rows(table, deleted=True))
@@ -40,8 +41,9 @@ def demonstrate(name: str, summary: Table) -> Project:
     return project
 
 
-def _sync(project: Project, configuration: dict[str, str]) -> Result:
+def _sync(project: Project, configuration: dict[str, str], name: str) -> Result:
     result = project.debug(configuration)
+    (project.path.parent / f"{name}.log").write_text(result.output)
     if result.code:
         sys.exit(f"fivetran debug failed:\n{result.output}")
     return result
@@ -75,7 +77,10 @@ def main() -> None:
     for name in chosen:
         console.print(f"{name}: first sync, a change at the source, second sync ...")
         projects.append(demonstrate(name, summary))
-    console.print(summary, "Look into the tables with:")
+    logs = "build/demo/*/*.log"
+    console.print(
+        summary, f"The logs of the syncs: {logs}", "Look into the tables with:", sep="\n"
+    )
     for project in projects:
         console.print(f"  duckdb -ui {project.warehouse.relative_to(ROOT)}", soft_wrap=True)
 

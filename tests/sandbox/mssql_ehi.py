@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import Self
 
-from .mssql import MssqlSandbox, seed_ehr
+from .mssql import ColumnSpec, MssqlSandbox, seed_ehr
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
 from .standin import StandIn
@@ -23,6 +23,7 @@ TABLES = {
     "dbo.Patients": "patients",
     "dbo.Providers": "providers",
     "dbo.Results": "results",
+    "dbo.Wards": "wards",
 }
 _AS_TEXT: dict[str, Callable[[Any], Any]] = {
     "uniqueidentifier": lambda value: str(value).lower(),
@@ -35,7 +36,8 @@ _READ = {"sql_variant": "CONVERT(nvarchar(4000), {})"}
 
 
 class MssqlEhi(StandIn):
-    """``server`` may be asked for anything that MssqlSandbox does."""
+    """An EHR-like database with a table for every way of reading one. ``server`` may be asked for
+    anything that MssqlSandbox does."""
 
     name = "mssql_ehi"
     addresses = ("mssql_port", "mssql_ca_certificate", "mssql_user", "mssql_password")
@@ -49,6 +51,12 @@ class MssqlEhi(StandIn):
         self.server.port = port
         self.server.start()
         seed_ehr(self.server, patients=self._patients)
+        self.server.info.tracking = True
+        self.server.execute("ALTER TABLE dbo.Orders ENABLE CHANGE_TRACKING")
+        columns = [ColumnSpec("Name", "nvarchar(40)", nullable=False), ColumnSpec("Beds", "int")]
+        columns += [ColumnSpec("RowVer", "rowversion")]
+        wards = [("Cardiology", 12), ("Oncology", 20), ("Emergency", 8)]
+        self.server.create_table("dbo", "Wards", columns, key=["Name"], rows=wards)
         self.url = f"{self.server.host}:{self.server.port}"
         return self
 
@@ -84,6 +92,9 @@ class MssqlEhi(StandIn):
         server.insert("archive.Patients", [(9_000, "Nový", "2026-01-31")])
         server.delete("archive.Patients", {"PatientKey": 1})
         server.delete("dbo.AccessLog", {"Action": "write"})
+        server.update("dbo.Orders", {"OrderNumber": 4}, Quantity=2.5)
+        server.delete("dbo.Orders", {"OrderNumber": 5})
+        server.update("dbo.Wards", {"Name": "Oncology"}, Beds=21)
 
     def empty(self) -> None:
         for table in TABLES:
