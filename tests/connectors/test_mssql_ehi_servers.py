@@ -233,6 +233,16 @@ def test_what_is_no_sql_server(project: Project, answer: bytes) -> None:
     assert "UnexpectedError" not in result.output
 
 
+def test_a_login_that_hangs(project: Project, server: MssqlSandbox, slept: list[float]) -> None:
+    """`login_timeout_seconds` ends each attempt, and the attempts are counted."""
+    create_plain(server)
+    server.faults.add_login(*(faults.stall() for _ in range(2)))
+    result = failed(project, server, login_timeout_seconds="1", retry_attempts="1")
+    assert "Check mssql_server, mssql_port" in result.output
+    assert result.seconds < 5
+    assert len(slept) == 1
+
+
 def test_a_host_name_that_is_none(project: Project) -> None:
     """It cannot even be looked up."""
     assert "Check" in _unreachable(project, server="a..b").output
