@@ -7,7 +7,8 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo bench debug package lock clean needs-connector
+.PHONY: help test check fix vendor demo sandbox bench configure check-config debug show package \
+	packages lock clean needs-connector
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -21,7 +22,7 @@ help: ## Show this list
 test: check ## Check, then run all tests
 	@$(BIN)/python -m pytest -q -n auto
 
-check: .venv/.ready ## Vendored copies, lint, format, types, templates
+check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
 	@$(BIN)/python -m tests.house check
 
 fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
@@ -41,12 +42,24 @@ sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [POR
 bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
 	@$(BIN)/python -m benchmarks
 
+configure: .venv/.ready needs-connector ## Ask for its settings, into configuration.local.json: CONNECTOR=name
+	@$(BIN)/python -m tests.house configure $(CONNECTOR)
+
+check-config: .venv/.ready needs-connector ## Call the source with configuration.local.json: CONNECTOR=name
+	@$(BIN)/python -m tests.house check-config $(CONNECTOR)
+
 debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
 	@cd connectors/$(CONNECTOR) && ../../$(BIN)/fivetran debug \
 		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
 
+show: .venv/.ready needs-connector ## The tables of the last local sync: CONNECTOR=name
+	@$(BIN)/python -m tools.show $(CONNECTOR)
+
 package: .venv/.ready needs-connector ## The zip that is deployed, in build/: CONNECTOR=name
 	@$(BIN)/python -m tests.house package $(CONNECTOR)
+
+packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
+	@$(BIN)/python -m pytest -q -m installs
 
 lock: .venv/.ready ## Pin the newest development dependencies in requirements-dev.txt
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-header --python-version 3.10 \

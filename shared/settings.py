@@ -24,10 +24,12 @@ _PLACEHOLDER = re.compile(r"<[\w -]+>")
 
 
 class Kind(NamedTuple):
-    """The end of the sentence "must be ...", and a parser that raises ValueError."""
+    """The end of the sentence "must be ...", a parser that raises ValueError, and the names to
+    choose from (none: anything that the parser takes)."""
 
     expected: str
     parse: Callable[[str], Any]
+    names: tuple[str, ...] = ()
 
 
 class Setting(NamedTuple):
@@ -44,7 +46,7 @@ class Setting(NamedTuple):
 def one_of(*names: str) -> Kind:
     """One of ``names`` (in lower case), written in any case."""
     expected = " or ".join(f'"{name}"' for name in names)
-    return Kind(expected, lambda text: names[names.index(text.lower())])
+    return Kind(expected, lambda text: names[names.index(text.lower())], names)
 
 
 def integer(low: int, high: int) -> Kind:
@@ -81,7 +83,8 @@ def _parse_token(text: str) -> str:
 
 TEXT = Kind("text", str)
 TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
-FLAG = Kind('"true" or "false"', lambda text: one_of("true", "false").parse(text) == "true")
+_FLAG = one_of("true", "false")
+FLAG = _FLAG._replace(parse=lambda text: _FLAG.parse(text) == "true")
 DATE = Kind("a date as YYYY-MM-DD", _parse_date)
 URL = Kind("an https:// address without user name, query or fragment", _parse_url)
 

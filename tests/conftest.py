@@ -1,5 +1,6 @@
 """Fixtures for all tests. No test waits for real time, and none reaches beyond this machine."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 _DRIVER = (pytds.tds_reader, pytds.tds_types, pytds.tls, pytds.utils)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On Windows, tests that need what it does not have are skipped."""
+    if sys.platform == "win32":
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="needs POSIX"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What the Makefile calls for the repository itself: check, vendor, package."""
+"""What the Makefile calls: for the repository itself, and on a copy of one connector."""
 
 import argparse
 import filecmp
@@ -56,11 +56,19 @@ def check_lint() -> list[str]:
 
 
 def check_types() -> list[str]:
-    errors = _run("mypy", "--no-error-summary", "shared", "tests", "benchmarks")
+    errors = _run("mypy", "--no-error-summary", "shared", "tests", "benchmarks", "tools")
     for folder in CONNECTORS:
         # Each connector is a program of its own, with modules of the same names as the others'.
         files = [str(p) for p in sorted(folder.glob("*.py"))]
         errors += _run("mypy", "--no-error-summary", *files, path=f".{os.pathsep}{folder}")
+    return errors
+
+
+def check_workflows() -> list[str]:
+    """By zizmor, and by actionlint where there is one: its package cannot do without GitHub."""
+    errors = _run("zizmor", "--offline", "--no-progress", "--quiet", ".github")
+    if actionlint := shutil.which("actionlint", path=f"{BIN}{os.pathsep}{os.environ['PATH']}"):
+        errors += _run(actionlint)
     return errors
 
 
@@ -71,11 +79,12 @@ def check() -> list[str]:
         check_templates,
         check_lint,
         check_types,
+        check_workflows,
     ]
     for step in steps:
         errors += step()
     if not errors:
-        print("check: copies, templates, lint, format and types are in order")
+        print("check: copies, templates, lint, format, types and workflows are in order")
     return errors
 
 
@@ -95,6 +104,40 @@ def package(name: str) -> list[str]:
     return []
 
 
+def configure(name: str) -> list[str]:
+    """Asks for the keys of a connector with `fivetran configuration`, which would overwrite the
+    template; the answers become its configuration.local.json."""
+    return _configuration(name)
+
+
+def check_config(name: str) -> list[str]:
+    """Calls the source with configuration.local.json: `fivetran configuration --test`."""
+    return _configuration(name, "--test")
+
+
+def _configuration(name: str, *options: str) -> list[str]:
+    from tests.sandbox.fivetran import copy_connector
+
+    local = ROOT / "connectors" / name / "configuration.local.json"
+    if options and not local.exists():
+        return [f"There is no {local.relative_to(ROOT)}: run `make configure CONNECTOR={name}`"]
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=build) as folder:
+        copy = copy_connector(name, Path(folder))
+        answers = copy / "configuration.json"
+        answers.unlink()
+        if local.exists():
+            shutil.copy(local, answers)
+        done = subprocess.run([BIN / "fivetran", "configuration", copy, *options], check=False)
+        if done.returncode:
+            return [f"fivetran configuration ended with code {done.returncode}"]
+        if not options:
+            shutil.move(answers, local)
+            print(f"The answers are in {local.relative_to(ROOT)}, passwords encrypted")
+    return []
+
+
 def _run(tool: str, *arguments: str, path: str = ".") -> list[str]:
     """The output of a tool that failed."""
     done = subprocess.run(
@@ -110,13 +153,17 @@ def _run(tool: str, *arguments: str, path: str = ".") -> list[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=["check", "vendor", "package"])
+    for_all = {"check": check, "vendor": vendor}
+    for_one = {"check-config": check_config, "configure": configure, "package": package}
+    parser.add_argument("verb", choices=[*for_all, *for_one])
     parser.add_argument("name", nargs="?", choices=[folder.name for folder in CONNECTORS])
     arguments = parser.parse_args()
-    if arguments.verb == "package":
-        problems = package(arguments.name)
+    if arguments.verb in for_all:
+        problems = for_all[arguments.verb]()
+    elif arguments.name:
+        problems = for_one[arguments.verb](arguments.name)
     else:
-        problems = {"check": check, "vendor": vendor}[arguments.verb]()
+        parser.error(f"{arguments.verb}: of which connector?")
     for problem in problems:
         print(problem, file=sys.stderr)
     sys.exit(bool(problems))

@@ -100,6 +100,7 @@ def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> No
     assert_equal_to_source(project, sandbox)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("request_number", [1, 2, 3, 5])
 @over_http
 def test_killed_at_a_request_the_next_sync_makes_up_for_it(

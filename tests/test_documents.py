@@ -43,10 +43,11 @@ def test_the_shared_package_stays_small() -> None:
         for node in ast.walk(tree):
             if isinstance(node, documented) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
-        code += len(ast.unparse(tree).splitlines())
+        code += sum(1 for line in ast.unparse(tree).splitlines() if line)
     assert code <= 700
 
 
+@pytest.mark.posix
 def test_make_help_shows_every_target() -> None:
     """It needs no installation."""
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)

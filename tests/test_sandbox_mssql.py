@@ -1224,6 +1224,7 @@ def test_server_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (named.host, named.port) == ("h", 7)
 
 
+@pytest.mark.posix
 def test_command_line() -> None:
     """`python -m tests.sandbox.mssql` serves the seeded database until it is interrupted."""
     command = [sys.executable, "-m", "tests.sandbox.mssql", "--patients", "20"]

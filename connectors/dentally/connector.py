@@ -3,25 +3,22 @@
 What the source sends: https://developer.dentally.co
 """
 
-import base64
-import hashlib
-import hmac
 import json
-import threading
+import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from typing import Any
 
 import requests
-from cryptography.fernet import Fernet, InvalidToken
-from fivetran_connector_sdk import Connector, Logging
-from requests.auth import AuthBase
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
+from sealed_tokens import Tokens
 from shared import times
 from shared.errors import SourceError, guarded
+from shared.form import setup_form
 from shared.listing import Listing, Page
 from shared.rest import RestClient, Retry, error_code
 from shared.rows import Column, Rejects, Row, Table, decimal
@@ -33,6 +30,7 @@ SANDBOX_URL = "https://api.sandbox.dentally.co"
 # Without a User-Agent of its own kind a request is answered with 403.
 USER_AGENT = "fivetran-dentally-connector/1.0"
 Since = datetime | None
+GetData = Callable[[RestClient, "Settings", Since], Iterator[Page]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,22 +158,15 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, ("sites", "rooms", "treatments"))
-    tokens = Tokens(settings, saved)
+    tokens = _tokens(settings, saved)
     client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
     if "oldest" not in saved.values:
         days = settings.initial_sync_days
         oldest = times.to_text(started - timedelta(days=days)) if days else None
         saved.values["oldest"] = oldest  # fixed now; saved with the first checkpoint
     rejects = Rejects()
-    sources = (
-        (settings.enable_sites_sync, SITES, get_sites_data, _map_site_data),
-        (settings.enable_rooms_sync, ROOMS, get_rooms_data, _map_room_data),
-        (settings.enable_treatments_sync, TREATMENTS, get_treatments_data, _map_treatment_data),
-    )
     try:
-        for enabled, table, get_data, map_data in sources:
-            if not enabled:
-                continue
+        for table, get_data, map_data in _enabled(settings):
             tokens.refresh_if_near_end()
             time_range = get_time_range(settings, saved, table.name)
             Listing(
@@ -189,6 +180,69 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             ).sync(saved, rejects)
     finally:
         rejects.report()
+
+
+def _enabled(settings: Settings) -> list[tuple[Table, GetData, Callable[..., Row]]]:
+    """The tables that are enabled, how to get their pages and how to map their records."""
+    sources: list[tuple[bool, Table, GetData, Callable[..., Row]]] = [
+        (settings.enable_sites_sync, SITES, get_sites_data, _map_site_data),
+        (settings.enable_rooms_sync, ROOMS, get_rooms_data, _map_room_data),
+        (settings.enable_treatments_sync, TREATMENTS, get_treatments_data, _map_treatment_data),
+    ]
+    return [(table, get, to_row) for enabled, table, get, to_row in sources if enabled]
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and tests that call Dentally."""
+    tests = {
+        "Client ID and client secret": check_client,
+        "Access token, and each table that is enabled": read_each_table,
+    }
+    return setup_form(Settings, validate_configuration, tests)
+
+
+def check_client(settings: Settings) -> None:
+    """A setup test: asks for tokens with a refresh token that does not exist. Who the client is
+    is looked at first (RFC 6749, 6), and the real one, which may work only once, is not spent.
+    Raises SourceError."""
+    try:
+        refresh_access_token(settings, "setup-test")
+    except SourceError as refusal:
+        if "invalid_grant" not in str(refusal):
+            raise
+
+
+def read_each_table(settings: Settings) -> None:
+    """A setup test: the first record of each table, with the access token of the configuration.
+
+    It is not renewed, for a test has no state to keep new tokens in. A connection that has synced
+    has newer ones in its own, so a token that was valid once is no failure. Raises SourceError.
+    """
+    client = _connect(settings, _explain_setup, auth=_tokens(settings, State({}, ())))
+    try:
+        for _, get_data, _ in _enabled(settings):
+            next(get_data(client, replace(settings, max_records_per_page=1), None))
+    except _Outdated:
+        Logging.warning(
+            "The access token is no longer valid. A sync renews it with refresh_token, which is "
+            "not tested, for it may work only once"
+        )
+
+
+class _Outdated(SourceError):
+    """The access token was valid once."""
+
+
+def _explain_setup(answer: requests.Response) -> str:
+    said = f"{answer.headers.get('WWW-Authenticate')} {answer.text}"
+    if answer.status_code == 401 and re.search("expired|revoked", said):
+        raise _Outdated("the access token was valid once")
+    return (
+        "Dentally refuses access_token, and a test does not renew it: create new tokens in the "
+        "Developer Portal and put access_token and refresh_token into the configuration"
+        if answer.status_code == 401
+        else _handle_request_error(answer)
+    )
 
 
 def get_time_range(settings: Settings, saved: State, table: str) -> Window:
@@ -228,80 +282,14 @@ def _handle_request_error(answer: requests.Response) -> str:
     }.get(answer.status_code, "Check that base_url is a Dentally host")
 
 
-class Tokens(AuthBase):
-    """The OAuth2 tokens in use: the configuration's or, after a renewal, those in the state.
-
-    Dentally may take a refresh token only once, and a sync cannot write the configuration. So a
-    new pair is sealed with a key made from ``client_secret`` and goes into the state at once.
-    Tokens that somebody has put into the configuration since then win: ``replaced`` in the state
-    is the fingerprint of those that the sealed ones came from.
-    """
-
-    def __init__(self, settings: Settings, saved: State) -> None:
-        self._settings, self._saved, self._lock = settings, saved, threading.Lock()
-        secret = settings.client_secret.encode()
-        key = hmac.digest(secret, b"dentally: tokens in the state", "sha256")
-        self._seal = Fernet(base64.urlsafe_b64encode(key))
-        given = f"{settings.access_token}\n{settings.refresh_token}".encode()
-        self._fingerprint = hmac.new(secret, given, hashlib.sha256).hexdigest()[:16]
-        self._use(settings.access_token, settings.refresh_token, None)
-        sealed = saved.values.get("tokens") or {}
-        if sealed.get("replaced") == self._fingerprint:
-            self._unseal(sealed)
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._access_token}"
-        return request
-
-    def renew(self, refused: requests.PreparedRequest, refusals: int) -> bool:
-        """After a 401: whether there is another access token than the one that was refused."""
-        with self._lock:
-            if (
-                refusals == 1
-                and refused.headers["Authorization"] == f"Bearer {self._access_token}"
-            ):
-                self._refresh()
-        return refusals == 1
-
-    def refresh_if_near_end(self) -> None:
-        """Renews tokens that are known to end soon, so that no listing has to."""
-        with self._lock:
-            if self._renew_at and times.now() >= self._renew_at:
-                self._refresh()
-
-    def _refresh(self) -> None:
-        answer = refresh_access_token(self._settings, self._refresh_token)
-        try:
-            access = answer["access_token"]
-            # Without a new refresh token the old one stays in use.
-            refresh = answer.get("refresh_token") or self._refresh_token
-            lifetime = float(answer.get("expires_in") or 0)
-            if not (isinstance(access, str) and access and isinstance(refresh, str)):
-                raise ValueError
-            end = times.now() + timedelta(seconds=0.9 * lifetime) if lifetime > 0 else None
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise SourceError("/oauth/token: the answer holds no usable access token") from None
-        self._use(access, refresh, end)
-        renew_at = times.to_text(end) if end else None
-        content = json.dumps({"access": access, "refresh": refresh, "renew_at": renew_at})
-        sealed = self._seal.encrypt(content.encode()).decode()
-        self._saved.save(tokens={"sealed": sealed, "replaced": self._fingerprint})
-        Logging.info("The access token was renewed; the new tokens are sealed in the state")
-
-    def _unseal(self, sealed: Mapping[str, str]) -> None:
-        try:
-            content = json.loads(self._seal.decrypt(sealed["sealed"]))
-            renew_at = content["renew_at"] and times.parse(content["renew_at"])
-            self._use(content["access"], content["refresh"], renew_at)
-        except (InvalidToken, KeyError, TypeError, ValueError):
-            Logging.warning(
-                "The tokens in the state cannot be unsealed (is client_secret another one now?): "
-                "those of the configuration are used"
-            )
-
-    def _use(self, access_token: str, refresh_token: str, renew_at: datetime | None) -> None:
-        self._access_token, self._refresh_token = access_token, refresh_token
-        self._renew_at = renew_at
+def _tokens(settings: Settings, saved: State) -> Tokens:
+    return Tokens(
+        settings.client_secret,
+        settings.access_token,
+        settings.refresh_token,
+        partial(refresh_access_token, settings),
+        saved,
+    )
 
 
 def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
@@ -391,7 +379,7 @@ def _map_treatment_data(record: Any, synced_at: datetime) -> Row:
     return TREATMENTS.row(record, timestamp=synced_at)
 
 
-connector = Connector(update=update, schema=schema)
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
     with open("configuration.json") as file:

@@ -4,22 +4,23 @@ Dexory publishes no reference of this API. What is said of it here comes from th
 and from clients of it that others have written.
 """
 
-import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, NamedTuple
-from urllib.parse import unquote_plus, urlencode, urljoin, urlsplit
+from typing import Any
+from urllib.parse import urlencode
 
 import requests
-from fivetran_connector_sdk import Connector, Logging, Operations as op
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 from requests.auth import AuthBase
 
+from page_links import PATH, Place, digest, resolve
 from shared import times
 from shared.errors import SourceError, StateError, guarded
+from shared.form import setup_form
 from shared.listing import read_ahead
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
@@ -27,10 +28,8 @@ from shared.settings import TOKEN, URL, Kind, integer, read, setting
 from shared.state import State
 
 BASE_URL = "https://api.service.dexoryview.com"
-PATH = "/customer-api/v1/locations"
 PAGES_AT_ONCE = 20  # a pass of more pages checkpoints after each of them
 LONGEST_BREAK = timedelta(hours=1)  # the source serves a moving window, so places in it age
-LONGEST_LINK = 4_000  # characters; it stands in the state, which must stay small
 
 
 def _parse_seconds(text: str) -> float:
@@ -115,14 +114,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     saved, rejects = State(state, (OBJECTS.name,)), Rejects()
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
-    client = RestClient(
-        settings.base_url,
-        settings.request_timeout_seconds,
-        Retry(settings.retry_attempts, settings.base_retry_delay),
-        auth=api_key,
-        unauthorized=api_key.try_other_place,
-        explain=_explain,
-    )
+    client = _connect(settings, api_key)
     current = Pass(saved, rejects, _first_link(settings))
     # The page that is read once more does not count: a limit of one page would never be passed.
     left = settings.max_pages + current.resumed
@@ -142,6 +134,30 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts within an "
             "hour goes on from here, a later one from the first page: raise max_pages"
         )
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and a test that calls Dexory."""
+    return setup_form(
+        Settings, validate_configuration, {"Read the locations of the site": read_a_location}
+    )
+
+
+def read_a_location(settings: Settings) -> None:
+    """A setup test: one request, for both tables come from one list. Raises SourceError."""
+    client = _connect(settings, ApiKey(settings.site_api_key, in_query=False))
+    fetch_locations_with_retry(client, settings, _first_link(replace(settings, page_size=1)))
+
+
+def _connect(settings: Settings, api_key: "ApiKey") -> RestClient:
+    return RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts, settings.base_retry_delay),
+        auth=api_key,
+        unauthorized=api_key.try_other_place,
+        explain=_explain,
+    )
 
 
 class ApiKey(AuthBase):
@@ -170,25 +186,6 @@ def _explain(answer: requests.Response) -> str:
         403: "The key may not read this: check site_api_key, site_name and customer",
         404: "Check site_name, customer and base_url",
     }.get(answer.status_code, "Check that base_url is Dexory's API")
-
-
-class Place(NamedTuple):
-    """The link of a page, and its number, from 1.
-
-    ``mark`` is the digest of an earlier link. It moves on at the pages 1, 2, 4, 8 and so on, and
-    links in a circle come back to it, however long the circle is (Brent's algorithm).
-    """
-
-    link: str
-    number: int = 1
-    mark: str = ""
-
-    def follow(self, link: str) -> "Place":
-        """The place of the next page. Raises SourceError if the links lead in a circle."""
-        mark = self.mark if self.number & (self.number - 1) else _digest(self.link)
-        if _digest(link) == mark:
-            raise SourceError(f"{PATH}: after page {self.number} the links begin again")
-        return Place(link, self.number + 1, mark)
 
 
 @dataclass(repr=False)
@@ -246,27 +243,9 @@ def fetch_locations_with_retry(
     following = links["next"]
     try:
         key = settings.site_api_key
-        return data, None if following is None else _resolve(link, following, key)
+        return data, None if following is None else resolve(link, following, key)
     except (ValueError, TypeError, AttributeError):
         raise SourceError(f"{PATH}: links.next is not the link of a page") from None
-
-
-def _resolve(link: str, given: str, key: str) -> str:
-    """``given``, which the page at ``link`` names, as an absolute link without the API key.
-    Raises ValueError, TypeError or AttributeError if it cannot be one."""
-    new = urlsplit(urljoin(link, given))
-    pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
-    query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
-    resolved = new._replace(query=query).geturl()
-    # Where one of these stands before a host, libraries do not agree on which host is meant.
-    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
-    if not given or ambiguous or key in unquote_plus(resolved) or len(resolved) > LONGEST_LINK:
-        raise ValueError
-    return resolved
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Pass:
@@ -277,7 +256,7 @@ class Pass:
     def __init__(self, saved: State, rejects: Rejects, first: str) -> None:
         self._saved, self._rejects, self._seen = saved, rejects, Counter[str]()
         self._entry, now = saved.table(OBJECTS.name), times.now()
-        self._new = {"list": _digest(first), "started": times.to_text(now), "replaced": False}
+        self._new = {"list": digest(first), "started": times.to_text(now), "replaced": False}
         self.place, self.resumed, self._values = Place(first), False, self._new
         stop = saved.values.get("stop")
         try:
@@ -388,7 +367,7 @@ def _map_object_data(given: Any, location: Row | None) -> Row:
     return {name: value for name, value in row.items() if value is not None}
 
 
-connector = Connector(update=update, schema=schema)
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
     with open("configuration.json") as file:

@@ -4,17 +4,15 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from fivetran_connector_sdk import Connector, Logging, Operations as op
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 
 import driver
 import mapping
-import names
 from azure import AccessTokens
 from catalogue import Catalogue, discover
 from faults import explain_login, unexpected
@@ -23,12 +21,14 @@ from plans import Plan, Position, category, choose, is_version
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
+from server_settings import Settings, check_login
 from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
+from shared.form import setup_form
 from shared.rest import Retry
 from shared.rows import Rejects
-from shared.settings import FLAG, URL, Kind, declared, integer, read, setting
+from shared.settings import read
 from shared.state import State
 
 BATCH_SIZE = 1_000  # rows that are read at once
@@ -38,125 +38,14 @@ _BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
 _NAMED = 50  # tables that a warning names; the log names all
 
 
-def _parse_host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,253}", text, re.ASCII):
-        raise ValueError
-    return text
-
-
-def _parse_certificates(text: str) -> str:
-    driver.parse_certificates(text)
-    return text
-
-
-def _parse_names(text: str) -> tuple[str, ...]:
-    if not text.isprintable():
-        raise ValueError
-    return names.patterns(text)
-
-
-def _parse_tenant(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text, re.ASCII):
-        raise ValueError
-    return text
-
-
-HOST = Kind("a host name or an IP address, without port and instance", _parse_host)
-CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
-TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
-NAMES = Kind("a comma-separated list", _parse_names)
-
-
-@dataclass(frozen=True, repr=False)
-class Settings:
-    """The keys of configuration.json."""
-
-    mssql_server: str = setting("Server", "Host name or IP address of the server", HOST)
-    mssql_database: str = setting("Database", "Name of the database to read")
-    mssql_user: str | None = setting("User", "Login of SQL Server authentication", default="")
-    mssql_password: str | None = setting(
-        "Password", "Password of that login", secret=True, default=""
-    )
-    mssql_port: int = setting("Port", "TCP port of the server", integer(1, 65535), default="1433")
-    mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
-    mssql_ca_certificate: str | None = setting(
-        "CA certificate", "Authorities to trust; empty: the system's", CERTIFICATES, default=""
-    )
-    mssql_trust_server_certificate: bool = setting(
-        "Trust any certificate", "Encrypt, but verify nothing", FLAG, default="false"
-    )
-    mssql_tenant_id: str | None = setting(
-        "Tenant", "Directory of a service principal of Azure AD", TENANT, default=""
-    )
-    mssql_client_id: str | None = setting(
-        "Client", "Application id of the service principal", default=""
-    )
-    mssql_client_secret: str | None = setting(
-        "Client secret", "Secret of the service principal", secret=True, default=""
-    )
-    mssql_authority_url: str = setting(
-        "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
-    )
-    tables: tuple[str, ...] | None = setting(
-        "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
-    )
-    exclude_tables: tuple[str, ...] | None = setting(
-        "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
-    )
-    max_tables: int = setting(
-        "Most tables", "How many tables to sync; 0: all", integer(0, 1_000_000), default="10"
-    )
-    incremental_column: tuple[str, ...] = setting(
-        "Incremental column",
-        "Columns that tell when a row changed, the preferred first",
-        NAMES,
-        default="ModifiedDate",
-    )
-    lookback_seconds: int = setting(
-        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="300"
-    )
-    query_timeout_seconds: int = setting(
-        "Query timeout", "Seconds of silence that end a query", integer(1, 86_400), default="300"
-    )
-    login_timeout_seconds: int = setting(
-        "Login timeout", "Seconds that a login may take", integer(1, 300), default="15"
-    )
-    parallel_tables: int = setting(
-        "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"
-    )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of what failed", integer(0, 10), default="3"
-    )
-
-
 def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     """The settings. Raises ValueError with a line for each key that is wrong."""
-    settings = read(Settings, configuration, _check_login)
+    settings = read(Settings, configuration, check_login)
     if not settings.mssql_encrypt:
         Logging.warning("mssql_encrypt is false: password and data cross the network in the clear")
     elif settings.mssql_trust_server_certificate:
         Logging.warning("mssql_trust_server_certificate is true: the server may be another one")
     return settings
-
-
-_LOGIN = ("mssql_user", "mssql_password")
-_PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
-
-
-def _check_login(values: Mapping[str, Any]) -> list[str]:
-    """A user and a password, or a service principal: one of them, and all of it."""
-    principal = any(values.get(key) for key in _PRINCIPAL)
-    known = declared(Settings)
-    lines = [
-        f"{key} is missing: {known[key].description}"
-        for key in (_PRINCIPAL if principal else _LOGIN)
-        if key in values and not values[key]
-    ]
-    if principal and any(values.get(key) for key in _LOGIN):
-        lines.append("mssql_user and mssql_password must be empty beside a service principal")
-    if principal and not values.get("mssql_encrypt", True):
-        lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
-    return lines
 
 
 @guarded
@@ -202,10 +91,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
-    for plan in (load.plan for load in loads):
-        estimate = plan.table.estimate
-        about = f"about {estimate} rows" if estimate is not None else "no estimate"
-        Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
+    for load in loads:
+        _log_plan(load.plan)
     sessions = [
         session.another(snapshots=snapshots, readers=readers.count) for _ in range(readers.count)
     ]
@@ -246,6 +133,55 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
         untried = f"; not tried: {_some(left)}" if left else ""
         reasons = "\n".join(failures)
         raise SourceError(f"{len(failures)} of {len(loads)} tables failed{untried}:\n{reasons}")
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and tests that call the server."""
+    tests = {
+        "Connect, with encryption and certificate as configured": check_connection,
+        "Find the tables, plan how to read them, and read a row of each": read_each_table,
+    }
+    return setup_form(Settings, validate_configuration, tests)
+
+
+def check_connection(settings: Settings) -> None:
+    """A setup test: a login, which verifies the certificate too. Raises SourceError."""
+    session = connect_to_mssql(settings)
+    try:
+        session.patiently("connecting", lambda: session.rows("SELECT 1 AS one"))
+    finally:
+        session.close()
+
+
+def read_each_table(settings: Settings) -> None:
+    """A setup test: logs the plan of each table, and reads a row of it in no order, which needs no
+    index. Raises SourceError, for all tables that cannot be read."""
+    session = connect_to_mssql(settings)
+    failures = []
+    try:
+        catalogue = _discover(session, settings)
+        versions = _knows_rowversions(session, catalogue)
+        for table in catalogue.tables:
+            _log_plan(choose(table, settings.incremental_column, versions=versions))
+            sql, _ = Plan(table, None, ()).statement(only_first=True)
+            try:
+                session.patiently(table.label, partial(session.rows, sql))
+            except SourceError as error:
+                failures.append(f"{table.label}: {error}")
+                if session.gone:
+                    break
+    finally:
+        session.close()
+    if not catalogue.tables:
+        raise SourceError("There is no table that mssql_user may see: grant SELECT to it")
+    if failures:
+        raise SourceError("\n".join(failures))
+
+
+def _log_plan(plan: Plan) -> None:
+    estimate = plan.table.estimate
+    about = f"about {estimate} rows" if estimate is not None else "no estimate"
+    Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
 
 
 def connect_to_mssql(settings: Settings) -> Session:
@@ -367,7 +303,7 @@ def _allows_snapshots(session: Session) -> bool:
     return rows == [(1,)]
 
 
-connector = Connector(update=update, schema=schema)
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
     with open("configuration.json") as file:

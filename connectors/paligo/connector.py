@@ -13,11 +13,12 @@ from itertools import count
 from typing import Any
 
 import requests
-from fivetran_connector_sdk import Connector
+from fivetran_connector_sdk import ConfigurationForm, Connector
 from requests.auth import HTTPBasicAuth
 
 from shared import times
 from shared.errors import SourceError, guarded
+from shared.form import setup_form
 from shared.listing import Listing, Page
 from shared.rest import RestClient, Retry, retry_after
 from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
@@ -144,14 +145,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     started = times.now()
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     _fix_oldest(settings, saved, started)
-    client = RestClient(
-        settings.base_url,
-        settings.request_timeout_seconds,
-        Retry(settings.retry_attempts),
-        headers={"Accept": "application/json", "User-Agent": "fivetran-paligo-connector/1.0"},
-        auth=_Credentials(settings.username.encode(), settings.api_key.encode()),
-        explain=_handle_request_error,
-    )
+    client = _connect(settings)
     rejects = Rejects()
     sources = (
         (USERS, get_users_data, _map_user_data),
@@ -171,6 +165,31 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             ).sync(saved, rejects)
     finally:
         rejects.report()
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and a test that calls Paligo."""
+    return setup_form(
+        Settings, validate_configuration, {"Sign in, and read each table": read_each_table}
+    )
+
+
+def read_each_table(settings: Settings) -> None:
+    """A setup test: the first record of each list. Raises SourceError."""
+    client = _connect(settings)
+    for table in (USERS, TAXONOMIES, ASSIGNMENTS):
+        execute_api_request(client, table.name, 1, per_page=1)
+
+
+def _connect(settings: Settings) -> RestClient:
+    return RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts),
+        headers={"Accept": "application/json", "User-Agent": "fivetran-paligo-connector/1.0"},
+        auth=_Credentials(settings.username.encode(), settings.api_key.encode()),
+        explain=_handle_request_error,
+    )
 
 
 def _fix_oldest(settings: Settings, saved: State, started: datetime) -> None:
@@ -356,7 +375,7 @@ def _map_assignment_data(record: Any, synced_at: datetime) -> Row:
     return ASSIGNMENTS.row(record, sync_timestamp=synced_at)
 
 
-connector = Connector(update=update, schema=schema)
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
     with open("configuration.json") as file:

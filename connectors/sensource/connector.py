@@ -8,22 +8,24 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import requests
-from fivetran_connector_sdk import Connector, Logging, Operations as op
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 from requests.auth import AuthBase
 
+from hourly_metrics import METRICS, Metric, each_once
 from shared import times
 from shared.errors import SourceError, TransientError, guarded
+from shared.form import setup_form
 from shared.listing import Listing, Page, read_ahead
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Table, UnusableRecord
-from shared.settings import DATE, TOKEN, URL, Kind, declared, integer, one_of, read, setting
+from shared.settings import DATE, TOKEN, URL, declared, integer, one_of, read, setting
 from shared.state import State, window
 
 API_URL = "https://vea.sensourceinc.com/api"
@@ -34,38 +36,10 @@ STATIC_ENDPOINTS = ("location", "site", "zone", "space", "sensor")
 ENTITIES = {"traffic": "zone", "occupancy": "space"}  # whose hours are in a table
 OCCUPANCY_METRICS = "occupancy(max),occupancy(min),occupancy(avg)"
 DAY = timedelta(days=1)
-_METRIC = re.compile(r"([a-z][a-z0-9_]*)(?:\((min|max|avg|count)\))?")
 _PLAIN_WORD = re.compile(r"\(?[a-z]{1,19}(?:['-][a-z]{1,9})?[.,:;!?)]{0,2}")
 
 
-class Metric(NamedTuple):
-    """A metric: its ``name`` in a request, its ``field`` in the answer, the ``type`` of that."""
-
-    name: str
-    field: str
-    type: str
-
-
-def _parse_metric(text: str) -> Metric:
-    match = _METRIC.fullmatch(text)
-    if not match:
-        raise ValueError
-    function = match[2] or "sum"
-    return Metric(text, function + match[1], "DOUBLE" if function == "avg" else "LONG")
-
-
-def _each_once(items: str, parse: Callable[[str], Any]) -> Kind:
-    def parse_all(text: str) -> tuple[Any, ...]:
-        parsed = tuple(parse(item.strip()) for item in text.split(","))
-        if len(set(parsed)) < len(parsed):
-            raise ValueError
-        return parsed
-
-    return Kind(f"{items}, each once, with commas between", parse_all)
-
-
-METRICS = _each_once("metrics as name, name(min), (max), (avg) or (count)", _parse_metric)
-ENDPOINTS = _each_once(f"some of {', '.join(STATIC_ENDPOINTS)}", one_of(*STATIC_ENDPOINTS).parse)
+ENDPOINTS = each_once(f"some of {', '.join(STATIC_ENDPOINTS)}", one_of(*STATIC_ENDPOINTS).parse)
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,14 +150,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     today = times.now().date()
     saved, rejects = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), Rejects()
     token, read_hours = Token(settings), Counter[str]()
-    client = RestClient(
-        settings.base_url,
-        settings.request_timeout_seconds,
-        Retry(settings.retry_attempts),
-        auth=token,
-        unauthorized=token.renew,
-        explain=_explain,
-    )
+    client = _connect(settings, token)
 
     def cancel() -> None:
         client.close()
@@ -210,6 +177,34 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             saved.save({name: plan.entry(end, today)})
     finally:
         rejects.report()
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and a test that calls SenSource."""
+    return setup_form(
+        Settings, validate_configuration, {"Sign in, and read each table": read_each_table}
+    )
+
+
+def read_each_table(settings: Settings) -> None:
+    """A setup test: one token, for a second one would end it, and a request for each table that is
+    configured, of one day where it is a table of hours. Raises SourceError."""
+    today, client = times.now().date(), _connect(settings, Token(settings))
+    for endpoint in settings.static_endpoints:
+        list(fetch_static_data(client, endpoint))
+    for name in ENTITIES:
+        fetch_data(client, _plan(name, settings, {}, today), today - DAY, today)
+
+
+def _connect(settings: Settings, token: "Token") -> RestClient:
+    return RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts),
+        auth=token,
+        unauthorized=token.renew,
+        explain=_explain,
+    )
 
 
 def get_access_token(client: RestClient, settings: Settings) -> tuple[str, float]:
@@ -391,7 +386,7 @@ def _store(table: Table, records: list[Any], rejects: Rejects, where: str) -> No
             rejects.add(table.name, f"{where}, record {position}", reason)
 
 
-connector = Connector(update=update, schema=schema)
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
     with open("configuration.json") as file:

@@ -247,6 +247,7 @@ def test_a_token_that_stays_refused_ends_the_sync(dentally: Project, sandbox: De
     assert sandbox.paths() == ["/v1/sites", "/oauth/token", "/v1/sites"]
 
 
+@pytest.mark.posix
 def test_killed_after_a_renewal_the_next_sync_has_the_tokens(
     dentally: Project, sandbox: Dentally
 ) -> None:

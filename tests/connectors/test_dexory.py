@@ -750,6 +750,7 @@ def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, s
     assert sandbox.requests == []
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("request_number", [20, 21, 22, 26])
 def test_killed_in_a_long_pass_the_next_sync_goes_on(
     dexory: Project, sandbox: Dexory, request_number: int
@@ -768,6 +769,7 @@ def test_killed_in_a_long_pass_the_next_sync_goes_on(
     assert_equal_to_source(dexory, sandbox)
 
 
+@pytest.mark.posix
 def test_killed_in_a_short_pass_nothing_is_seen_of_it(dexory: Project, sandbox: Dexory) -> None:
     """The objects of before stay until the new ones are whole."""
     synced(dexory, sandbox)

@@ -611,6 +611,7 @@ def test_a_bound_ahead_of_the_clock_is_set_anew(project: Project, documented: Pa
 # Failures in the middle
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
 @pytest.mark.parametrize("skip", [0, 2])
 def test_killed_at_any_table_the_next_sync_makes_up_for_it(

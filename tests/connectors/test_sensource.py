@@ -456,6 +456,7 @@ def test_a_chunk_that_fails_keeps_what_came_before(
         assert_equal_to_source(project, sandbox)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("request_number", "chunks"), [(0, 0), (1, 0), (2, 1), (4, 2)])
 def test_killed_in_the_hours_the_next_sync_goes_on(
     project: Project, request_number: int, chunks: int

@@ -28,7 +28,15 @@ from fivetran_connector_sdk_core.renaming import (
     safe_drop_underscores as stored_table,
 )
 
-__all__ = ["ROOT", "Project", "Result", "load", "stored_column", "stored_table"]
+__all__ = [
+    "ROOT",
+    "Project",
+    "Result",
+    "copy_connector",
+    "load",
+    "stored_column",
+    "stored_table",
+]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
@@ -64,18 +72,16 @@ class Result:
 
 
 class Project:
-    """A copy of ``connectors/<name>`` in ``folder``, with a home of its own."""
+    """``folder/<name>``, copied from ``connectors/`` unless it is there, with a home of its own.
+    ``tools``: the folder of the `fivetran` command."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
+    def __init__(self, name: str, folder: Path, tools: Path = Path(sys.executable).parent) -> None:
+        self.name, self._tools = name, tools
         self.path = folder / name
         self._home = folder / "home"
         if not self.path.exists():
-            ignored = shutil.ignore_patterns(
-                "files", "crash-reports", "*.local.json", "__pycache__"
-            )
-            shutil.copytree(ROOT / "connectors" / name, self.path, ignore=ignored)
-        self._environment = _prepare_home(self._home)
+            copy_connector(name, folder)
+        self.environment = _prepare_home(self._home)
 
     def start(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
@@ -102,16 +108,14 @@ class Project:
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> Result:
         """The same sync by the SDK's engine in this process: quick, and clocks can be moved."""
-        module = load(self.name)
-        connector = Connector(update=module.update, schema=module.schema)
-        connector.configuration = dict(configuration)
+        connector = _new_connector(self.name, configuration)
         saved = self.path / "files" / "state.json"
         if state is None:
             state = json.loads(saved.read_text()) if saved.exists() else {}
         connector.state = dict(state)
         code, printed, began = 0, io.StringIO(), time.monotonic()
         with (
-            mock.patch.dict(os.environ, self._environment),
+            mock.patch.dict(os.environ, self.environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
             mock.patch.object(duckdb, "connect", _connect),
             mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
@@ -124,6 +128,20 @@ class Project:
             except Exception:
                 code = 1
         return Result(code, printed.getvalue(), time.monotonic() - began)
+
+    def test_settings(self, configuration: Mapping[str, str]) -> dict[str, str | None]:
+        """What each setup test of the form, run in this process, has found (None: nothing)."""
+        connector = _new_connector(self.name, configuration)
+        tests = connector.get_configuration_form().tests
+        return {test.label: connector.run_test(test.name).failure for test in tests}
+
+    def check(self, configuration: Mapping[str, str]) -> Result:
+        """`fivetran configuration --test`."""
+        (self.path / "configuration.json").write_text(json.dumps(configuration))
+        began = time.monotonic()
+        process = self._start("configuration", str(self.path), "--test")
+        output, _ = process.communicate(timeout=110)
+        return Result(process.returncode, output, time.monotonic() - began)
 
     def package(self) -> Path:
         """The zip that `fivetran package` makes."""
@@ -177,14 +195,21 @@ class Project:
 
     def _start(self, *arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [Path(sys.executable).parent / "fivetran", *arguments],
-            env=self._environment,
+            [self._tools / "fivetran", *arguments],
+            cwd=self._home,  # not the repository, whose packages would be found
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             encoding="utf-8",
         )
+
+
+def copy_connector(name: str, folder: Path) -> Path:
+    """Copies ``connectors/<name>`` into ``folder``, without what runs have left in it."""
+    left = shutil.ignore_patterns("files", "crash-reports", "*.local.json", ".env", "__pycache__")
+    return Path(shutil.copytree(ROOT / "connectors" / name, folder / name, ignore=left))
 
 
 @functools.cache
@@ -201,6 +226,18 @@ def load(name: str) -> ModuleType:
     sys.modules[module.__name__] = module
     specification.loader.exec_module(module)
     return module
+
+
+def _new_connector(name: str, configuration: Mapping[str, str]) -> Connector:
+    """The connector's object without what an earlier run has left in it."""
+    module = load(name)
+    connector = Connector(
+        update=module.update,
+        schema=module.schema,
+        configuration_form=module.configuration_form,
+    )
+    connector.configuration = dict(configuration)
+    return connector
 
 
 def _prepare_home(home: Path) -> dict[str, str]:
@@ -221,7 +258,8 @@ def _prepare_home(home: Path) -> dict[str, str]:
     core.mkdir(parents=True, exist_ok=True)
     (sdk / "_last_version_check").write_text(now)
     (core / "_config.json").write_text(json.dumps({"lastVersionCheck": int(now)}))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("FIVETRAN_")}
+    left_out = ("FIVETRAN_", "PYTHONPATH")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     return {
         **kept,
         "HOME": str(home),

@@ -2,6 +2,7 @@
 
 errors    the errors that end a sync, and the guard that keeps data out of crash reports
 settings  the configuration: declared once, checked before the first request
+form      the setup form that the settings declare, and tests that call the source
 rest      JSON over HTTPS from one origin, with back-off
 times     timestamps of any form, in UTC
 rows      records as rows of typed columns; those that cannot be stored, counted

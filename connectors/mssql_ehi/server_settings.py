@@ -1,0 +1,121 @@
+"""The keys of configuration.json: what each must be, and which ones go together."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import driver
+import names
+from shared.settings import FLAG, URL, Kind, declared, integer, setting
+
+
+def _parse_host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,253}", text, re.ASCII):
+        raise ValueError
+    return text
+
+
+def _parse_certificates(text: str) -> str:
+    driver.parse_certificates(text)
+    return text
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    if not text.isprintable():
+        raise ValueError
+    return names.patterns(text)
+
+
+def _parse_tenant(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text, re.ASCII):
+        raise ValueError
+    return text
+
+
+HOST = Kind("a host name or an IP address, without port and instance", _parse_host)
+CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
+TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
+NAMES = Kind("a comma-separated list", _parse_names)
+
+
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The keys of configuration.json."""
+
+    mssql_server: str = setting("Server", "Host name or IP address of the server", HOST)
+    mssql_database: str = setting("Database", "Name of the database to read")
+    mssql_user: str | None = setting("User", "Login of SQL Server authentication", default="")
+    mssql_password: str | None = setting(
+        "Password", "Password of that login", secret=True, default=""
+    )
+    mssql_port: int = setting("Port", "TCP port of the server", integer(1, 65535), default="1433")
+    mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
+    mssql_ca_certificate: str | None = setting(
+        "CA certificate", "Authorities to trust; empty: the system's", CERTIFICATES, default=""
+    )
+    mssql_trust_server_certificate: bool = setting(
+        "Trust any certificate", "Encrypt, but verify nothing", FLAG, default="false"
+    )
+    mssql_tenant_id: str | None = setting(
+        "Tenant", "Directory of a service principal of Azure AD", TENANT, default=""
+    )
+    mssql_client_id: str | None = setting(
+        "Client", "Application id of the service principal", default=""
+    )
+    mssql_client_secret: str | None = setting(
+        "Client secret", "Secret of the service principal", secret=True, default=""
+    )
+    mssql_authority_url: str = setting(
+        "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
+    )
+    tables: tuple[str, ...] | None = setting(
+        "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
+    )
+    exclude_tables: tuple[str, ...] | None = setting(
+        "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
+    )
+    max_tables: int = setting(
+        "Most tables", "How many tables to sync; 0: all", integer(0, 1_000_000), default="10"
+    )
+    incremental_column: tuple[str, ...] = setting(
+        "Incremental column",
+        "Columns that tell when a row changed, the preferred first",
+        NAMES,
+        default="ModifiedDate",
+    )
+    lookback_seconds: int = setting(
+        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="300"
+    )
+    query_timeout_seconds: int = setting(
+        "Query timeout", "Seconds of silence that end a query", integer(1, 86_400), default="300"
+    )
+    login_timeout_seconds: int = setting(
+        "Login timeout", "Seconds that a login may take", integer(1, 300), default="15"
+    )
+    parallel_tables: int = setting(
+        "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"
+    )
+    retry_attempts: int = setting(
+        "Retry attempts", "Repeats of what failed", integer(0, 10), default="3"
+    )
+
+
+_LOGIN = ("mssql_user", "mssql_password")
+_PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
+
+
+def check_login(values: Mapping[str, Any]) -> list[str]:
+    """A user and a password, or a service principal: one of them, and all of it."""
+    principal = any(values.get(key) for key in _PRINCIPAL)
+    known = declared(Settings)
+    lines = [
+        f"{key} is missing: {known[key].description}"
+        for key in (_PRINCIPAL if principal else _LOGIN)
+        if key in values and not values[key]
+    ]
+    if principal and any(values.get(key) for key in _LOGIN):
+        lines.append("mssql_user and mssql_password must be empty beside a service principal")
+    if principal and not values.get("mssql_encrypt", True):
+        lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
+    return lines
