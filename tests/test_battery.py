@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shared.rest import LONGEST_WAIT
+from shared.rows import decimal
 from shared.settings import declared
 from tests import house
 from tests.compare import assert_equal_to_source
@@ -410,8 +411,30 @@ def test_the_readme_describes_every_key_and_table(sandbox: Any) -> None:
         assert setting.kind.expected in row, key
     for entry in module.schema(sandbox.configuration()):
         if entry["table"] in (sandbox.tables or (entry["table"],)):
-            assert entry["table"].upper() in text
-            assert all(f"`{column}`" in text for column in entry["columns"])
+            primary_key, columns = _described(text, entry["table"].upper())
+            assert primary_key == entry.get("primary_key", []), entry["table"]
+            assert columns == entry["columns"], entry["table"]
+
+
+def _described(text: str, table: str) -> tuple[list[str], dict[str, Any]]:
+    """The key and the columns that a README gives a table: in a row of a table of tables, or in a
+    table of its own behind the table's name."""
+    found = re.search(rf"^\| `{table}` \| (.*?) \| (.*) \|$", text, re.M)
+    if found:
+        key = [name for name in re.findall(r"`(\w+)`", found[1]) if name != "_fivetran_id"]
+        listed = re.findall(r"((?:`\w+`,? )+)([A-Z_]+(?:\(\d+,\d+\))?)", found[2])
+    else:
+        section = text.split(f"**{table}**")[1].split("\n\n")[1]
+        listed = re.findall(r"^\| (`\w+` )\| ([A-Z_]+) \|", section, re.M)
+        key = re.findall(r"^\| `(\w+)` .*primary key", section, re.M)
+    return key, {
+        name: _declared(kind) for quoted, kind in listed for name in re.findall(r"\w+", quoted)
+    }
+
+
+def _declared(kind: str) -> Any:
+    parts = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", kind)
+    return decimal(int(parts[1]), int(parts[2])) if parts else kind
 
 
 def test_the_readme_names_only_functions_that_exist(sandbox: Any) -> None:

@@ -41,7 +41,7 @@ class MssqlEhi(StandIn):
 
     name = "mssql_ehi"
     addresses = ("mssql_port", "mssql_ca_certificate", "mssql_user", "mssql_password")
-    tables = ("SYNC_VALIDATION",)
+    tables = ("SYNC_VALIDATION", "SYNC_VALIDATION_TABLES")
 
     def __init__(self, *, patients: int = 40) -> None:
         self.server = MssqlSandbox()
