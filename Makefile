@@ -49,7 +49,7 @@ check-config: .venv/.ready needs-connector ## Call the source with configuration
 	@$(BIN)/python -m tests.house check-config $(CONNECTOR)
 
 debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
-	@cd connectors/$(CONNECTOR) && ../../$(BIN)/fivetran debug \
+	@cd connectors/$(CONNECTOR) && PATH="$(CURDIR)/$(BIN):$$PATH" fivetran debug \
 		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
 
 show: .venv/.ready needs-connector ## The tables of the last local sync: CONNECTOR=name
