@@ -71,8 +71,10 @@ class Readers:
             done, step, arguments = waiting
             try:
                 done.set_result(step(*arguments))
-            except Exception as error:  # it is the reader's
-                done.set_exception(error)
+            except BaseException as error:
+                done.set_exception(error)  # it is the reader's
+                if not isinstance(error, Exception):  # such as Ctrl-C: ours, too
+                    raise
 
     def _end(self) -> None:
         """Lets no reader wait for a turn that will not come."""
