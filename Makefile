@@ -7,8 +7,8 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench configure check-config debug show package \
-	packages lock clean needs-connector
+.PHONY: help test check fix vendor demo sandbox bench new configure check-config debug show \
+	package packages lock clean needs-connector
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -41,6 +41,9 @@ sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [POR
 
 bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
 	@$(BIN)/python -m benchmarks
+
+new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
+	@$(BIN)/python -m tools.new "$(CONNECTOR)"
 
 configure: .venv/.ready needs-connector ## Ask for its settings, into configuration.local.json: CONNECTOR=name
 	@$(BIN)/python -m tests.house configure $(CONNECTOR)

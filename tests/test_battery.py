@@ -1,4 +1,8 @@
-"""What every connector must do, run over each folder in connectors/ that has a stand-in."""
+"""What every connector must do, run over each folder in connectors/ with its stand-in.
+
+The settings must have `retry_attempts`; over HTTP, a first sync sends three requests for data at
+least, and with `reconcile_hours` "0", where there is such a key, so does every later one.
+"""
 
 import ast
 import json
@@ -59,11 +63,16 @@ def sync(project: Project, sandbox: Sandbox) -> Callable[..., Result]:
     """A sync that looks for deletes, too, in the connectors where that is not always so."""
 
     def run(**changes: str) -> Result:
-        known = declared(load(sandbox.name).Settings)
-        full = {"reconcile_hours": "0"} if "reconcile_hours" in known else {}
-        return project.sync(sandbox.configuration(**{**full, **changes}))
+        return project.sync(in_full(sandbox, **changes))
 
     return run
+
+
+def in_full(sandbox: StandIn, **changes: str) -> dict[str, str]:
+    """A configuration with which every sync looks for deletes."""
+    known = declared(load(sandbox.name).Settings)
+    always = {"reconcile_hours": "0"} if "reconcile_hours" in known else {}
+    return sandbox.configuration(**{**always, **changes})
 
 
 def succeeded(result: Result) -> Result:
@@ -109,8 +118,7 @@ def test_killed_at_a_request_the_next_sync_makes_up_for_it(
 ) -> None:
     """kill -9 while a request is under way, in a first sync and in a later one."""
     for _ in range(2):
-        with_deletes = {"reconcile_hours": "0"} if sandbox.name in ("dentally", "paligo") else {}
-        configuration = sandbox.configuration(**with_deletes)
+        configuration = in_full(sandbox)
         running: list[Any] = []
         fault = sandbox.fault(
             skip=request_number - 1, act=lambda running=running: _kill(running[0])
@@ -353,7 +361,7 @@ def test_a_state_ahead_of_the_clock_loses_nothing(project: Any, sandbox: Any) ->
 def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any) -> None:
     """Neither in the log, the state, the URLs nor in crash reports; in success and in failure."""
     secrets = sandbox.secrets()
-    first = succeeded(project.debug(sandbox.configuration()))
+    first = succeeded(project.debug(in_full(sandbox)))
     outputs = [first.output, project.everything_written()]
     for skip, what in enumerate(
         [
@@ -362,7 +370,7 @@ def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any)
         ]
     ):
         sandbox.fault(sandbox.data_path, skip=skip, times=None, **what)
-        result = failed(project.debug(sandbox.configuration(retry_attempts="0")))
+        result = failed(project.debug(in_full(sandbox, retry_attempts="0")))
         outputs += [result.output, project.everything_written()]
         sandbox.faults.clear()
     assert list(project.path.glob("crash-reports/*"))
@@ -374,6 +382,11 @@ def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any)
 
 
 # The folder
+
+
+def test_every_connector_has_a_stand_in() -> None:
+    """Without one it would be in none of these tests."""
+    assert names() == [folder.name for folder in house.CONNECTORS]
 
 
 def test_the_types_are_the_declared_ones(sync: Any, project: Any, sandbox: Any) -> None:

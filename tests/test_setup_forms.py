@@ -172,7 +172,7 @@ def nobody() -> int:
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        *((name, "base_url") for name in names() if name != "mssql_ehi"),
+        *((name, "base_url") for name in names(Sandbox)),
         ("sensource", "auth_url"),
         ("mssql_ehi", "mssql_port"),
     ],

@@ -1,0 +1,93 @@
+"""`make new` writes a connector that passes what every connector must."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.fivetran import ROOT
+from tools.new import new
+
+# As long as a name may be; it sorts before other modules, which `example` follows.
+NAME = "acme_of_the_farthest_northwest"
+# The types are those of the templates, which `make check` reads where they are.
+CHECK = (
+    "from tests import house as h; print(h.check_vendored(), h.check_templates(), h.check_lint())"
+)
+WHAT = f"{NAME} or lists_every_connector or offers_every_connector"
+TESTS = (
+    *("tests/test_battery.py", "tests/test_setup_forms.py", "tests/test_packages.py"),
+    *("tests/test_documents.py", "tests/test_deploy.py", f"tests/connectors/test_{NAME}.py"),
+)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of this one, as git would commit it."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split("\0"):
+        source, target = ROOT / name, tmp_path / "repository" / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    return tmp_path / "repository"
+
+
+def run(repository: Path, *arguments: str) -> str:
+    """What python prints there."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_new_connector_passes_as_it_stands(repository: Path) -> None:
+    """Checks, battery, setup form, package, documents and its own tests, in a copy of all."""
+    assert f"connectors/{NAME}/connector.py" in run(repository, "-m", "tools.new", NAME)
+    assert run(repository, "-c", CHECK) == "[] [] []\n"
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", WHAT)
+    assert " passed" in run(repository, "-m", "pytest", *options, *TESTS)
+
+
+def test_a_new_connector_holds_nothing_of_the_skeleton(repository: Path) -> None:
+    """Its name is in the place of the other one, in every file and in every form."""
+    written = run(repository, "-m", "tools.new", NAME).splitlines()[:-1]
+    texts = [(repository / path).read_text(encoding="utf-8") for path in written]
+    assert not [path for path, text in zip(written, texts, strict=True) if "xample" in text + path]
+    assert not [path for path, text in zip(written, texts, strict=True) if "skeleton" in text]
+    assert "class AcmeOfTheFarthestNorthwest(Sandbox):" in "".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "a Python name in lower case, 30 long at most"),
+        ("Acme", "a Python name in lower case, 30 long at most"),
+        ("acme-crm", "a Python name in lower case, 30 long at most"),
+        ("2acme", "a Python name in lower case, 30 long at most"),
+        ("../acme", "a Python name in lower case, 30 long at most"),
+        ("a" * 31, "a Python name in lower case, 30 long at most"),
+        ("class", "a Python name in lower case, 30 long at most"),
+        ("paligo", "there is connectors.paligo already"),
+        ("server", "there is tests.sandbox.server.py already"),
+        ("mssql", "there is tests.sandbox.mssql already"),
+    ],
+)
+def test_a_name_that_will_not_do_is_refused(name: str, reason: str) -> None:
+    """In one sentence, and before anything is written."""
+    before = sorted(ROOT.glob("connectors/*"))
+    with pytest.raises(SystemExit, match=f"will not do: .*{reason}$"):
+        new(name)
+    assert sorted(ROOT.glob("connectors/*")) == before

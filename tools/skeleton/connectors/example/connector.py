@@ -1,0 +1,145 @@
+"""Example: its items.
+
+Replace: what the source is, and the address of the reference that says what it sends.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import count
+from typing import Any
+
+import requests
+from fivetran_connector_sdk import ConfigurationForm, Connector
+
+from shared import times
+from shared.errors import SourceError, guarded
+from shared.form import setup_form
+from shared.listing import Listing, Page
+from shared.rest import RestClient, Retry
+from shared.rows import Column, Rejects, Table, decimal
+from shared.settings import TOKEN, URL, integer, read, setting
+from shared.state import State, window
+
+
+# Replace: the keys. Each is in configuration.json and in the README's table, too, in this order.
+@dataclass(frozen=True, repr=False)
+class Settings:
+    """The keys of configuration.json."""
+
+    api_key: str = setting("API key", "From your account at Example", TOKEN, secret=True)
+    base_url: str = setting(
+        "Base URL", "Where the API is", URL, default="https://api.example.invalid/v1"
+    )
+    page_size: int = setting(
+        "Page size", "Items asked for in a request", integer(1, 1000), default="100"
+    )
+    reconcile_hours: int = setting(
+        "Full reading", "Hours until all is read again", integer(0, 8760), default="24"
+    )
+    request_timeout_seconds: int = setting(
+        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    )
+    retry_attempts: int = setting(
+        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+
+
+# Replace: the tables, with the type of every column; other fields go to `additional_fields`.
+ITEMS = Table(
+    "items",
+    ("id",),
+    {
+        "id": Column(required=True),
+        "name": Column(),
+        "price": Column(decimal(19, 4)),
+        "updated_at": Column("UTC_DATETIME"),
+    },
+)
+
+
+def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The tables, in the form that the SDK takes; they are the same for all configurations."""
+    return [ITEMS.schema()]
+
+
+def validate_configuration(configuration: Mapping[str, str]) -> Settings:
+    """The settings. Raises ValueError with a line for each key that is wrong."""
+    return read(Settings, configuration)
+
+
+@guarded
+def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
+    """Syncs the items: those that changed since the cursor or, when it is due, all of them."""
+    settings = validate_configuration(configuration)
+    saved, rejects, client = State(state, (ITEMS.name,)), Rejects(), _connect(settings)
+    to_read = window(saved.table(ITEMS.name), settings.reconcile_hours)
+    try:
+        Listing(
+            ITEMS,
+            to_read,
+            pages=partial(get_items, client, settings.page_size, to_read.since),
+            to_row=ITEMS.row,
+            cancel=client.close,
+            changed_at=lambda row: row["updated_at"],
+        ).sync(saved, rejects)
+    finally:
+        rejects.report()
+
+
+def configuration_form() -> ConfigurationForm:
+    """The setup form: a field for each key, and a test that calls Example."""
+    return setup_form(Settings, validate_configuration, {"Read one item": read_an_item})
+
+
+def read_an_item(settings: Settings) -> None:
+    """A setup test: the first item. Raises SourceError."""
+    next(get_items(_connect(settings), size=1, since=None))
+
+
+def _connect(settings: Settings) -> RestClient:
+    return RestClient(
+        settings.base_url,
+        settings.request_timeout_seconds,
+        Retry(settings.retry_attempts),
+        headers={"Authorization": f"Bearer {settings.api_key}"},
+        explain=_explain,
+    )
+
+
+def _explain(answer: requests.Response) -> str:
+    """What to do about an answer that no repeat will change."""
+    return {
+        401: "Example refuses api_key: create a new key in your account",
+        403: "The key may not read this: check its rights",
+    }.get(answer.status_code, "Check that base_url is the API of Example")
+
+
+def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:
+    """Pages of the items that changed at ``since`` or later (None: of all). Raises SourceError.
+
+    Replace: how pages are asked for, and what proves that one is whole and which is the last. What
+    is not understood is an error; taken for the end, it would delete the rows of later pages.
+    """
+    query: dict[str, Any] = {"page_size": size}
+    if since:
+        query["updated_since"] = times.to_text(since)
+    for number in count(1):
+        match client.get("/items", {**query, "page": number}):
+            case {"items": list(items), "page": int(at), "pages": int(last), "total": int(total)}:
+                if at != number:
+                    raise SourceError(f"{client.base_url}/items: not page {number}, but another")
+                yield Page(items, number, last, total)
+            case _:
+                raise SourceError(f"{client.base_url}/items: page {number} is not understood")
+        if number >= last:
+            return
+
+
+connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
+
+if __name__ == "__main__":
+    with open("configuration.json") as file:
+        connector.debug(configuration=json.load(file))

@@ -1,0 +1,76 @@
+"""What is particular to Example.
+
+What holds for every connector is in tests/test_battery.py.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compare import assert_equal_to_source
+from tests.sandbox.fivetran import Project, Result
+from tools.skeleton.tests.sandbox.example import Example
+
+
+@pytest.fixture
+def source() -> Iterator[Example]:
+    with Example() as started:
+        yield started
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project("example", tmp_path)
+
+
+def synced(project: Project, source: Example) -> Result:
+    result = project.sync(source.configuration())
+    assert result.code == 0, result.output
+    return result
+
+
+def test_a_wrong_key_is_named_by_the_setup_test(project: Project, source: Example) -> None:
+    """The failure says which setting to look at, without its value."""
+    found = project.test_settings(source.configuration(api_key="not-this-one"))
+    assert "refuses api_key" in str(found)
+    assert "not-this-one" not in str(found)
+
+
+def test_only_what_changed_is_asked_for(project: Project, source: Example) -> None:
+    """Once all items are stored, a sync asks for those of since its cursor."""
+    synced(project, source)
+    assert not [request for request in source.requests if "updated_since" in request.query]
+    source.requests.clear()
+    source.change(7, price=17.35)
+    synced(project, source)
+    [request] = source.requests
+    assert "updated_since" in request.query
+    assert_equal_to_source(project, source)
+
+
+def test_fields_without_a_column_are_kept(project: Project, source: Example) -> None:
+    """As they were sent."""
+    synced(project, source)
+    rows = {row["id"]: json.loads(row["additional_fields"]) for row in project.rows("items")}
+    assert rows == {str(each["id"]): {"labels": each["labels"]} for each in source.records}
+
+
+def test_an_item_that_cannot_be_stored_is_reported(project: Project, source: Example) -> None:
+    """By its position and column; all others are stored."""
+    source.records[24]["price"] = "a lot"
+    output = synced(project, source).output
+    assert "page 2, record 5: price does not fit its type" in output
+    assert "a lot" not in output
+    assert len(project.rows("items")) == len(source.records) - 1
+
+
+def test_an_answer_for_another_page_is_an_error(project: Project, source: Example) -> None:
+    """A source that ignores the page's number would seem to have the same items for ever."""
+    first = {"items": source.records[:20], "page": 1, "pages": 3, "total": 50}
+    kind = {"Content-Type": "application/json"}
+    source.fault(skip=1, status=200, body=json.dumps(first), headers=kind)
+    result = project.sync(source.configuration())
+    assert result.code != 0
+    assert "not page 2, but another" in result.output

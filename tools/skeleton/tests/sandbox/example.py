@@ -1,0 +1,111 @@
+"""A stand-in of Example: a bearer key, numbered pages, a filter by time.
+
+Replace: what the source does, from its reference and from answers that you have seen. The tests
+know of the source only what is written here.
+"""
+
+import secrets
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+from faker import Faker
+from flask import jsonify, request
+
+from tests.sandbox.server import Sandbox
+
+Record = dict[str, Any]
+
+
+class Example(Sandbox):
+    """``records`` may be changed while it runs; ``insert`` and ``change`` do so as the source
+    would."""
+
+    name = "example"
+    data_path = "/v1/items"
+
+    def __init__(self, *, items: int = 50, seed: int = 1) -> None:
+        super().__init__()
+        self.api_key = "key-" + secrets.token_hex(16)
+        self._faker = Faker(["en_GB", "ja_JP"])
+        self._faker.seed_instance(seed)
+        self.records: list[Record] = []
+        for age in range(items, 0, -1):
+            self.insert(updated_at=_stamp(timedelta(days=age)))
+        self.app.add_url_rule(self.data_path, view_func=self._list)
+
+    def configuration(self, **changes: str) -> dict[str, str]:
+        # Three pages at least: the battery breaks the third request, too.
+        return {
+            "api_key": self.api_key,
+            "base_url": f"{self.url}/v1",
+            "page_size": "20",
+            **changes,
+        }
+
+    def secrets(self) -> set[str]:
+        return {self.api_key, *(record["name"] for record in self.records)}
+
+    def expected(self) -> dict[str, list[Record]]:
+        return {
+            "items": [
+                {
+                    "id": str(record["id"]),
+                    "name": record["name"],
+                    "price": Decimal(str(record["price"])),
+                    "updated_at": datetime.fromisoformat(record["updated_at"]),
+                }
+                for record in self.records
+            ]
+        }
+
+    def empty(self) -> None:
+        self.records.clear()
+
+    def change_something(self) -> None:
+        self.insert()
+        self.change(3, name="An item with another name")
+        with self.lock:
+            del self.records[5]
+
+    def insert(self, **fields: Any) -> Record:
+        """Adds an item, at the end of the list."""
+        with self.lock:
+            record = {
+                "id": 1 + max((each["id"] for each in self.records), default=0),
+                "name": self._faker.company() + self._faker.numerify(" ######"),
+                "price": self._faker.random_int(0, 100_000) / 100,
+                "updated_at": _stamp(),
+                "labels": self._faker.words(2),  # has no column
+                **fields,
+            }
+            self.records.append(record)
+            return record
+
+    def change(self, position: int, **fields: Any) -> Record:
+        """Changes an item now."""
+        with self.lock:
+            self.records[position].update(updated_at=_stamp(), **fields)
+            return self.records[position]
+
+    def _list(self) -> Any:
+        if request.headers.get("Authorization") != f"Bearer {self.api_key}":
+            return jsonify(error="unauthorized"), 401
+        since = request.args.get("updated_since", "").replace("Z", "+00:00")
+        oldest = datetime.fromisoformat(since) if since else None
+        found = [
+            record
+            for record in self.records
+            if not oldest or datetime.fromisoformat(record["updated_at"]) >= oldest
+        ]
+        number, size = int(request.args.get("page", 1)), int(request.args.get("page_size", 100))
+        return jsonify(
+            items=found[(number - 1) * size : number * size],
+            page=number,
+            pages=-(-len(found) // size),
+            total=len(found),
+        )
+
+
+def _stamp(age: timedelta = timedelta(0)) -> str:
+    return (datetime.now(timezone.utc) - age).isoformat()
