@@ -129,7 +129,7 @@ def test_killed_at_a_request_the_next_sync_makes_up_for_it(
         killed = running[0].returncode == -signal.SIGKILL
         assert killed or fault.skip > 0, output  # else there were fewer requests than that
         sandbox.faults.clear()
-        succeeded(project.debug(configuration))
+        succeeded(project.sync(configuration))
         assert_equal_to_source(project, sandbox)
         sandbox.change_something()
 

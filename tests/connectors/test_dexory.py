@@ -346,7 +346,7 @@ def test_a_header_that_is_refused_leads_to_the_query(dexory: Project, key: str) 
         outputs = []
         for refusals in (1, 0):
             sandbox.requests.clear()
-            result = dexory.debug(sandbox.configuration(**MANY))
+            result = dexory.sync(sandbox.configuration(**MANY))
             assert result.code == 0, result.output
             assert [r.status for r in sandbox.requests] == [401] * refusals + [200] * 26
             assert all("Authorization" not in r.headers for r in sandbox.requests[refusals:])
@@ -354,7 +354,7 @@ def test_a_header_that_is_refused_leads_to_the_query(dexory: Project, key: str) 
         assert_equal_to_source(dexory, sandbox)
         assert dexory.state["key_in_query"] is True
         sandbox.fault(PATH, skip=22, status=422, times=None)
-        result = dexory.debug(sandbox.configuration(**MANY))
+        result = dexory.sync(sandbox.configuration(**MANY))
         assert result.code != 0
         outputs += [result.output, dexory.everything_written()]
         written = "\n".join(outputs)
@@ -761,7 +761,7 @@ def test_killed_in_a_long_pass_the_next_sync_goes_on(
     sandbox.requests.clear()
     _kill_at(dexory, sandbox, request_number, **MANY)
     reached = len(numbers(sandbox))
-    result = dexory.debug(sandbox.configuration(**MANY))
+    result = dexory.sync(sandbox.configuration(**MANY))
     assert result.code == 0, result.output
     # While a page is stored the next one is under way already.
     places = {20: {1}, 21: {1, 20}}.get(reached, {reached - 2, reached - 1})

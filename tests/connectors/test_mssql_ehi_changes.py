@@ -157,7 +157,7 @@ def test_killed_in_a_read_of_changes(project: Project, server: MssqlSandbox) -> 
     running.append(project.start(configuration(server)))
     running[0].communicate(timeout=60)
     assert running[0].returncode == -9
-    result = project.debug(configuration(server))
+    result = project.sync(configuration(server))
     assert result.code == 0, result.output
     assert_equal(project, server)
 

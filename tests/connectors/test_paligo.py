@@ -622,7 +622,7 @@ def test_killed_at_any_table_the_next_sync_makes_up_for_it(
         for _ in range(2):
             _debug_and_kill(project, paligo, f"/api/v2/{resource}", skip)
             paligo.faults.clear()
-            succeeded(project.debug(paligo.configuration(**ALL)))
+            succeeded(project.sync(paligo.configuration(**ALL)))
             assert_equal_to_source(project, paligo)
             paligo.change_something()
 

@@ -476,7 +476,7 @@ def test_killed_in_the_hours_the_next_sync_goes_on(
         assert running[0].returncode == -signal.SIGKILL
         sandbox.faults.clear()
         sandbox.requests.clear()
-        result = project.debug(sandbox.configuration(lookback_days="0"))
+        result = project.sync(sandbox.configuration(lookback_days="0"))
         assert result.code == 0, result.output
         assert_equal_to_source(project, sandbox)
         # The reading thread is one request ahead of what is stored.
