@@ -131,14 +131,15 @@ def discover(
     for table in kept:
         columns, warned = _name_columns(table)
         key = names.fold(table.schema, table.name)
-        since, hidden = tracked.get(key, (None, False))
-        if hidden:
+        since = tracked.get(key)
+        if since is not None and not _can_read_changes(session, table):
+            since = None
             warned.append(
-                f"{table.label} has Change Tracking, which mssql_user may not see: the connector "
-                "does without, unless you GRANT VIEW CHANGE TRACKING on the table"
+                f"{table.label} has Change Tracking, which cannot be read: the connector does "
+                "without, unless you GRANT VIEW CHANGE TRACKING on the table to mssql_user"
             )
         warnings += warned
-        facts = {"estimate": estimates.get(key), "tracked_since": None if hidden else since}
+        facts = {"estimate": estimates.get(key), "tracked_since": since}
         # No column of a primary key has nulls, whatever a catalogue says.
         primary = {n.casefold() for i in indexes[key] if i.primary for n in i.columns}
         columns = tuple(
@@ -288,20 +289,23 @@ def _estimates(session: Session) -> dict[names.Folded, int]:
     return {}
 
 
-def _tracked(session: Session) -> dict[names.Folded, tuple[int, bool]]:
-    """Of each table with Change Tracking the version at which it began, and whether it is hidden.
+def _tracked(session: Session) -> dict[names.Folded, int]:
+    """Of each table with Change Tracking the version at which it began.
 
     https://learn.microsoft.com/sql/relational-databases/system-catalog-views/change-tracking-catalog-views-sys-change-tracking-tables
     """
     found = session.optional(
-        "the tables with Change Tracking",
-        "SELECT s.name AS schema_name, t.name AS table_name, c.begin_version, "
-        "CASE WHEN CHANGE_TRACKING_MIN_VALID_VERSION(c.object_id) IS NULL THEN 1 ELSE 0 END "
-        "AS is_hidden FROM sys.change_tracking_tables AS c "
+        "Change Tracking",
+        "SELECT s.name AS schema_name, t.name AS table_name, c.begin_version "
+        "FROM sys.change_tracking_tables AS c "
         "JOIN sys.tables AS t ON t.object_id = c.object_id "
         "JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
     )
-    return {
-        names.fold(schema, table): (int(begin or 0), bool(hidden))
-        for schema, table, begin, hidden in found or []
-    }
+    return {names.fold(schema, table): int(begin or 0) for schema, table, begin in found or []}
+
+
+def _can_read_changes(session: Session, table: SourceTable) -> bool:
+    """The login may lack the right, and a replica may list what it cannot read."""
+    name = f"{names.quoted(table.schema)}.{names.quoted(table.name)}"
+    asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, 0) AS CT"  # noqa: S608
+    return session.optional(f"Change Tracking of {table.label}", asked) is not None

@@ -115,10 +115,12 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
         session = sessions[number]
         try:
             outcomes.append(Outcome(load, load.sync(session)))
+            session.succeeded()
         except Exception as error:  # the others go on
             failure = error if isinstance(error, SourceError) else unexpected(error)
             Logging.error(f"{load.plan.table.label}: {failure}")
-            outcomes.append(Outcome(load, error=failure))
+            # Not the error itself: its traceback would hold the last batch.
+            outcomes.append(Outcome(load, error=str(failure)))
             session.close()
             return not session.gone
         return True
@@ -290,7 +292,12 @@ def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
         "rowversions, since MIN_ACTIVE_ROWVERSION() is missing",
         "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
     )
-    return rows is not None and rows != [(None,)]
+    mode = session.optional(
+        "whether the database can be written",
+        "SELECT CONVERT(nvarchar(20), DATABASEPROPERTYEX(DB_NAME(), 'Updateability')) AS mode",
+    )
+    # A replica that is only read does not know of the transactions that are under way.
+    return rows is not None and rows != [(None,)] and mode != [("READ_ONLY",)]
 
 
 def _allows_snapshots(session: Session) -> bool:

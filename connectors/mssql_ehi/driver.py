@@ -23,6 +23,9 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
+# What the driver says of a failure may quote a name or a value; without a handler of their own its
+# warnings would go to stderr.
+logging.getLogger("pytds").addHandler(logging.NullHandler())
 _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -33,9 +36,6 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.utils.exponential_backoff = _attempt_once
     pytds.tds_reader.readall_fast = _read_whole
     pytds.tds_types.ucs2_codec = _UCS2
-    # What the driver says of a failure may quote a name or a value; without a handler of their
-    # own its warnings would go to stderr.
-    logging.getLogger("pytds").addHandler(logging.NullHandler())
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
 
 

@@ -29,6 +29,8 @@ _TRANSIENT = {
     3961: "the table was altered under the snapshot",
     3958: "the snapshot lost its versions",
     3966: "the snapshot lost its versions",
+    3956: "the database is changing its isolation",
+    3957: "the database is changing its isolation",
     615: "an object was not to be found for a moment",
     921: "the database is recovering",
     926: "the database is recovering",

@@ -121,9 +121,8 @@ class Load:
             self.seconds = time.monotonic() - self._began
 
     def _sync_once(self) -> int:
-        reading = self._resume() or self._begin()
         try:
-            return self._read(reading)
+            return self._read(self._resume() or self._begin())
         except Expired as expiry:
             self._warn(f"{expiry}: the table is loaded anew")
         except Refused as refusal:
@@ -177,25 +176,35 @@ class Load:
         return self._begin_anew()
 
     def _begin_anew(self) -> Reading:
-        """A small table is replaced. A large one is emptied first if it never was, and where the
-        deletes, which Change Tracking told until now, would go unseen."""
+        """A small table is replaced. A large one is emptied if it never was, or has to be."""
         small = self._table.estimate is None or self._table.estimate <= SMALL
-        emptied = "rows" not in self._entry or (
-            not small and (self.plan.tracked or "version" in self._entry)
-        )
-        mode = FIRST if emptied else REPLACEMENT if small else FULL
-        if emptied:  # from now on the table is not whole, whatever it was
-            self._entry = self._new
+        if "rows" not in self._entry or (not small and self._must_be_emptied):
+            mode = FIRST
+        else:
+            mode = REPLACEMENT if small else FULL
         return Reading(mode, None, *self._clock())
+
+    @property
+    def _must_be_emptied(self) -> bool:
+        """Whether deletes, which Change Tracking tells or told until now, would go unseen."""
+        return self.plan.tracked or "version" in self._entry
+
+    def _empty(self) -> None:
+        """From now on any checkpoint, another table's too, shows a table that is not whole."""
+        self._entry = self._new
+        self._state.put({self._label: self._new})
+        op.truncate(self._table.destination)
 
     def _clock(self) -> tuple[str, int]:
         """What the next sync may start at, whatever this one reads; and by how many minutes the
         server's clock is ahead of UTC."""
+        doing = "what version it is at"
         if self.plan.tracked:
             sql = "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now"
         elif self.plan.by_version:
             sql = "SELECT CONVERT(varchar(18), MIN_ACTIVE_ROWVERSION(), 1) AS now"
         elif self.plan.column:
+            doing = "what time it is"
             sql = (
                 "SELECT CONVERT(varchar(27), SYSDATETIME(), 121) AS here, "
                 "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc, "
@@ -203,9 +212,9 @@ class Load:
             )
         else:
             return "", 0
-        [clocks] = self._session.patiently("the server's clock", lambda: self._session.rows(sql))
+        [clocks] = self._session.patiently(doing, lambda: self._session.rows(sql))
         if None in clocks:
-            raise SourceError(f"the server does not tell its state: {sql}")
+            raise Refused(f"the server does not tell {doing}", 0)
         if self.plan.column and not self.plan.by_version:
             *clocks, offset = clocks
             return min(clocks), round(offset / 15) * 15
@@ -292,7 +301,7 @@ class Load:
         if self._spool is not None:
             self._spool.clear()
         if reading.mode == FIRST:
-            op.truncate(self._table.destination)
+            self._empty()
 
     def _pass_bad_row(self, reading: Reading, error: Undecodable) -> None:
         plan = self._plan_of(reading)
@@ -304,8 +313,9 @@ class Load:
         try:
             # Rows may have come in between: only the one that is read alone is known to be bad.
             rows = self._session.rows(*plan.statement(*where, only_first=True))
-            if rows:
-                self._in_turn(self._store, reading, rows)
+            if not rows:
+                raise SourceError(f"{self._label}: {error}, and there is no row to pass")
+            self._in_turn(self._store, reading, rows)
             return
         except Undecodable as again:
             reason = again
@@ -362,13 +372,17 @@ class Load:
 
     def _delete(self, reading: Reading, changes: list[Values]) -> list[Values]:
         """Deletes what is no more; returns the changes of what is."""
+        live = []
         for place, change in enumerate(changes):
-            if self._mapping.is_deleted(change):
+            if not self._mapping.is_gone(change):
+                live.append(change)
+            elif change[-1] == "D":  # else it was changed after the version and then deleted
                 try:
                     op.delete(self._table.destination, self._mapping.key(change))
-                except UnusableRecord as reason:
-                    self._reject(reading, place, reason)
-        return [change for change in changes if not self._mapping.is_deleted(change)]
+                except (TypeError, ValueError) as refusal:  # nor was such a key ever stored
+                    reason = f"the SDK refuses its key ({type(refusal).__name__})"
+                    self._reject(reading, place, UnusableRecord(reason))
+        return live
 
     def _reject(self, reading: Reading, place: int, reason: Exception) -> None:
         reading.rejected += 1
@@ -385,7 +399,9 @@ class Load:
     def _stop_replacing(self, reading: Reading) -> None:
         """The table proves too large to be replaced: what waits is handed over."""
         assert self._spool is not None  # noqa: S101
-        reading.mode = FULL
+        reading.mode = FIRST if self._must_be_emptied else FULL
+        if self._must_be_emptied:
+            self._empty()
         spool, self._spool, saved = self._spool, None, 0
         for rows in spool.batches():
             self._hand_over(rows)
@@ -400,8 +416,10 @@ class Load:
         """Raises SourceError if more than a tenth of the table is unusable, as far as is known
         before its ``whole`` was read."""
         rows = max(reading.sent + reading.rejected, self._entry.get("rows", 0))
+        if not whole or reading.mode in (INCREMENTAL, CHANGES):
+            rows = max(rows, self._table.estimate or 0)
         if not whole:
-            rows = max(rows, self._table.estimate or 0, self._checkpoint_rows)
+            rows = max(rows, self._checkpoint_rows)
         self._rejects.check(self._label, rows)
 
     def _save(self, reading: Reading) -> None:
@@ -426,7 +444,7 @@ class Load:
                 )
                 self._state.save({self._label: {**self._entry, "emptied": True}})
                 return
-            op.truncate(self._table.destination)
+            self._empty()
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent
@@ -444,9 +462,9 @@ class Load:
         if self.plan.by_version:
             cursor = reading.clock
         elif reading.greatest is None:  # nothing but nulls, or nothing at all
-            if reading.mode != INCREMENTAL:
+            if reading.start is None:
                 return {}
-            cursor = self._entry[self._cursor_key]
+            cursor = reading.start
         else:
             cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
         kept = {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}
@@ -478,4 +496,4 @@ def _signature(columns: tuple[Column, ...] | list[Column]) -> list[str]:
 
 def _fingerprint(columns: tuple[Column, ...] | list[Column]) -> str:
     """The columns' names in a form that keeps the state small."""
-    return " ".join(f"{zlib.crc32(c.name.casefold().encode()) & 0xFFFF:04x}" for c in columns)
+    return " ".join(f"{zlib.crc32(c.name.casefold().encode()):08x}" for c in columns)

@@ -49,13 +49,13 @@ class Mapping:
             rows = [row for place, row in enumerate(rows) if place not in refused]
         return rows, refused
 
-    def is_deleted(self, change: Values) -> bool:
+    def is_gone(self, change: Values) -> bool:
         """Whether there is no row any more; such a change has nothing but its key."""
         return change[self._place] is None
 
     def key(self, change: Values) -> Row:
         """The key of a change. Raises UnusableRecord."""
-        values = zip(self._of_key, change[len(self._names) :], strict=True)
+        values = zip(self._of_key, change[len(self._names) : -1], strict=True)
         try:
             return {n: convert(value) if convert else value for (n, convert), value in values}
         except _REFUSALS:

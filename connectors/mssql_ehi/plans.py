@@ -101,8 +101,8 @@ class Plan:
 
 
 class Changes(Plan):
-    """The rows of a tracked table that changed since a version: their columns, and behind these
-    once more their key, which is all that there is of a row that was deleted.
+    """The rows of a tracked table that changed since a version: their columns, behind these once
+    more their key, which is all that there is of a row that was deleted, and then the operation.
 
     https://learn.microsoft.com/sql/relational-databases/system-functions/changetable-transact-sql
     """
@@ -118,20 +118,23 @@ class Changes(Plan):
     ) -> tuple[str, dict[str, str]]:
         parameters, source = _Parameters(), _name(self.table)
         keys = [column.select("CT.") for column in self.key]
-        read = [column.select("T.") for column in self.table.columns] if columns is None else []
+        read = keys
+        if columns is None:
+            whole = [column.select("T.") for column in self.table.columns]
+            read = [*whole, *keys, "CT.SYS_CHANGE_OPERATION"]
         joined = " AND ".join(
             f"T.{quoted(column.name)} = CT.{quoted(column.name)}" for column in self.key
         )
         conditions = [_behind(self._values(after, parameters, "CT."))] if after else []
         sql = (
-            f"SELECT {_top(only_first)}{_listed([*read, *keys])} "  # noqa: S608
+            f"SELECT {_top(only_first)}{_listed(read)} "  # noqa: S608
             f"FROM CHANGETABLE(CHANGES {source}, {int(start or 0)}) AS CT "
             f"LEFT JOIN {source} AS T ON {joined}"
         )
         return sql + _where(conditions) + _order(self.key, "CT."), parameters.values
 
     def position(self, row: Values) -> Position:
-        return self.position_of(row[len(self.table.columns) :])
+        return self.position_of(row[len(self.table.columns) : -1])
 
 
 def _name(table: SourceTable) -> str:

@@ -56,8 +56,8 @@ class Readers:
                 self._steps.put(None)
 
         with ThreadPoolExecutor(self.count, thread_name_prefix="reader") as pool:
-            readers = [pool.submit(read_on, number) for number in range(self.count)]
             try:
+                readers = [pool.submit(read_on, number) for number in range(self.count)]
                 for _ in readers:
                     self._take_steps()
             finally:
@@ -79,7 +79,7 @@ class Readers:
     def _end(self) -> None:
         """Lets no reader wait for a turn that will not come."""
         with self._lock:
-            self._ended = True
+            self._stopped = self._ended = True
             while not self._steps.empty():
                 if waiting := self._steps.get():
                     waiting[0].cancel()

@@ -9,7 +9,6 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 import names
 from loading import Load
-from shared.errors import SourceError
 
 TABLES = [
     {
@@ -49,7 +48,7 @@ class Outcome:
 
     load: Load
     rows: int = 0
-    error: SourceError | None = None
+    error: str = ""
 
     @property
     def label(self) -> str:
@@ -58,7 +57,7 @@ class Outcome:
 
 def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetime) -> None:
     """Adds the rows of this sync to the tables, and writes the same into the log."""
-    done = [outcome for outcome in outcomes if outcome.error is None]
+    done = [outcome for outcome in outcomes if not outcome.error]
     op.upsert(
         names.SYNC_VALIDATION,
         {
@@ -81,7 +80,7 @@ def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
     return {
         "sync_timestamp": moment,
         "table_name": outcome.label,
-        "completed": outcome.error is None,
+        "completed": not outcome.error,
         "plan": str(load.plan),
         "mode": load.mode,
         "rows_read": outcome.rows,

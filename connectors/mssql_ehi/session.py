@@ -42,7 +42,7 @@ class Session:
         self.snapshots, self.largest_batch = snapshots, LARGEST_BATCH // readers
         self._sleep: Callable[[float], object] = time.sleep
         self.gone = False  # nobody answers, or with nothing but faults: no use to go on
-        self._worn_out = 0  # operations in a row whose repeats were used up
+        self._worn_out = 0  # tables in a row whose repeats were used up
         self._silences = self._rows_since = 0  # silences, and the rows read since the last one
 
     def another(self, *, snapshots: bool, readers: int) -> "Session":
@@ -82,13 +82,15 @@ class Session:
                 raise
 
         try:
-            result = self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
+            return self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
         except SourceError:
             self._worn_out = self._worn_out + 1 if healing else 0
             self.gone = self.gone or self._worn_out >= _PATIENCE
             raise
+
+    def succeeded(self) -> None:
+        """A table is complete: the faults of those before it do not count any more."""
         self._worn_out = 0
-        return result
 
     def _answers(self) -> bool:
         """Whether the server answers at all, within a few seconds."""

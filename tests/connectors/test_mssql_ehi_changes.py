@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib import import_module
 from typing import Any
@@ -30,7 +31,7 @@ from tests.sandbox.server import Sandbox
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
 loading = import_module("loading")
-CHANGES = r"CHANGETABLE\(CHANGES"
+CHANGES = "CHANGETABLE.*LEFT JOIN"
 
 
 def track(server: MssqlSandbox, table: str = "t") -> None:
@@ -283,6 +284,132 @@ def test_no_key_of_a_deleted_row_is_shown(project: Project, server: MssqlSandbox
     assert project.rows("t") == []
 
 
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("large", [True, False])
+def test_a_load_that_empties_and_then_fails_forgets_what_was_there(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """Between the truncate and the first row, too, the state says that nothing is stored."""
+    if large:
+        monkeypatch.setattr(loading, "SMALL", 10)
+    create_tracked(server, 100)
+    synced(project, server)
+    change(server)
+    server.store.expire_tracking(server.table("dbo.t"))
+    server.faults.add(faults.fail(1205, match=DATA, times=99))
+    failed(project, server)
+    server.faults.clear()
+    server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+    synced(project, server)
+    assert_equal(project, server)
+
+
+def test_a_column_of_changes_that_comes_back_after_a_failure(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its old cursor does not outlive a table that was emptied for another plan."""
+    monkeypatch.setattr(loading, "SMALL", 10)
+    create_timed(server, moments(100))
+    synced(project, server, lookback_seconds="0")
+    track(server)
+    server.faults.add(faults.fail(1205, match=DATA, times=99))
+    failed(project, server)
+    server.faults.clear()
+    server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+    synced(project, server, lookback_seconds="0")
+    assert ids(project) == list(range(100))
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_position_does_not_outlive_its_table(project: Project, server: MssqlSandbox) -> None:
+    """A first load breaks off, another plan empties the table and fails, the first one returns."""
+    create_timed(server, moments(100))
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
+    failed(project, server, retry_attempts="0")
+    server.faults.add(faults.fail(1205, match=DATA))
+    failed(project, server, retry_attempts="0", incremental_column="nothing")
+    synced(project, server)
+    assert ids(project) == list(range(100))
+
+
+def test_a_replacement_that_proves_large_still_tells_deletes(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small by its rows, large by their width: what was deleted meanwhile goes."""
+    monkeypatch.setattr(loading, "LARGEST_CHECKPOINT", 2_000)
+    create_tracked(server, 100)
+    synced(project, server)
+    server.delete("dbo.t", {"id": 5})
+    server.store.expire_tracking(server.table("dbo.t"))
+    synced(project, server)
+    assert_equal(project, server)
+
+
+def test_tracking_that_cannot_be_read_is_not_used(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica may list what it refuses to tell: the column of changes serves as before."""
+    monkeypatch.setattr(loading, "SMALL", 10)
+    create_timed(server, moments(100))
+    synced(project, server)
+    track(server)
+    server.faults.add(faults.fail(22117, match="CHANGETABLE", times=99))
+    for _ in range(2):
+        result = synced(project, server)
+        assert "which cannot be read: the connector does without" in result.output
+        assert "incremental by ModifiedDate" in result.output
+        assert result.counts["Truncates"] == 0
+
+
+def test_a_key_that_cannot_be_stored_cannot_be_deleted(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted as a row that was left out, at its delete as at its insert."""
+    create_tracked(server, 100)
+    synced(project, server)
+    server.delete("dbo.t", {"id": 5})
+    mapping = import_module("mapping")
+    monkeypatch.setattr(mapping.Mapping, "key", lambda *_: {"id": "a\ud800b"})
+    output = synced(project, server).output
+    assert "1 of dbo.t" in output
+    assert "the SDK refuses its key" in output
+
+
+def test_the_share_of_bad_rows_is_that_of_the_whole_table(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of what it held when it was first read."""
+    column_types = import_module("column_types")
+    monkeypatch.setitem(column_types.KINDS, "varchar", column_types.KINDS["json"])
+    server.create_table("dbo", "t", [("id", "int", False), ("v", "varchar(40)")], key=["id"])
+    track(server)
+    synced(project, server)
+    server.insert("dbo.t", [(i, "[]") for i in range(100)])
+    synced(project, server)
+    server.insert("dbo.t", [(500, "{bad")])
+    assert "1 of dbo.t" in synced(project, server).output
+    assert len(ids(project)) == 100
+
+
+def test_no_delete_is_invented_without_snapshots(project: Project, server: MssqlSandbox) -> None:
+    """A row that is listed as inserted and not found any more is left to the next sync."""
+    server.info.snapshot = False
+    create_tracked(server)
+    synced(project, server)
+    server.insert("dbo.t", [(1_000, "here")])
+    changes = import_module("plans").Changes
+    original = changes.statement
+
+    def without(self: Any, *arguments: Any, **options: Any) -> Any:
+        sql, parameters = original(self, *arguments, **options)
+        return sql.replace("T.[id] = CT.[id]", "1 = 0"), parameters
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(changes, "statement", without)
+        assert synced(project, server).counts["Deletes"] == 0
+    assert 1_000 not in ids(project)
+
+
 # rowversion
 
 VERSIONED: Columns = [("id", "int", False), ("v", "varchar(40)"), ("rv", "rowversion")]
@@ -445,6 +572,48 @@ def test_an_error_of_the_destination_ends_all_readers(
 
     monkeypatch.setattr(loading.op, "truncate", broken)
     assert "MemoryError" in failed(project, server, parallel_tables="3").output
+
+
+def test_ctrl_c_ends_all_readers(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a step: nobody waits for a turn that does not come, no table is begun."""
+    for number in range(20):
+        create_plain(server, 40, f"t{chr(97 + number)}")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    monkeypatch.setattr(loading.op, "checkpoint", interrupted)
+    monkeypatch.setattr(import_module("shared.state").op, "checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        project.sync(configuration(server, parallel_tables="2", max_tables="0"))
+    assert threading.active_count() <= before + 1  # the server's own
+    read = {s.sql for s in server.statements if "AS T" in s.sql}
+    assert len(read) <= 4
+
+
+def test_a_thread_that_cannot_be_started() -> None:
+    """The readers that were started do not wait for ever."""
+    readers = import_module("readers").Readers(2)
+    started: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def submit(self, *arguments: Any, **options: Any) -> Any:
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(1)
+            return super().submit(*arguments, **options)
+
+    def read(_: int, piece: int) -> bool:
+        readers.in_turn(lambda: piece)
+        return True
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(import_module("readers"), "ThreadPoolExecutor", Pool)
+        with pytest.raises(RuntimeError):
+            readers.run(range(50), read)
 
 
 # The report

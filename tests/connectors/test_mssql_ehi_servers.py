@@ -268,6 +268,43 @@ def test_a_plan_that_is_refused_for_good(project: Project, server: MssqlSandbox)
         server.insert("dbo.t", [(count, NOW.replace(tzinfo=None))])
 
 
+def test_endless_deadlocks_end_within_three_minutes(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """With the default settings, however many tables there are and whatever else is answered."""
+    for number in range(10):
+        columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
+        server.create_table("dbo", f"t{chr(97 + number)}", columns, key=["id"], rows=[(1, None)])
+    server.faults.add(faults.fail(1205, match=DATA, times=999))
+    failed(project, server)
+    assert sum(slept) < 120
+
+
+def test_a_clock_that_is_refused(project: Project, server: MssqlSandbox) -> None:
+    """Without it there is no cursor, so the table is read in full."""
+    create_timed(server, moments(30))
+    server.faults.add(faults.fail(195, match="SYSUTCDATETIME", times=99))
+    for _ in range(2):
+        assert "in place of the incremental read" in synced(project, server).output
+    assert ids(project) == list(range(30))
+
+
+def test_what_cannot_be_decoded_where_there_is_no_row(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that the driver chokes on is no row to pass again and again."""
+    create_plain(server, 0)
+    original = session.Session.stream
+
+    def stream(self: Any, sql: str, *arguments: Any) -> Any:
+        if "AS T" in sql and "TOP" not in sql:
+            raise import_module("faults").Undecodable("reading: a row cannot be decoded")
+        return original(self, sql, *arguments)
+
+    monkeypatch.setattr(session.Session, "stream", stream)
+    assert "there is no row to pass" in failed(project, server).output
+
+
 # Changes between syncs and within them
 
 
@@ -402,6 +439,23 @@ def test_an_hour_that_comes_twice(project: Project, server: MssqlSandbox) -> Non
     assert ids(project) == [1, 2]
     assert "ahead of the server's clock" not in result.output
     assert "T.[ModifiedDate] >=" in reads(server, "t")[-1]
+
+
+def test_an_hour_that_comes_twice_and_a_sync_without_rows(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """The start that was taken back stays so."""
+    local = NOW.replace(tzinfo=None) - timedelta(hours=4)
+    server.set_clock(NOW, -240)
+    create_timed(server, [(1, local - timedelta(minutes=3))])
+    synced(project, server)
+    server.delete("dbo.t", {"id": 1})
+    server.set_clock(NOW + timedelta(minutes=40), -300)
+    synced(project, server)
+    server.insert("dbo.t", [(2, local - timedelta(minutes=15))])
+    server.set_clock(NOW + timedelta(minutes=70), -300)
+    synced(project, server)
+    assert 2 in ids(project)
 
 
 # Names and types

@@ -479,6 +479,7 @@ class Compiler:
 
     def _changes(self, table: TableDef, since: Expr, alias: str, scope: Scope) -> Sql:
         """CHANGETABLE(CHANGES ...): the net change of each key since a version."""
+        self.check_permission(table, "VIEW CHANGE TRACKING")
         internal = self._alias()
         key = table.primary_key
         assert key is not None

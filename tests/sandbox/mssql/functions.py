@@ -623,9 +623,7 @@ SCALARS["CHANGE_TRACKING_CURRENT_VERSION"] = lambda c, scope, args: (
 @_function("CHANGE_TRACKING_MIN_VALID_VERSION")
 def _min_valid(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     operand = c.build.cast(c.expr(args[0], scope), INT)
-    hidden = [t.id for t in c.env.store.tables.values() if "VIEW CHANGE TRACKING" in t.denied]
-    text = f"(SELECT min_v FROM ct_tables WHERE id = {operand.sql.text}"
-    text += f" AND id NOT IN ({', '.join(map(str, hidden))}))"
+    text = f"(SELECT min_v FROM ct_tables WHERE id = {operand.sql.text})"
     return Expr(Sql(text, operand.sql.args), BIGINT)
 
 
