@@ -3,11 +3,13 @@
 PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
+MINUTES ?= 20
+SEED ?=
 BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench new configure check-config debug show \
+.PHONY: help test check fix vendor demo sandbox bench soak new configure check-config debug show \
 	package packages lock clean needs-connector
 
 help: ## Show this list
@@ -41,6 +43,9 @@ sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [POR
 
 bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
 	@$(BIN)/python -m benchmarks
+
+soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
+	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
 	@$(BIN)/python -m tools.new "$(CONNECTOR)"

@@ -1,6 +1,7 @@
 """Whether a destination holds what its source does."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,6 +16,22 @@ def assert_equal_to_source(project: Project, sandbox: StandIn) -> None:
         stored = [_plain(row, ignored) for row in project.rows(table)]
         wanted = [_plain(row, ignored) for row in expected]
         assert sorted(stored, key=repr) == sorted(wanted, key=repr), table
+
+
+def differences(project: Project, sandbox: StandIn) -> tuple[Counter[str], Counter[str]]:
+    """The rows that a destination lacks, and those that it should not have; every row that a
+    source no longer has but a destination keeps may be there or not."""
+    stored, wanted, kept = Counter[str](), Counter[str](), Counter[str]()
+    ignored, remembered = {*sandbox.sync_times, "additional_fields"}, sandbox.remembered()
+
+    def texts(table: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        return [f"{table}: {_plain(row, ignored)}" for row in rows]
+
+    for table, rows in sandbox.expected().items():
+        stored.update(texts(table, project.rows(table)))
+        wanted.update(texts(table, rows))
+        kept.update(texts(table, remembered.get(table, ())))
+    return wanted - stored - kept, stored - wanted - kept
 
 
 def _plain(row: Mapping[str, Any], ignored: set[str]) -> dict[str, Any]:

@@ -15,15 +15,16 @@ def names(kind: type[StandIn] = StandIn) -> list[str]:
     here = Path(__file__).parent
     connectors = here.parent.parent / "connectors"
     found = sorted(p.name for p in connectors.iterdir() if (here / f"{p.name}.py").exists())
-    return [name for name in found if issubclass(_stand_in(name), kind)]
+    return [name for name in found if issubclass(kind_of(name), kind)]
 
 
 def create(name: str) -> StandIn:
     """The stand-in of a connector's source, with its usual data; not started yet."""
-    return _stand_in(name)()
+    return kind_of(name)()
 
 
-def _stand_in(name: str) -> type[StandIn]:
+def kind_of(name: str) -> type[StandIn]:
+    """The class of a connector's stand-in."""
     module = importlib.import_module(f"{__package__}.{name}")
     classes = [each for each in vars(module).values() if isinstance(each, type)]
     own = [each for each in classes if each.__module__ == module.__name__]

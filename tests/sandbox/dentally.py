@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from faker import Faker
 from flask import Response, jsonify, request
+from typing_extensions import Self
 
 from .server import Sandbox
 
@@ -33,6 +34,7 @@ class Dentally(Sandbox):
     name = "dentally"
     data_path = "/v1/"
     sync_times = ("timestamp",)
+    limits: ClassVar = {"shared.listing.CHECKPOINT_ROWS": 5, "shared.listing.REPLACED_AT_ONCE": 8}
 
     def __init__(
         self,
@@ -107,6 +109,44 @@ class Dentally(Sandbox):
         self.insert("rooms")
         self.change("treatments", 5, description="Revised")
         self.delete("treatments", 7)
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        return cls(
+            sites=draw.randint(1, 3),
+            rooms=draw.randint(1, 5),
+            treatments=draw.randint(1, 12),
+            shape=draw.choice(("live", "documented")),
+            cap=draw.choice((2, 4, 100)),
+            meta=draw.choice(("total", "pages", "text", "none")),
+            filters=draw.random() < 0.7,
+            rotates=draw.random() < 0.7,
+        )
+
+    def mutate(self, draw: random.Random) -> None:
+        resource = draw.choice(RESOURCES)
+        records = self.records[resource]
+        kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
+        position = draw.randrange(len(records))
+        if kind == "insert":
+            self.insert(resource, position)
+        elif kind == "change":
+            name = "description" if resource == "treatments" else "name"
+            self.change(resource, position, **{name: f"Revised {draw.random()}"})
+        else:
+            self.delete(resource, position)
+
+    def end_credentials(self) -> None:
+        self.revoke_access_token()
+
+    def repair(self, output: str) -> bool:
+        """New tokens from the Developer Portal, where the error asks for them."""
+        asked = "create new tokens in the Developer Portal" in output
+        if asked:
+            self.access_token = "access-" + secrets.token_hex(16)
+            self.refresh_token = "refresh-" + secrets.token_hex(16)
+            self.first_tokens = (self.access_token, self.refresh_token)
+        return asked
 
     def insert(self, resource: str, position: int | None = None) -> Record:
         """Adds a record, at the end of the list or at ``position``."""

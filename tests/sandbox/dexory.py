@@ -5,11 +5,12 @@ import random
 import secrets
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from faker import Faker
 from flask import jsonify, request
+from typing_extensions import Self
 
 from .server import Sandbox
 
@@ -38,6 +39,7 @@ class Dexory(Sandbox):
 
     name = "dexory"
     data_path = "/customer-api/v1/locations"
+    limits: ClassVar = {"dexory_connector.PAGES_AT_ONCE": 2}
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ class Dexory(Sandbox):
         # Scans from before the window are there, and are not served.
         self.records += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
         self._scans: dict[str, Record] = {}  # all that were ever served
+        self._forms: list[Record] = []  # and every form that they had
+        self.options: dict[str, str] = {}
         self.app.add_url_rule(self.data_path, view_func=self._list)
 
     def configuration(self, **changes: str) -> dict[str, str]:
@@ -78,6 +82,7 @@ class Dexory(Sandbox):
             "site_api_key": self.api_key,
             "base_url": self.url,
             "page_size": "25",
+            **self.options,
             **changes,
         }
 
@@ -106,6 +111,34 @@ class Dexory(Sandbox):
         self.change(0, **{self.field: [{"sku": "the only one now"}]})
         self.change(1, **{self.field: []})
         self.remove(2)
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        made = cls(
+            locations=draw.randint(1, 12),
+            shape=draw.choice(("live", "documented")),
+            key_in=draw.choice(("both", "header", "query")),
+            links=draw.choice(("absolute", "path", "query")),
+            repeats_key=draw.random() < 0.3,
+            cap=draw.choice((1, 3, 1000)),
+        )
+        made.options = {"max_pages": "2"} if made.cap == 3 and draw.random() < 0.5 else {}
+        return made
+
+    def mutate(self, draw: random.Random) -> None:
+        place = draw.randrange(len(self.records))
+        kind = draw.choice(("scan", "change", "remove"))
+        if kind == "change":
+            self.change(place, **{self.field: [{"sku": str(draw.random())}, {"sku": "x"}]})
+        elif kind == "remove" and sum(map(_in_window, self.records)) > 1:
+            self.remove(place)
+        else:
+            self.scan(place, at=draw.randint(0, len(self.records)))
+
+    def remembered(self) -> dict[str, list[Record]]:
+        served = {_identity(record) for record in self.records if _in_window(record)}
+        gone = [record for record in self._forms if _identity(record) not in served]
+        return {"locations": [_expected_location(record) for record in gone]}
 
     def scan(self, position: int, at: int | None = None, **fields: Any) -> Record:
         """Adds a new scan of the location at ``position``, at the end of the list or ``at``."""
@@ -196,7 +229,9 @@ class Dexory(Sandbox):
         start = 0 if self.stuck else (number - 1) * size
         page = records[start : start + size]
         for record in page:
-            self._scans[_identity(record)] = dict(record)
+            if self._scans.get(_identity(record)) != record:
+                self._scans[_identity(record)] = dict(record)
+                self._forms.append(dict(record))
         last = max(-(-len(records) // size), 1)
         links = {
             "first": self._link(1),

@@ -1,14 +1,15 @@
 """A stand-in of SQL Server with an EHR-like database, as the battery and the demo take it."""
 
+import random
 import re
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import Self
 
-from .mssql import ColumnSpec, MssqlSandbox, seed_ehr
+from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
 from .standin import StandIn
@@ -32,6 +33,23 @@ _AS_TEXT: dict[str, Callable[[Any], Any]] = {
     "datetimeoffset": lambda value: value.astimezone(timezone.utc),
 }
 
+# The tables of a small one: one for each way of reading, and one too large to be replaced.
+_SMALL = {f"dbo.{name}": name for name in ("tracked", "timed", "versioned", "plain", "log", "big")}
+_FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do not arrive
+_BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+_DATA = r"^SELECT .* FROM (\[dbo\]|CHANGETABLE)"
+_TROUBLES: dict[str, Callable[[int], faults.Fault]] = {
+    "deadlock": lambda skip: faults.fail(1205, 60, "lock", match=_DATA, after_rows=1, skip=skip),
+    "busy": lambda skip: faults.fail(40501, "x", 0, match=_DATA, skip=skip, times=2),
+    "drop": lambda skip: faults.drop(after_rows=1, skip=skip),
+    "cut": lambda skip: faults.drop(_DATA, after_rows=2, cut="row", skip=skip),
+    "packet": lambda skip: faults.drop(_DATA, after_rows=1, cut="packet", skip=skip),
+}
+_REFUSALS: dict[str, Callable[[int], faults.Fault]] = {
+    "denied": lambda skip: faults.fail(229, "SELECT", "t", "EHR", "dbo", match=_DATA, skip=skip),
+    "down": lambda skip: faults.fail(40501, "x", 0, match=_DATA, skip=skip, times=99),
+}
+
 _READ = {"sql_variant": "CONVERT(nvarchar(4000), {})"}
 
 
@@ -42,23 +60,40 @@ class MssqlEhi(StandIn):
     name = "mssql_ehi"
     addresses = ("mssql_port", "mssql_ca_certificate", "mssql_user", "mssql_password")
     tables = ("SYNC_VALIDATION", "SYNC_VALIDATION_TABLES")
+    limits: ClassVar = {
+        "mssql_ehi_connector.BATCH_SIZE": 2,
+        "mssql_ehi_connector.CHECKPOINT_INTERVAL": 4,
+        "loading.SMALL": _FEW,
+    }
+    troubles = tuple(_TROUBLES)
+    refusals = tuple(_REFUSALS)
 
     def __init__(self, *, patients: int = 40) -> None:
         self.server = MssqlSandbox()
+        self.options: dict[str, str] = {}
         self._patients = patients
+        self._stored = TABLES
+        self._number = 0
 
     def start(self, port: int = 0) -> Self:
         self.server.port = port
         self.server.start()
-        seed_ehr(self.server, patients=self._patients)
+        if self._stored == TABLES:
+            seed_ehr(self.server, patients=self._patients)
+            self._create_more()
+        else:
+            self._create_small()
+        self.url = f"{self.server.host}:{self.server.port}"
+        return self
+
+    def _create_more(self) -> None:
+        """What the seed has none of: Change Tracking, and a rowversion without a time."""
         self.server.info.tracking = True
         self.server.execute("ALTER TABLE dbo.Orders ENABLE CHANGE_TRACKING")
         columns = [ColumnSpec("Name", "nvarchar(40)", nullable=False), ColumnSpec("Beds", "int")]
         columns += [ColumnSpec("RowVer", "rowversion")]
         wards = [("Cardiology", 12), ("Oncology", 20), ("Emergency", 8)]
         self.server.create_table("dbo", "Wards", columns, key=["Name"], rows=wards)
-        self.url = f"{self.server.host}:{self.server.port}"
-        return self
 
     def stop(self) -> None:
         self.server.stop()
@@ -77,11 +112,12 @@ class MssqlEhi(StandIn):
             "mssql_password": self.server.password,
             "mssql_ca_certificate": self.server.ca_pem,
             "lookback_seconds": "30",  # the moments of the seed are seconds apart
+            **self.options,
             **changes,
         }
 
     def expected(self) -> dict[str, list[dict[str, Any]]]:
-        return {stored: self._rows(table) for table, stored in TABLES.items()}
+        return {stored: self._rows(table) for table, stored in self._stored.items()}
 
     def change_something(self) -> None:
         now = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)
@@ -97,7 +133,7 @@ class MssqlEhi(StandIn):
         server.update("dbo.Wards", {"Name": "Oncology"}, Beds=21)
 
     def empty(self) -> None:
-        for table in TABLES:
+        for table in self._stored:
             self.server.delete(table)
 
     def secrets(self) -> set[str]:
@@ -106,6 +142,82 @@ class MssqlEhi(StandIn):
             rows = self.server.execute(f"SELECT [{column}] FROM dbo.{table}")  # noqa: S608
             found |= {str(value) for (value,) in rows}
         return found
+
+    # For generated schedules
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        made = cls()
+        made._stored = _SMALL
+        made.server.info.snapshot = draw.random() < 0.5
+        made.server.set_clock(_BEGIN)
+        if draw.random() < 0.5:
+            made.server.fragmentation = Fragmentation((20, 300), (7, 1000), draw.randint(0, 99))
+        made.options = {
+            "mssql_encrypt": "false",  # the time that TLS takes is better spent on schedules
+            "parallel_tables": draw.choice(("1", "1", "3")),
+        }
+        return made
+
+    def _create_small(self) -> None:
+        server, key = self.server, ("id", "varchar(20)", False)
+        value = ("v", "nvarchar(40)")
+        extra: dict[str, list[Any]] = {
+            "timed": [("ModifiedDate", "datetime2(7)")],
+            "versioned": [ColumnSpec("version", "rowversion")],
+        }
+        for name in _SMALL.values():
+            keys = [] if name == "log" else ["id", "part"]
+            columns = [key, ("part", "int", False), value, *extra.get(name, [])]
+            server.create_table("dbo", name, columns, key=keys)
+            for _ in range(_FEW + 5 if name == "big" else 7):
+                self._insert(name)
+        server.info.tracking = True
+        server.execute("ALTER TABLE dbo.tracked ENABLE CHANGE_TRACKING")
+
+    def _insert(self, name: str) -> None:
+        self._number += 1
+        row: dict[str, Any] = {"id": f"k{self._number // 3}", "part": self._number, "v": "né"}
+        self.server.insert(f"dbo.{name}", [{**row, **self._touched(name)}])
+
+    def _touched(self, name: str) -> dict[str, Any]:
+        now = self.server.instance.fixed_utc
+        return {"ModifiedDate": now.replace(tzinfo=None)} if name == "timed" and now else {}
+
+    def mutate(self, draw: random.Random) -> None:
+        server, name = self.server, draw.choice(list(_SMALL.values()))
+        table = f"dbo.{name}"
+        count, kinds = server.count(table), ["insert", "insert", "change", "change", "column"]
+        parts = server.execute(f"SELECT part FROM {table} ORDER BY part")  # noqa: S608
+        if name not in ("timed", "versioned", "big"):  # of these deletes do not arrive, by design
+            kinds += ["delete"] * 2 if 1 < count < _FEW - 1 else []
+            if count >= _FEW - 1 and name != "tracked":
+                kinds = ["change", "delete"]
+        kind, where = draw.choice(kinds), {"part": draw.choice(parts)[0]}
+        if kind == "insert":
+            self._insert(name)
+        elif kind == "delete":
+            server.delete(table, where)
+        elif kind == "column" and len(server.table(table).columns) < 7:
+            self._number += 1
+            new = "more" + "abcdefgh"[len(server.table(table).columns)]
+            server.execute(f"ALTER TABLE {table} ADD {new} int NULL")
+            server.update(table, where, **{new: self._number}, **self._touched(name))
+        else:
+            server.update(table, where, v=str(draw.random()), **self._touched(name))
+
+    def trouble(self, kind: str, number: int) -> None:
+        self.server.faults.add({**_TROUBLES, **_REFUSALS}[kind](number - 1))
+
+    def at_request(self, number: int, act: Callable[[], object]) -> None:
+        self.server.faults.add(faults.call(act, match=_DATA, skip=number - 1))
+
+    def calm(self) -> None:
+        self.server.faults.clear()
+        self.server.drop_connections()
+
+    def set_clock(self, seconds: float) -> None:
+        self.server.set_clock(_BEGIN + timedelta(seconds=seconds))
 
     def _rows(self, table: str) -> list[dict[str, Any]]:
         columns = self.server.table(table).columns

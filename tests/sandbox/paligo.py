@@ -1,10 +1,12 @@
 """A stand-in of Paligo: Basic authentication, numbered pages with a cap, a limit per minute."""
 
+import random
 from collections import defaultdict
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Response, jsonify, request
+from typing_extensions import Self
 
 from connectors.paligo.faker_mock.mock_data_generator import MockDataGenerator, iso
 
@@ -31,6 +33,7 @@ class Paligo(Sandbox):
     name = "paligo"
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)
+    limits: ClassVar = {"shared.listing.CHECKPOINT_ROWS": 5, "shared.listing.REPLACED_AT_ONCE": 8}
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Paligo(Sandbox):
             "username": USERNAME,
             "api_key": self.api_key,
             "base_url": f"{self.url}/api/v2",
+            "initial_sync_days": str(self.history),
             **changes,
         }
 
@@ -104,6 +108,34 @@ class Paligo(Sandbox):
             self.change("assignments", 5, status="completed")
         self.delete("assignments", 7)
         self.delete("users", 4)
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        made = cls(
+            users=draw.randint(1, 4),
+            taxonomies=draw.randint(1, 6),
+            assignments=draw.randint(1, 12),
+            shape=draw.choice(("live", "documented")),
+            root=draw.choice((None, "", 0)),
+            cap=draw.choice((2, 5, 50)),
+            paging=draw.choice(("both", "pages", "links", "none")),
+        )
+        made.history = 365  # nothing grows older than that while a schedule runs
+        return made
+
+    def mutate(self, draw: random.Random) -> None:
+        resource = draw.choice(RESOURCES)
+        records = self.records[resource]
+        kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
+        position = draw.randrange(len(records))
+        if kind == "insert":
+            self.insert(resource, position)
+        elif kind == "change":
+            names = {"users": "name", "taxonomies": "title"}
+            message = "message" if self.shape == "live" else "description"
+            self.change(resource, position, **{names.get(resource, message): str(draw.random())})
+        else:
+            self.delete(resource, position)
 
     def insert(self, resource: str, position: int | None = None) -> Record:
         """Adds a record, at the end of the list or at ``position``."""

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from faker import Faker
 from flask import Response, jsonify, request
+from typing_extensions import Self
 
 from .server import Sandbox
 
@@ -190,6 +191,38 @@ class SenSource(Sandbox):
         zone, last = max(self.hours["traffic"], key=lambda key: key[1])
         self.hours["traffic"][zone, last]["ins"] += 7
         self.count(last + HOUR)
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        now = datetime.now(timezone.utc)
+        return cls(
+            zones=draw.randint(1, 2),
+            spaces=1,
+            first=(now - timedelta(days=draw.randint(2, 4))).date(),
+            endpoints=tuple(draw.sample(sorted(COLUMNS), draw.randint(1, 5))),
+            account_zone=draw.choice(("America/New_York", "Pacific/Auckland", "UTC")),
+            shape=draw.choice(("live", "documented")),
+            lifetime=draw.choice((None, 60, 3600)),
+        )
+
+    def mutate(self, draw: random.Random) -> None:
+        now = datetime.now(timezone.utc)
+        kind, name = draw.choice(("insert", "change", "delete", "hours")), draw.choice([*COLUMNS])
+        listing = self.listings[name]
+        if kind == "hours":
+            hour = now.replace(minute=0, second=0, microsecond=0)
+            self.count(hour - draw.randint(0, 20) * HOUR)  # new, or counted once more
+        elif kind == "insert" or len(listing) < 2:
+            self.insert(name)
+        elif kind == "delete":
+            self.delete(name, draw.randrange(len(listing)))
+        elif name != "zone":  # a zone's name stands in the hours, too
+            field = {"space": "maxCapacity"}.get(name, f"{name}Id")
+            value = draw.randint(1, 999) if name == "space" else self._guid()
+            self.change(name, draw.randrange(len(listing)), **{field: value})
+
+    def end_credentials(self) -> None:
+        self.revoke_access_token()
 
     def insert(self, name: str) -> Record:
         """Adds a record to a listing."""

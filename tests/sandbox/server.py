@@ -80,6 +80,23 @@ class _Handler(WSGIRequestHandler):
         pass
 
 
+# What goes wrong in generated schedules, in terms of Fault. The first ones pass by themselves.
+_DAMAGED = {"status": 200, "body": '{"data": [', "headers": {"Content-Type": "application/json"}}
+_TROUBLES: dict[str, dict[str, Any]] = {
+    "busy": {"status": 503},
+    "failing": {"status": 500, "body": "<html>", "times": 2},
+    "limited": {"status": 429, "headers": {"Retry-After": "90"}},
+    "drop": {"drop": True},
+    "cut": {"cut": True},
+    "damaged": _DAMAGED,
+}
+_REFUSALS: dict[str, dict[str, Any]] = {
+    "down": {"status": 503, "times": None},
+    "refused": {"status": 422, "body": '{"error": "no"}'},
+    "other": {"status": 200, "body": '{"meta": {}, "data": null}'},
+}
+
+
 class Sandbox(StandIn):
     """A stand-in over HTTP, on a port of its own on the loopback address.
 
@@ -89,6 +106,8 @@ class Sandbox(StandIn):
 
     data_path: ClassVar[str]
     addresses = ("base_url", "auth_url")
+    troubles = tuple(_TROUBLES)
+    refusals = tuple(_REFUSALS)
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -117,6 +136,16 @@ class Sandbox(StandIn):
         with self.lock:
             self.faults.append(fault)
         return fault
+
+    def trouble(self, kind: str, number: int) -> None:
+        self.fault(skip=number - 1, **{**_TROUBLES, **_REFUSALS}[kind])
+
+    def at_request(self, number: int, act: Callable[[], object]) -> None:
+        self.fault(skip=number - 1, act=act)
+
+    def calm(self) -> None:
+        with self.lock:
+            self.faults.clear()
 
     def paths(self, start: str = "/") -> list[str]:
         """The paths that were asked for, in order."""

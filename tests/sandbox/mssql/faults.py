@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.sandbox.mssql.errors import SqlError, error
 
-Action = Callable[[], None]
+Action = Callable[[], object]
 
 
 @dataclass

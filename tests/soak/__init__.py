@@ -1,0 +1,7 @@
+"""What no one chose by hand: schedules of changes, faults and crashes, and hostile answers.
+
+schedules  steps against one connector and its stand-in; then the destination must equal the source
+crashes    a sync that ends as `kill -9` would end it, at any request or checkpoint
+
+`make test` runs some tens of them, `make soak` thousands: `python -m tests.soak --help`.
+"""

@@ -1,0 +1,197 @@
+"""Generated schedules: the source changes, time passes, requests fail, the process is killed; in
+the end the destination must equal the source.
+
+A schedule is a list of steps in words:
+
+    form 7                       the stand-in and its configuration are drawn from this number
+    change 31                    one insert, change or delete at the source, drawn from it
+    wait 25                      so many hours pass
+    sync                         a sync, which must succeed; with any of these:
+      drop@3                       request 3 goes wrong: one of StandIn.troubles or .refusals
+      changed@3, expired@3         at request 3 the source changes, the credentials end
+      after-checkpoint@2           the process is killed there: one of crashes.PLACES
+      previous, none               the state before the last one is given, or none at all
+"""
+
+import json
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import time_machine
+from hypothesis import strategies as st
+
+from shared.rest import RestClient
+from shared.settings import declared
+from tests.compare import differences
+from tests.sandbox import kind_of
+from tests.sandbox.fivetran import Project, load
+from tests.sandbox.standin import StandIn
+
+from .crashes import PLACES, Crash, Process
+
+BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
+HOUR = 3600
+STATES = ("previous", "none")
+
+
+def schedules(name: str) -> st.SearchStrategy[list[str]]:
+    """Schedules for a connector."""
+    stand_in, few = kind_of(name), st.integers(1, 6)
+    going_wrong = [*stand_in.troubles, *stand_in.refusals, "changed", "expired"]
+    trouble = st.builds("{}@{}".format, st.sampled_from(going_wrong), few)
+    crash = st.builds("{}@{}".format, st.sampled_from(PLACES), st.integers(1, 8))
+    state = st.sampled_from(("", "", *STATES))
+    sync = st.builds("sync {} {} {}".format, st.just("") | trouble, st.just("") | crash, state)
+    step = st.one_of(
+        st.builds("change {}".format, st.integers(0, 999)),
+        st.builds("wait {}".format, st.sampled_from((0.1, 2, 25, 200))),
+        sync.map(lambda text: " ".join(text.split())),
+        sync.map(lambda text: " ".join(text.split())),
+    )
+    form = st.builds("form {}".format, st.integers(0, 999))
+    return st.builds(lambda first, rest: [first, *rest], form, st.lists(step, max_size=8))
+
+
+def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
+    """Runs a schedule. Raises AssertionError if the destination does not equal the source in the
+    end, or if a sync failed that had no reason to. ``tally`` counts what happened."""
+    kind, given = steps[0].split() if steps else ("", "")
+    if kind != "form":
+        raise ValueError("a schedule begins with its form")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _little_data(name) as clock,
+        kind_of(name).small(random.Random(int(given))) as stand_in,
+    ):
+        schedule = _Schedule(stand_in, Project(name, Path(folder)), clock, tally)
+        for step in steps[1:]:
+            schedule.take(step)
+        schedule.finish()
+
+
+@contextmanager
+def _little_data(name: str) -> Iterator[time_machine.Traveller]:
+    """Limits so small that little data passes them, and a clock that can be moved."""
+    load(name)
+    with time_machine.travel(BEGIN) as clock, ExitStack() as stack:
+        for constant, value in kind_of(name).limits.items():
+            stack.enter_context(mock.patch(constant, value))
+
+        def sleep(client: RestClient, seconds: float) -> None:
+            clock.shift(seconds)
+            wait(client, 0)  # an error if the sync has ended
+
+        wait = RestClient._sleep
+        stack.enter_context(mock.patch.object(RestClient, "_sleep", sleep))
+        stack.enter_context(mock.patch("time.sleep"))
+        yield clock
+
+
+class _Schedule:
+    def __init__(
+        self,
+        stand_in: StandIn,
+        project: Project,
+        clock: time_machine.Traveller,
+        tally: Counter[str] | None,
+    ) -> None:
+        self.stand_in, self.project, self.clock = stand_in, project, clock
+        self.tally = Counter() if tally is None else tally
+        self._states = ["{}"]  # as they were written, one after the other
+        self._known = declared(load(stand_in.name).Settings)
+        self._reconciles = "reconcile_hours" in self._known
+        self._drifted = False  # rows were moved while they were read
+
+    def take(self, step: str) -> None:
+        verb, *words = step.split()
+        if verb == "change":
+            self.stand_in.mutate(random.Random(int(words[0])))
+        elif verb == "wait":
+            self.clock.shift(float(words[0]) * HOUR)
+            self.stand_in.set_clock((datetime.now(timezone.utc) - BEGIN).total_seconds())
+        elif verb == "sync":
+            self._sync(words)
+        else:
+            raise ValueError(step)
+
+    def finish(self) -> None:
+        """Without a fault and a crash the destination becomes equal to the source: at once but
+        for deletes, with the deletes at the next sync."""
+        self._pass()
+        missing, _ = differences(self.project, self.stand_in)
+        if self._reconciles and not self._drifted:
+            assert not missing, f"a sync left changed rows out: {_some(missing)}"
+        output = self._pass(reconcile_hours="0")
+        if "lists nothing" in output:  # it is believed when it is seen twice
+            self._pass(reconcile_hours="0")
+        missing, surplus = differences(self.project, self.stand_in)
+        assert not missing, f"rows are lost: {_some(missing)}"
+        assert not surplus, f"rows are not the source's: {_some(surplus)}"
+        rows = sum(map(len, self.stand_in.expected().values()))
+        self.tally.update({"schedules": 1, "rows compared": rows})
+
+    def _pass(self, **changes: str) -> str:
+        """A sync or, where one ends at max_pages, as many as it takes."""
+        for _ in range(20):
+            output = self._sync([], **changes)
+            if "there are more pages than max_pages" not in output:
+                return output
+        raise AssertionError("the pages have no end")
+
+    def _sync(self, words: list[str], **changes: str) -> str:
+        """One sync; returns what it printed. It must succeed unless ``words`` give a reason."""
+        process, state, excused = self._prepare(words)
+        changes = {key: value for key, value in changes.items() if key in self._known}
+        configuration = self.stand_in.configuration(**changes)
+        try:
+            with process.running():
+                result = self.project.sync(configuration, state)
+        except Crash:
+            result = None
+            self.tally["crashes survived"] += 1
+        finally:
+            self.stand_in.calm()
+            self._states += process.states
+        self.tally["syncs"] += 1
+        if result is None:
+            return ""
+        assert "it may quote data" not in result.output
+        assert "please report it" not in result.output
+        if result.code and self.stand_in.repair(result.output):
+            return self._sync([], **changes)
+        assert result.code == 0 or excused, result.output[-2000:]
+        return result.output
+
+    def _prepare(self, words: list[str]) -> tuple[Process, Any, bool]:
+        """The process to sync in, the state to sync with (None: the last one), and whether the
+        sync may fail."""
+        stand_in, process, state, excused = self.stand_in, Process(), None, False
+        for word in words:
+            what, _, number = word.partition("@")
+            if what in PLACES:
+                process = Process(what, int(number))
+            elif what in STATES:
+                before = self._states[-2] if len(self._states) > 1 else "{}"
+                state = json.loads(before if what == "previous" else "{}")
+            elif what == "changed":
+                self._drifted = True
+                stand_in.at_request(int(number), partial(stand_in.mutate, random.Random(word)))
+            elif what == "expired":
+                stand_in.at_request(int(number), stand_in.end_credentials)
+            else:
+                self.tally["faults set"] += 1
+                stand_in.trouble(what, int(number))
+                excused = excused or what in stand_in.refusals
+        return process, state, excused
+
+
+def _some(rows: Counter[str]) -> str:
+    return "; ".join(sorted(rows)[:3])
