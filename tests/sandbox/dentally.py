@@ -34,7 +34,11 @@ class Dentally(Sandbox):
     name = "dentally"
     data_path = "/v1/"
     sync_times = ("timestamp",)
-    limits: ClassVar = {"shared.listing.CHECKPOINT_ROWS": 5, "shared.listing.REPLACED_AT_ONCE": 8}
+    limits: ClassVar = {
+        **Sandbox.limits,
+        "shared.listing.CHECKPOINT_ROWS": 5,
+        "shared.listing.REPLACED_AT_ONCE": 8,
+    }
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class Dexory(Sandbox):
 
     name = "dexory"
     data_path = "/customer-api/v1/locations"
-    limits: ClassVar = {"dexory_connector.PAGES_AT_ONCE": 2}
+    limits: ClassVar = {**Sandbox.limits, "dexory_connector.PAGES_AT_ONCE": 2}
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
+from .proxy import Proxy
 from .standin import StandIn
 
 # The name of each table at the destination.
@@ -67,6 +68,7 @@ class MssqlEhi(StandIn):
     }
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)
+    hostilities = ("cut-off", "reset", "stalled")
 
     def __init__(self, *, patients: int = 40) -> None:
         self.server = MssqlSandbox()
@@ -74,6 +76,7 @@ class MssqlEhi(StandIn):
         self._patients = patients
         self._stored = TABLES
         self._number = 0
+        self._proxy: Proxy | None = None
 
     def start(self, port: int = 0) -> Self:
         self.server.port = port
@@ -113,6 +116,7 @@ class MssqlEhi(StandIn):
             "mssql_ca_certificate": self.server.ca_pem,
             "lookback_seconds": "30",  # the moments of the seed are seconds apart
             **self.options,
+            **({"mssql_port": str(self._proxy.port)} if self._proxy else {}),
             **changes,
         }
 
@@ -155,6 +159,8 @@ class MssqlEhi(StandIn):
             made.server.fragmentation = Fragmentation((20, 300), (7, 1000), draw.randint(0, 99))
         made.options = {
             "mssql_encrypt": "false",  # the time that TLS takes is better spent on schedules
+            "query_timeout_seconds": "1",
+            "login_timeout_seconds": "1",
             "parallel_tables": draw.choice(("1", "1", "3")),
         }
         return made
@@ -212,7 +218,15 @@ class MssqlEhi(StandIn):
     def at_request(self, number: int, act: Callable[[], object]) -> None:
         self.server.faults.add(faults.call(act, match=_DATA, skip=number - 1))
 
+    def be_hostile(self, kind: str, draw: random.Random) -> None:
+        after = int(10 ** draw.uniform(1, 4.7))  # bytes; a sync takes some 50,000
+        how = kind.partition("-")[0]
+        self._proxy = Proxy(self.server.port, how, after, draw.choice((1, 7, 100, 65_536)))
+
     def calm(self) -> None:
+        if self._proxy:
+            self._proxy.close()
+            self._proxy = None
         self.server.faults.clear()
         self.server.drop_connections()
 

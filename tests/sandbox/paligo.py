@@ -33,7 +33,11 @@ class Paligo(Sandbox):
     name = "paligo"
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)
-    limits: ClassVar = {"shared.listing.CHECKPOINT_ROWS": 5, "shared.listing.REPLACED_AT_ONCE": 8}
+    limits: ClassVar = {
+        **Sandbox.limits,
+        "shared.listing.CHECKPOINT_ROWS": 5,
+        "shared.listing.REPLACED_AT_ONCE": 8,
+    }
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Request, Response
 
+from .forging import forge
 from .standin import StandIn
 
 Environ = dict[str, Any]
@@ -43,7 +45,8 @@ class Fault:
 
     ``skip`` of them pass first, then ``times`` go wrong (None: all). ``status``, ``headers`` and
     ``body`` replace the answer; ``cut`` ends it half-way, ``drop`` closes the connection instead
-    of it, ``drip`` sends it byte by byte. ``act`` is called before anything else happens.
+    of it, ``drip`` sends it byte by byte, ``forge`` makes another one of it. ``act`` is called
+    before anything else happens.
     """
 
     path: str = "/"
@@ -55,7 +58,13 @@ class Fault:
     cut: bool = False
     drop: bool = False
     drip: Callable[[], object] | None = None
+    forge: Callable[[Response], Response] | None = None
     act: Callable[[], object] | None = None
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the answer is another one."""
+        return bool(self.status or self.cut or self.drop or self.drip or self.forge)
 
     def matches(self, path: str) -> bool:
         """Whether it is this request's turn; counts."""
@@ -108,6 +117,8 @@ class Sandbox(StandIn):
     addresses = ("base_url", "auth_url")
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)
+    hostilities = ("forged",)
+    limits: ClassVar[dict[str, int]] = {"shared.rest.LARGEST_ANSWER": 1_000_000}
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -140,6 +151,9 @@ class Sandbox(StandIn):
     def trouble(self, kind: str, number: int) -> None:
         self.fault(skip=number - 1, **{**_TROUBLES, **_REFUSALS}[kind])
 
+    def be_hostile(self, kind: str, draw: random.Random) -> None:
+        self.fault(skip=draw.randrange(7), forge=lambda answer: forge(answer, draw))
+
     def at_request(self, number: int, act: Callable[[], object]) -> None:
         self.fault(skip=number - 1, act=act)
 
@@ -167,7 +181,7 @@ class Sandbox(StandIn):
         for fault in faults:
             if fault.act:
                 fault.act()
-        broken = next((f for f in faults if f.status or f.cut or f.drop or f.drip), None)
+        broken = next((f for f in faults if f.breaks), None)
         if broken and broken.drop:
             _close(environ)
             start_response("200 OK", [])
@@ -179,6 +193,8 @@ class Sandbox(StandIn):
             with self.lock:
                 chunks, status, headers = run_wsgi_app(self.app, environ)
                 answer = Response(b"".join(chunks), status, headers)
+        if broken and broken.forge:
+            answer = broken.forge(answer)
         recorded.status = answer.status_code
         sent = answer(environ, start_response)
         if broken and broken.cut:

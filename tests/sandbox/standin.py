@@ -18,7 +18,7 @@ class StandIn:
 
     What generated schedules need: ``limits`` are constants of the connector, by dotted name, that
     they make so small that little data takes every path; ``troubles`` what can go wrong with a
-    request and passes, ``refusals`` what does not pass.
+    request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do.
     """
 
     name: ClassVar[str]
@@ -29,6 +29,7 @@ class StandIn:
     limits: ClassVar[dict[str, int]] = {}
     troubles: ClassVar[tuple[str, ...]]
     refusals: ClassVar[tuple[str, ...]]
+    hostilities: ClassVar[tuple[str, ...]]
     requests: list[Any]
     url = ""
 
@@ -74,6 +75,11 @@ class StandIn:
 
     def trouble(self, kind: str, number: int) -> None:
         """Request ``number`` (1: the next) goes wrong: one of ``troubles`` or ``refusals``."""
+        raise NotImplementedError
+
+    def be_hostile(self, kind: str, draw: random.Random) -> None:
+        """An answer, which one is drawn, is not what it should be: one of ``hostilities``.
+        ``configuration`` knows of it."""
         raise NotImplementedError
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:

@@ -3,5 +3,7 @@
 schedules  steps against one connector and its stand-in; then the destination must equal the source
 crashes    a sync that ends as `kill -9` would end it, at any request or checkpoint
 
+The stand-ins forge answers by tests/sandbox/forging.py, and break connections by proxy.py.
+
 `make test` runs some tens of them, `make soak` thousands: `python -m tests.soak --help`.
 """

@@ -9,6 +9,8 @@ A schedule is a list of steps in words:
     sync                         a sync, which must succeed; with any of these:
       drop@3                       request 3 goes wrong: one of StandIn.troubles or .refusals
       changed@3, expired@3         at request 3 the source changes, the credentials end
+      forged@17                    an answer is made hostile: one of StandIn.hostilities
+      given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
 """
@@ -16,8 +18,9 @@ A schedule is a list of steps in words:
 import json
 import random
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -40,6 +43,16 @@ from .crashes import PLACES, Crash, Process
 BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 HOUR = 3600
 STATES = ("previous", "none")
+LONGEST_SYNC = 20  # seconds of CPU; most take a fifth of one
+# Of the configuration: of other types and sizes, and what other languages take for code.
+HOSTILE_VALUES = (
+    *("", " ", "\n", "\x00", "\ud800", "é", "٣", "a b", "a\r\nHost: x", "x" * 10_000, "<A>"),
+    *("%s", "%%", "%(x)s", "{}", "{0}", "'; DROP TABLE x--", "[x].[y]", "]", "*", "*.*", "dbo.*"),
+    *("0", "1", "+2", "-1", "1.5", "1e3", "0x10", "NaN", "99999999999999999999", "8" * 5_000),
+    *("true", "FALSE", "yes", "null", "None", "2026-11-19", "2026-02-30", "2999-12-31", "v", ".."),
+    *(",", "a,,b", "ins", "ins,outs", "ins(max)", "zone", "location,sensor", "timed", "dbo.timed"),
+)
+ERRORS = ("failed while executing update() error: ", "failed while executing schema() error: ")
 
 
 def schedules(name: str) -> st.SearchStrategy[list[str]]:
@@ -58,6 +71,19 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
     )
     form = st.builds("form {}".format, st.integers(0, 999))
     return st.builds(lambda first, rest: [first, *rest], form, st.lists(step, max_size=8))
+
+
+def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
+    """Schedules with a hostile answer or setting; the next sync makes up for one that failed."""
+    numbers = st.integers(0, 10**6)
+    answer = st.builds("sync {}@{}".format, st.sampled_from(kind_of(name).hostilities), numbers)
+    setting = st.builds("sync given@{}".format, numbers)
+    before = st.sampled_from((["sync"], ["sync", "change 1", "change 2"], []))
+    form = st.builds("form {}".format, numbers)
+    answers = st.builds(lambda form, first, last: [form, *first, last], form, before, answer)
+    # Some settings hold from the first sync on.
+    settings = st.builds(lambda form, last: [form, "sync", "change 1", last], form, setting)
+    return answers | answers | settings
 
 
 def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
@@ -109,6 +135,7 @@ class _Schedule:
         self._known = declared(load(stand_in.name).Settings)
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
+        self._forged = self._failed = False  # an answer was forged; the last sync failed
 
     def take(self, step: str) -> None:
         verb, *words = step.split()
@@ -124,33 +151,44 @@ class _Schedule:
 
     def finish(self) -> None:
         """Without a fault and a crash the destination becomes equal to the source: at once but
-        for deletes, with the deletes at the next sync."""
+        for deletes, with the deletes at the next sync.
+
+        A forged answer that could be stored is the source's word, until all is read once more.
+        """
+        strict = self._failed if self._forged else self._reconciles and not self._drifted
         self._pass()
+        if self._forged and not self._reconciles:
+            self._pass()  # the first may have read the rest of an earlier pass
         missing, _ = differences(self.project, self.stand_in)
-        if self._reconciles and not self._drifted:
+        if strict:
             assert not missing, f"a sync left changed rows out: {_some(missing)}"
-        output = self._pass(reconcile_hours="0")
+        all_anew = ["none"] if self._forged and not self._reconciles else []
+        output = self._pass(all_anew, reconcile_hours="0")
         if "lists nothing" in output:  # it is believed when it is seen twice
             self._pass(reconcile_hours="0")
         missing, surplus = differences(self.project, self.stand_in)
         assert not missing, f"rows are lost: {_some(missing)}"
-        assert not surplus, f"rows are not the source's: {_some(surplus)}"
+        # Where nothing is replaced, forged rows stay.
+        if not all_anew:
+            assert not surplus, f"rows are not the source's: {_some(surplus)}"
         rows = sum(map(len, self.stand_in.expected().values()))
         self.tally.update({"schedules": 1, "rows compared": rows})
 
-    def _pass(self, **changes: str) -> str:
+    def _pass(self, words: Sequence[str] = (), **changes: str) -> str:
         """A sync or, where one ends at max_pages, as many as it takes."""
         for _ in range(20):
-            output = self._sync([], **changes)
+            output, words = self._sync(words, **changes), ()
             if "there are more pages than max_pages" not in output:
                 return output
         raise AssertionError("the pages have no end")
 
-    def _sync(self, words: list[str], **changes: str) -> str:
+    def _sync(self, words: Sequence[str], **changes: str) -> str:
         """One sync; returns what it printed. It must succeed unless ``words`` give a reason."""
         process, state, excused = self._prepare(words)
         changes = {key: value for key, value in changes.items() if key in self._known}
+        changes |= self._settings(words)
         configuration = self.stand_in.configuration(**changes)
+        self._failed, spent = False, time.process_time()
         try:
             with process.running():
                 result = self.project.sync(configuration, state)
@@ -163,14 +201,18 @@ class _Schedule:
         self.tally["syncs"] += 1
         if result is None:
             return ""
-        assert "it may quote data" not in result.output
-        assert "please report it" not in result.output
+        assert time.process_time() - spent < LONGEST_SYNC
+        for defect in ("its message may quote data", "please report it"):
+            assert defect not in result.output, result.output[-2000:]
+        self._failed = result.code != 0
+        one_error = any(error in result.output for error in ERRORS)
+        assert not self._failed or one_error, result.output[-2000:]
         if result.code and self.stand_in.repair(result.output):
             return self._sync([], **changes)
         assert result.code == 0 or excused, result.output[-2000:]
         return result.output
 
-    def _prepare(self, words: list[str]) -> tuple[Process, Any, bool]:
+    def _prepare(self, words: Sequence[str]) -> tuple[Process, Any, bool]:
         """The process to sync in, the state to sync with (None: the last one), and whether the
         sync may fail."""
         stand_in, process, state, excused = self.stand_in, Process(), None, False
@@ -186,11 +228,25 @@ class _Schedule:
                 stand_in.at_request(int(number), partial(stand_in.mutate, random.Random(word)))
             elif what == "expired":
                 stand_in.at_request(int(number), stand_in.end_credentials)
+            elif what == "given":
+                excused = True
+            elif what in stand_in.hostilities:
+                self.tally["hostile answers"] += 1
+                self._forged = self._forged or what == "forged"
+                stand_in.be_hostile(what, random.Random(int(number)))
+                excused = True
             else:
                 self.tally["faults set"] += 1
                 stand_in.trouble(what, int(number))
                 excused = excused or what in stand_in.refusals
         return process, state, excused
+
+    def _settings(self, words: Sequence[str]) -> dict[str, str]:
+        """The hostile settings among ``words``; none of them is an address."""
+        keys = [key for key in self._known if not key.endswith(("_url", "_server", "_port"))]
+        numbers = [int(word.partition("@")[2]) for word in words if word.startswith("given@")]
+        draws = [random.Random(number) for number in numbers]
+        return {draw.choice(keys): draw.choice(HOSTILE_VALUES) for draw in draws}
 
 
 def _some(rows: Counter[str]) -> str:
