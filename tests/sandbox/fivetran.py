@@ -22,7 +22,7 @@ import duckdb
 from fivetran_connector_sdk import Connector
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
-from fivetran_connector_sdk_core import runner
+from fivetran_connector_sdk_core import renaming, runner
 from fivetran_connector_sdk_core.renaming import (
     redshift_safe as stored_column,
     safe_drop_underscores as stored_table,
@@ -43,6 +43,9 @@ _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s
 
 # Tests run one beside another: threads of DuckDB's own would only wait for each other.
 _connect = functools.partial(duckdb.connect, config={"threads": 1})
+
+# The engine makes up the name of every column anew for every row.
+_rename = functools.lru_cache(renaming.redshift_safe)
 
 # At every checkpoint the engine looks whether each declared table is there; once is enough.
 _create_declared = runner._Sync._create_missing_declared
@@ -118,6 +121,7 @@ class Project:
             mock.patch.dict(os.environ, self.environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
             mock.patch.object(duckdb, "connect", _connect),
+            mock.patch.object(renaming, "redshift_safe", _rename),
             mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
             contextlib.redirect_stdout(printed),
         ):
