@@ -119,7 +119,7 @@ class Dentally(Sandbox):
         return cls(
             sites=draw.randint(1, 3),
             rooms=draw.randint(1, 5),
-            treatments=draw.randint(1, 12),
+            treatments=draw.choice((1, 7, 12, 14)),
             shape=draw.choice(("live", "documented")),
             cap=draw.choice((2, 4, 100)),
             meta=draw.choice(("total", "pages", "text", "none")),
@@ -127,10 +127,11 @@ class Dentally(Sandbox):
             rotates=draw.random() < 0.7,
         )
 
-    def mutate(self, draw: random.Random) -> None:
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         resource = draw.choice(RESOURCES)
         records = self.records[resource]
         kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
+        kind = "change" if kind == "delete" and not deletes else kind
         position = draw.randrange(len(records))
         if kind == "insert":
             self.insert(resource, position)

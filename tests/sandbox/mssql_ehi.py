@@ -190,12 +190,12 @@ class MssqlEhi(StandIn):
         now = self.server.instance.fixed_utc
         return {"ModifiedDate": now.replace(tzinfo=None)} if name == "timed" and now else {}
 
-    def mutate(self, draw: random.Random) -> None:
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         server, name = self.server, draw.choice(list(_SMALL.values()))
         table = f"dbo.{name}"
         count, kinds = server.count(table), ["insert", "insert", "change", "change", "column"]
         parts = server.execute(f"SELECT part FROM {table} ORDER BY part")  # noqa: S608
-        if name not in ("timed", "versioned", "big"):  # of these deletes do not arrive, by design
+        if deletes and name in ("tracked", "plain", "log"):  # others do not arrive
             kinds += ["delete"] * 2 if 1 < count < _FEW - 1 else []
             if count >= _FEW - 1 and name != "tracked":
                 kinds = ["change", "delete"]

@@ -118,8 +118,8 @@ class Paligo(Sandbox):
         made = cls(
             users=draw.randint(1, 4),
             taxonomies=draw.randint(1, 6),
-            assignments=draw.randint(1, 12),
-            shape=draw.choice(("live", "documented")),
+            assignments=draw.choice((1, 7, 12, 14)),
+            shape=draw.choice(("live", "documented", "documented")),
             root=draw.choice((None, "", 0)),
             cap=draw.choice((2, 5, 50)),
             paging=draw.choice(("both", "pages", "links", "none")),
@@ -127,10 +127,11 @@ class Paligo(Sandbox):
         made.history = 365  # nothing grows older than that while a schedule runs
         return made
 
-    def mutate(self, draw: random.Random) -> None:
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         resource = draw.choice(RESOURCES)
         records = self.records[resource]
         kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
+        kind = "change" if kind == "delete" and not deletes else kind
         position = draw.randrange(len(records))
         if kind == "insert":
             self.insert(resource, position)

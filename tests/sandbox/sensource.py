@@ -205,7 +205,7 @@ class SenSource(Sandbox):
             lifetime=draw.choice((None, 60, 3600)),
         )
 
-    def mutate(self, draw: random.Random) -> None:
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         now = datetime.now(timezone.utc)
         kind, name = draw.choice(("insert", "change", "delete", "hours")), draw.choice([*COLUMNS])
         listing = self.listings[name]
@@ -214,7 +214,7 @@ class SenSource(Sandbox):
             self.count(hour - draw.randint(0, 20) * HOUR)  # new, or counted once more
         elif kind == "insert" or len(listing) < 2:
             self.insert(name)
-        elif kind == "delete":
+        elif kind == "delete" and deletes:
             self.delete(name, draw.randrange(len(listing)))
         elif name != "zone":  # a zone's name stands in the hours, too
             field = {"space": "maxCapacity"}.get(name, f"{name}Id")

@@ -68,9 +68,9 @@ class StandIn:
         """One with few records, in a form that is drawn; ``configuration`` agrees with it."""
         raise NotImplementedError
 
-    def mutate(self, draw: random.Random) -> None:
-        """One insert, change or delete that the connector must notice; of each list at least one
-        record is left."""
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
+        """One insert, change or, with ``deletes``, delete that the connector must notice; of each
+        list at least one record is left."""
         raise NotImplementedError
 
     def trouble(self, kind: str, number: int) -> None:

@@ -8,7 +8,8 @@ A schedule is a list of steps in words:
     wait 25                      so many hours pass
     sync                         a sync, which must succeed; with any of these:
       drop@3                       request 3 goes wrong: one of StandIn.troubles or .refusals
-      changed@3, expired@3         at request 3 the source changes, the credentials end
+      changed@3, deleted@3         at request 3 the source changes, or a record is deleted
+      expired@3                    at request 3 the credentials end
       forged@17                    an answer is made hostile: one of StandIn.hostilities
       given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
@@ -38,7 +39,7 @@ from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.standin import StandIn
 
-from .crashes import PLACES, Crash, Process
+from .crashes import CHECKPOINTS, PLACES, REQUESTS, Crash, Process
 
 BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 HOUR = 3600
@@ -58,19 +59,28 @@ ERRORS = ("failed while executing update() error: ", "failed while executing sch
 def schedules(name: str) -> st.SearchStrategy[list[str]]:
     """Schedules for a connector."""
     stand_in, few = kind_of(name), st.integers(1, 6)
-    going_wrong = [*stand_in.troubles, *stand_in.refusals, "changed", "expired"]
-    trouble = st.builds("{}@{}".format, st.sampled_from(going_wrong), few)
-    crash = st.builds("{}@{}".format, st.sampled_from(PLACES), st.integers(1, 8))
-    state = st.sampled_from(("", "", *STATES))
-    sync = st.builds("sync {} {} {}".format, st.just("") | trouble, st.just("") | crash, state)
+    many = few | st.integers(7, 30)
+    nothing = st.just("")
+
+    def at(kinds: Sequence[str], numbers: st.SearchStrategy[int]) -> st.SearchStrategy[str]:
+        return st.builds("{}@{}".format, st.sampled_from(kinds), numbers)
+
+    meanwhile = nothing | at(("changed", "changed", "changed", "deleted", "expired"), many)
+    trouble = nothing | nothing | at((*stand_in.troubles, *stand_in.refusals), few)
+    crash = nothing | at(REQUESTS, many) | at(CHECKPOINTS, few)
+    state = st.sampled_from(("", "", "", *STATES))
+    sync = st.builds("sync {} {} {} {}".format, meanwhile, trouble, crash, state)
     step = st.one_of(
         st.builds("change {}".format, st.integers(0, 999)),
-        st.builds("wait {}".format, st.sampled_from((0.1, 2, 25, 200))),
+        st.builds("wait {}".format, st.sampled_from((0.1, 2, 25, 25, 200))),
         sync.map(lambda text: " ".join(text.split())),
         sync.map(lambda text: " ".join(text.split())),
     )
     form = st.builds("form {}".format, st.integers(0, 999))
-    return st.builds(lambda first, rest: [first, *rest], form, st.lists(step, max_size=8))
+    steps = st.lists(step, min_size=2, max_size=10)
+    return st.builds(lambda first, rest: [first, "sync", *rest], form, steps) | st.builds(
+        lambda first, rest: [first, *rest], form, steps
+    )
 
 
 def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
@@ -223,9 +233,12 @@ class _Schedule:
             elif what in STATES:
                 before = self._states[-2] if len(self._states) > 1 else "{}"
                 state = json.loads(before if what == "previous" else "{}")
-            elif what == "changed":
-                self._drifted = True
-                stand_in.at_request(int(number), partial(stand_in.mutate, random.Random(word)))
+            elif what in ("changed", "deleted"):
+                # Where records are deleted, others move to pages that were read already.
+                deletes = what == "deleted"
+                self._drifted = self._drifted or deletes
+                change = partial(stand_in.mutate, random.Random(word), deletes=deletes)
+                stand_in.at_request(int(number), change)
             elif what == "expired":
                 stand_in.at_request(int(number), stand_in.end_credentials)
             elif what == "given":
