@@ -911,7 +911,7 @@ def test_batches_and_checkpoints_follow_the_width_of_rows(
     """Rows with documents of 2 MB: no more than about 8 MB in a batch, 32 MB to a checkpoint."""
     document = b"x" * 2_000_000
     columns: Columns = [("id", "int", False), ("doc", "varbinary(max)")]
-    rows = [(i, document) for i in range(40)]
+    rows = [(i, document) for i in range(24)]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)
     batches, checkpoints, waiting = [], [], [0]
     real = load("mssql_ehi").get_table_data
@@ -938,7 +938,7 @@ def test_batches_and_checkpoints_follow_the_width_of_rows(
         synced(project, server)
     assert max(batches) <= 5
     assert max(checkpoints) <= 16
-    assert len(project.rows("t")) == 40
+    assert len(project.rows("t")) == 24
 
 
 # Secrets and personal data

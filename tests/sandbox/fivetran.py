@@ -23,6 +23,7 @@ from fivetran_connector_sdk import Connector
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 from fivetran_connector_sdk_core import renaming, runner
+from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDestination
 from fivetran_connector_sdk_core.renaming import (
     redshift_safe as stored_column,
     safe_drop_underscores as stored_table,
@@ -54,6 +55,15 @@ _create_declared = runner._Sync._create_missing_declared
 def _create_declared_once(writer: Any) -> None:
     if not writer.declared_created:
         _create_declared(writer)
+
+
+def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
+    """As the engine asks for them, which it does often, in a fifteenth of the time."""
+    try:
+        rows = destination.con.execute(f'PRAGMA table_info(\'"{destination.schema}"."{table}"\')')
+    except duckdb.CatalogException:
+        return {}
+    return {name: kind for _, name, kind, *_ in rows.fetchall()}
 
 
 # What the platform adds to a table.
@@ -122,6 +132,7 @@ class Project:
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
             mock.patch.object(duckdb, "connect", _connect),
             mock.patch.object(renaming, "redshift_safe", _rename),
+            mock.patch.object(DuckDbDestination, "columns", _columns),
             mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
             contextlib.redirect_stdout(printed),
         ):
