@@ -1,5 +1,6 @@
 """The HTTP server under the stand-ins: it records requests and breaks answers on demand."""
 
+import contextlib
 import io
 import json
 import random
@@ -211,7 +212,8 @@ def json_text(value: Any) -> str:
 
 def _close(environ: Environ) -> None:
     connection: socket.socket = environ["werkzeug.socket"]
-    connection.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):  # the client may have left
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _half(body: bytes, environ: Environ) -> Iterator[bytes]:

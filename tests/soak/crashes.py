@@ -26,8 +26,8 @@ class Crash(BaseException):
 
 
 class Process:
-    """A process that dies at one of PLACES, when it comes there for the ``number``-th time (None:
-    it lives). From then on no thread of it reaches the source or the destination."""
+    """A process that dies at ``place``, one of PLACES (None: it lives), when it comes there for
+    the ``number``-th time. From then on no thread of it reaches source or destination."""
 
     def __init__(self, place: str | None = None, number: int = 1) -> None:
         self.dead = False
