@@ -616,6 +616,29 @@ def test_a_thread_that_cannot_be_started() -> None:
             readers.run(range(50), read)
 
 
+def test_the_same_on_the_command_line(project: Project, server: MssqlSandbox) -> None:
+    """The real `fivetran debug`: changes, deletes, keys, expiry, and tracking switched off."""
+    create_tracked(server, 60)
+    server.create_table("dbo", "u", VERSIONED, key=["id"], rows=[(i, "value") for i in range(60)])
+
+    def expire() -> None:
+        server.store.expire_tracking(server.table("dbo.t"))
+
+    def switch_off() -> None:
+        server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+
+    for round_number, event in enumerate((None, None, expire, switch_off)):
+        if round_number:
+            change(server, 10 * round_number)
+            server.update("dbo.u", {"id": round_number}, v="changed")
+        if event:
+            event()
+        result = project.debug(configuration(server, parallel_tables="2"))
+        assert result.code == 0, result.output
+        assert_equal(project, server)
+        assert_equal(project, server, "u")
+
+
 # The report
 
 
