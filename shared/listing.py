@@ -5,50 +5,21 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
 from . import times
+from .pages import Page, read_ahead
 from .rows import Rejects, Row, Table, UnusableRecord
 from .state import OVERLAP, State, Window
 
-T = TypeVar("T")
 CHECKPOINT_ROWS = 5_000
 REPLACED_AT_ONCE = 100_000  # rows; a longer list checkpoints on its way
 _IN_MEMORY = 8 * 1024 * 1024  # bytes of rows that wait; more of them go to a temporary file
 _PROGRESS = 10.0  # seconds between two lines of progress
-
-
-@dataclass(repr=False)
-class Page:
-    """The records of one answer; how many ``pages``, and records in ``total``, it speaks of."""
-
-    records: list[Any]
-    number: int = 1
-    pages: int | None = None
-    total: int | None = None
-
-
-def read_ahead(pages: Iterator[T], cancel: Callable[[], None]) -> Iterator[T]:
-    """``pages``, the next of which a thread reads while the caller has the last one.
-
-    Two at most are in memory. When the caller stops early, ``cancel`` must end a reading under
-    way; no thread is left behind.
-    """
-    end: Any = object()
-    with ThreadPoolExecutor(1) as reader:
-        try:
-            following = reader.submit(next, pages, end)
-            while (page := following.result()) is not end:
-                following = reader.submit(next, pages, end)
-                yield page
-        except GeneratorExit:
-            cancel()
-            raise
 
 
 @dataclass(repr=False)

@@ -10,13 +10,11 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from datetime import date
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from fivetran_connector_sdk import Logging
 
-from . import times
 from .errors import SettingsError
 
 T = TypeVar("T")
@@ -62,17 +60,11 @@ def _parse_url(text: str) -> str:
     parts = urlsplit(text)
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
     plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s@?#]", text))
-    if not (parts.scheme == "https" or (parts.scheme == "http" and loopback)) or not plain:
-        raise ValueError
-    if not parts.hostname or parts.port == 0:  # .port raises ValueError for what is no port
+    safe = parts.scheme == "https" or (parts.scheme == "http" and loopback)
+    # .port raises ValueError for what is no port.
+    if not (safe and plain and parts.hostname and parts.port != 0):
         raise ValueError
     return text.rstrip("/")
-
-
-def _parse_date(text: str) -> date:
-    if len(text) != len("YYYY-MM-DD"):
-        raise ValueError
-    return times.parse_date(text)
 
 
 def _parse_token(text: str) -> str:
@@ -85,7 +77,6 @@ TEXT = Kind("text", str)
 TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
 _FLAG = one_of("true", "false")
 FLAG = _FLAG._replace(parse=lambda text: _FLAG.parse(text) == "true")
-DATE = Kind("a date as YYYY-MM-DD", _parse_date)
 URL = Kind("an https:// address without user name, query or fragment", _parse_url)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import count
 from typing import Any
 
 import requests
@@ -19,7 +18,8 @@ from sealed_tokens import Tokens
 from shared import times
 from shared.errors import SourceError, guarded
 from shared.form import setup_form
-from shared.listing import Listing, Page
+from shared.listing import Listing
+from shared.pages import Page, numbered
 from shared.rest import RestClient, Retry, error_code
 from shared.rows import Column, Rejects, Row, Table, decimal
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
@@ -66,6 +66,9 @@ class Settings:
     )
     retry_attempts: int = setting(
         "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    parallel_requests: int = setting(
+        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
     )
     enable_incremental_sync: bool = setting(
         "Incremental sync", "Off: every sync reads everything", FLAG, default="true"
@@ -263,6 +266,7 @@ def _connect(
         rate_limited=_handle_rate_limit,
         reset_header="X-RateLimit-Reset",
         explain=explain,
+        parallel=settings.parallel_requests,
         **authentication,
     )
 
@@ -338,33 +342,34 @@ def _get_pages(
         params["sort_direction"] = "asc"
     if since:
         params["updated_after"] = times.to_text(since)
-    for number in count(1):
-        records, meta = _open(client.get(path, {**params, "page": number}), resource)
-        current, total, pages = (meta[key] for key in ("current_page", "total", "total_pages"))
-        if current not in (None, number) or (records and records == previous):
-            raise SourceError(f"{path}: asked for page {number}, the source sent another one")
-        received += len(records)
-        yield Page(records, number, pages, total)
-        more = [received < total] if total is not None else []
-        more += [number < pages] if pages is not None else []
-        if not records or (more and not any(more)):
+    for page in numbered(client, partial(_get_page, client, resource, params)):
+        if page.records and page.records == previous:
+            raise SourceError(f"{path}: page {page.number} holds what the page before it held")
+        received += len(page.records)
+        yield page
+        more = [received < page.total] if page.total is not None else []
+        more += [page.number < page.pages] if page.pages is not None else []
+        if not page.records or (more and not any(more)):
             return
-        previous = records
+        previous = page.records
 
 
-def _open(answer: Any, resource: str) -> tuple[list[Any], dict[str, int | None]]:
-    """The records of an answer, and the numbers of its ``meta`` (None where it has none)."""
-    records = meta = None
+def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], number: int) -> Page:
+    """Page ``number`` (from 1) of a resource. Raises SourceError for anything but that page."""
+    path, records, meta = f"/v1/{resource}", None, None
+    answer = client.get(path, {**params, "page": number})
     if isinstance(answer, dict):
-        records = answer.get(resource, answer.get("data"))
-        meta = answer.get("meta") or {}
+        records, meta = answer.get(resource, answer.get("data")), answer.get("meta") or {}
     if not isinstance(records, list) or not isinstance(meta, dict):
-        raise SourceError(f'/v1/{resource}: the answer has no list "{resource}" or "data"')
+        raise SourceError(f'{path}: the answer has no list "{resource}" or "data"')
     try:
-        numbers = ("current_page", "total", "total_pages")  # Dentally sends some as text
-        return records, {key: int(meta[key]) if meta.get(key) else None for key in numbers}
+        numbers = ("current_page", "total_pages", "total")  # Dentally sends some as text
+        current, pages, total = (int(meta[key]) if meta.get(key) else None for key in numbers)
     except (ValueError, TypeError, OverflowError):
-        raise SourceError(f"/v1/{resource}: meta holds what is no number") from None
+        raise SourceError(f"{path}: meta holds what is no number") from None
+    if current not in (None, number):
+        raise SourceError(f"{path}: asked for page {number}, the source sent another one")
+    return Page(records, number, pages, total)
 
 
 def _map_room_data(record: Any, synced_at: datetime) -> Row:

@@ -21,7 +21,7 @@ from page_links import PATH, Place, digest, resolve
 from shared import times
 from shared.errors import SourceError, StateError, guarded
 from shared.form import setup_form
-from shared.listing import read_ahead
+from shared.pages import read_ahead
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
 from shared.settings import TOKEN, URL, Kind, integer, read, setting

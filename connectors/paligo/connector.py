@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import count
 from typing import Any
 
 import requests
@@ -19,7 +18,8 @@ from requests.auth import HTTPBasicAuth
 from shared import times
 from shared.errors import SourceError, guarded
 from shared.form import setup_form
-from shared.listing import Listing, Page
+from shared.listing import Listing
+from shared.pages import Page, numbered
 from shared.rest import RestClient, Retry, retry_after
 from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
 from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
@@ -72,6 +72,9 @@ class Settings:
     )
     retry_attempts: int = setting(
         "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    parallel_requests: int = setting(
+        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
     )
     enable_incremental_sync: bool = setting(
         "Incremental sync", "Off: every sync stores all assignments", FLAG, default="true"
@@ -189,6 +192,7 @@ def _connect(settings: Settings) -> RestClient:
         headers={"Accept": "application/json", "User-Agent": "fivetran-paligo-connector/1.0"},
         auth=_Credentials(settings.username.encode(), settings.api_key.encode()),
         explain=_handle_request_error,
+        parallel=settings.parallel_requests,
     )
 
 
@@ -244,11 +248,16 @@ def _handle_request_error(answer: requests.Response) -> str:
     return f"{advice}. {BASE_URL_ADVICE}" if advice else BASE_URL_ADVICE
 
 
-def execute_api_request(
-    client: RestClient, resource: str, number: int, per_page: int
-) -> tuple[Page, bool | None]:
-    """Page ``number`` (from 1) of the list of a resource, and whether ``next_page`` names another
-    (None: the answer does not say). Raises SourceError for anything but that page.
+@dataclass(repr=False)
+class _Page(Page):
+    """``follows``: whether the answer names another page (None: it does not say)."""
+
+    follows: bool | None = None
+
+
+def execute_api_request(client: RestClient, resource: str, number: int, per_page: int) -> "_Page":
+    """Page ``number`` (from 1) of the list of a resource. Raises SourceError for anything but that
+    page.
 
     Paligo sends ``{"page", "next_page", "total_pages", "<resource>": [...]}``, with an empty
     ``next_page`` on the last page; the records may also stand under ``data``.
@@ -265,13 +274,13 @@ def execute_api_request(
     if current not in (None, number):
         raise SourceError(f"{where}: asked for page {number}, the source sent another one")
     follows = bool(answer["next_page"]) if "next_page" in answer else None
-    return Page(records, number, pages), follows
+    return _Page(records, number, pages, follows=follows)
 
 
 def _count_records(client: RestClient, resource: str) -> int | None:
     """How many records a list has. Paligo tells the number of pages only; of pages with one
     record each, that is the number of records. None where it does not send such pages."""
-    page, _ = execute_api_request(client, resource, 1, per_page=1)
+    page = execute_api_request(client, resource, 1, per_page=1)
     return page.pages if len(page.records) == 1 else None
 
 
@@ -280,18 +289,17 @@ def _get_pages(client: RestClient, settings: Settings, resource: str) -> Iterato
     where both are missing, one is empty. A short page is no end: Paligo may cap ``per_page``."""
     where, previous = f"{client.base_url}/{resource}, page ", None
     total = _count_records(client, resource)
-    for number in count(1):
-        page, follows = execute_api_request(
-            client, resource, number, settings.max_records_per_page
-        )
+    per_page = settings.max_records_per_page
+    fetch = partial(execute_api_request, client, resource, per_page=per_page)
+    for page in numbered(client, fetch):
         page.total = total
-        announced = [number < page.pages] if page.pages is not None else []
-        announced += [follows] if follows is not None else []
+        announced = [page.number < page.pages] if page.pages is not None else []
+        announced += [page.follows] if page.follows is not None else []
         more = any(announced) if announced else bool(page.records)
         if more and not page.records:
-            raise SourceError(f"{where}{number}: it is empty, but more are announced")
+            raise SourceError(f"{where}{page.number}: it is empty, but more are announced")
         if page.records and page.records == previous:
-            raise SourceError(f"{where}{number}: it holds what the page before it held")
+            raise SourceError(f"{where}{page.number}: it holds what the page before it held")
         yield page
         if not more:
             return

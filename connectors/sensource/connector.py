@@ -8,7 +8,7 @@ import math
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -18,14 +18,15 @@ import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 from requests.auth import AuthBase
 
-from hourly_metrics import METRICS, Metric, each_once
+from setting_kinds import DATE, METRICS, Metric, each_once
 from shared import times
 from shared.errors import SourceError, TransientError, guarded
 from shared.form import setup_form
-from shared.listing import Listing, Page, read_ahead
+from shared.listing import Listing
+from shared.pages import Page, in_order, read_ahead
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Table, UnusableRecord
-from shared.settings import DATE, TOKEN, URL, declared, integer, one_of, read, setting
+from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.state import State, window
 
 API_URL = "https://vea.sensourceinc.com/api"
@@ -69,6 +70,9 @@ class Settings:
     )
     retry_attempts: int = setting(
         "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
+    )
+    parallel_requests: int = setting(
+        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
     )
 
     @property
@@ -151,11 +155,6 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved, rejects = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), Rejects()
     token, read_hours = Token(settings), Counter[str]()
     client = _connect(settings, token)
-
-    def cancel() -> None:
-        client.close()
-        token.client.close()
-
     try:
         for table in (STATIC_TABLES[endpoint] for endpoint in settings.static_endpoints):
             Listing(
@@ -163,11 +162,11 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                 window(saved.table(table.name), reconcile_hours=0),
                 pages=partial(fetch_static_data, client, table.name),
                 to_row=table.row,
-                cancel=cancel,
+                cancel=client.close,
             ).sync(saved, rejects)
         plans = [_plan(name, settings, saved.table(name), today) for name in ENTITIES]
-        chunks = _fetch_chunks(client, plans, settings.chunk_days, today)
-        for plan, start, end, records in read_ahead(chunks, cancel):
+        chunks = in_order(client, _chunks(client, plans, settings.chunk_days, today))
+        for plan, start, end, records in read_ahead(chunks, client.close):
             name = plan.table.name
             if "start" not in saved.table(name):
                 op.truncate(name)  # a first load takes the place of what is there
@@ -204,6 +203,8 @@ def _connect(settings: Settings, token: "Token") -> RestClient:
         auth=token,
         unauthorized=token.renew,
         explain=_explain,
+        parallel=settings.parallel_requests,
+        closed=token.client.closed,
     )
 
 
@@ -334,19 +335,22 @@ def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tup
         start = last
 
 
-def _fetch_chunks(
+Chunk = tuple[Plan, date, date, list[Any]]
+
+
+def _chunks(
     client: RestClient, plans: list[Plan], days: int, today: date
-) -> Iterator[tuple[Plan, date, date, list[Any]]]:
+) -> Iterator[Callable[[], Chunk]]:
     """All chunks, up to two days after today's UTC date: so all of today is inside in every zone,
     and so are hours a little ahead of the clock."""
     begin = min(plan.begin for plan in plans)
     for start, end in generate_date_ranges(begin, today + 2 * DAY, days):
         for plan in plans:
             if (first := max(start, plan.begin)) < end:
-                yield plan, first, end, fetch_data(client, plan, first, end)
+                yield partial(fetch_data, client, plan, first, end)
 
 
-def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> list[Any]:
+def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
     """The hours of ``[start, end)``. SenSource takes both as midnights in the account's zone."""
     path = f"/data/{plan.table.name}"
     params = {
@@ -363,7 +367,7 @@ def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> list[A
         raise SourceError(f'{client.base_url}{path}: status 200, but no list "results"')
     Logging.info(f"{plan.table.name}: {start} to {end}, {len(records)} hours read")
     _log_messages(plan.table.name, answer.get("messages"), records)
-    return records
+    return plan, start, end, records
 
 
 def _log_messages(table: str, messages: Any, records: list[Any]) -> None:

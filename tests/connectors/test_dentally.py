@@ -358,7 +358,7 @@ def test_a_source_that_repeats_a_page_is_an_error(dentally: Project, meta: str) 
         sandbox.fault("/v1/treatments", times=None, status=200, body=json.dumps(body))
         result = dentally.sync(sandbox.configuration())
         assert result.code == 1
-        assert "asked for page 2, the source sent another one" in result.output
+        assert "/v1/treatments: page 2 holds what the page before it held" in result.output
 
 
 # Windows and deletes

@@ -16,7 +16,7 @@ import pytest
 import time_machine
 
 from shared.errors import SettingsError
-from shared.listing import Page
+from shared.pages import Page
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import ROOT, Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
@@ -195,7 +195,7 @@ def test_a_repeated_page_ends_the_sync(project: Project, paligo: Paligo, paging:
     )
     output = failed(project.sync(paligo.configuration()))
     assert "page 2: it holds what the page before it held" in output
-    assert len(paligo.requests) == 3
+    assert len(paligo.requests) <= 3 + 4  # those under way
 
 
 def test_pages_are_read_when_they_are_wanted(paligo: Paligo) -> None:
@@ -350,7 +350,9 @@ def test_the_limit_of_a_minute_is_waited_out(
     """As long as Paligo says, or a minute when it says nothing."""
     paligo.limit, paligo.retry_after = 3, said
     succeeded(project.sync(paligo.configuration(retry_attempts="1")))
-    assert waits == [wait]  # six requests for assignments, the fourth of which meets the limit
+    assert waits == pytest.approx(
+        [wait], abs=0.5
+    )  # six requests for assignments, the fourth of which meets the limit
     assert_equal_to_source(project, paligo)
 
 

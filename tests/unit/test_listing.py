@@ -1,72 +1,17 @@
-"""Pages read ahead; what a long listing does to memory, checkpoints and the state."""
+"""What a long listing does to memory, checkpoints and the state."""
 
-import threading
-from collections.abc import Generator, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fivetran_connector_sdk import Operations
 
-from shared.listing import Listing, Page, read_ahead
+from shared.listing import Listing
+from shared.pages import Page
 from shared.rows import Column, Rejects, Table
 from shared.state import State, window
 
 TABLE = Table("things", ("id",), {"id": Column(required=True)})
-
-
-def test_pages_come_in_order() -> None:
-    """All of them, once."""
-    assert list(read_ahead(iter(range(100)), lambda: None)) == list(range(100))
-    assert list(read_ahead(iter([]), lambda: None)) == []
-
-
-def test_one_page_is_read_ahead_and_no_more() -> None:
-    """Memory is bounded by two pages, however slow the reader."""
-    begun: list[int] = []
-    third = threading.Event()
-
-    def pages() -> Iterator[int]:
-        for number in range(10):
-            begun.append(number)
-            if number == 1:
-                third.set()
-            yield number
-
-    reading = cast("Generator[int]", read_ahead(pages(), lambda: None))
-    assert next(reading) == 0
-    assert third.wait(5)
-    assert begun == [0, 1]
-    reading.close()
-
-
-def test_an_error_of_the_source_reaches_the_caller() -> None:
-    """After the pages before it."""
-
-    def pages() -> Iterator[int]:
-        yield 1
-        raise ValueError("page 2")
-
-    reading = read_ahead(pages(), lambda: None)
-    assert next(reading) == 1
-    with pytest.raises(ValueError, match="page 2"):
-        next(reading)
-
-
-def test_stopping_early_leaves_no_thread_behind() -> None:
-    """`cancel` ends a reading that would wait for long."""
-    before = threading.active_count()
-    cancelled = threading.Event()
-
-    def pages() -> Iterator[int]:
-        yield 1
-        assert cancelled.wait(10)
-        yield 2
-
-    reading = cast("Generator[int]", read_ahead(pages(), cancelled.set))
-    next(reading)
-    reading.close()
-    assert cancelled.is_set()
-    assert threading.active_count() == before
 
 
 class Destination:

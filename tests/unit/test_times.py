@@ -62,16 +62,10 @@ def test_unix_milliseconds(milliseconds: int) -> None:
 
 @given(st.dates())
 def test_a_date_alone(day: date) -> None:
-    """Its midnight; and as a date, itself."""
+    """Its midnight."""
     assert times.parse(day.isoformat()) == datetime(
         day.year, day.month, day.day, tzinfo=timezone.utc
     )
-    assert times.parse_date(day.isoformat()) == day
-
-
-def test_the_date_of_a_timestamp_is_the_written_one() -> None:
-    """An offset does not move it to another day."""
-    assert times.parse_date("2026-03-01T23:30:00-05:00") == date(2026, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +80,3 @@ def test_what_is_no_timestamp(value: Any) -> None:
     """A ValueError, which does not show the value."""
     with pytest.raises(ValueError, match=r"^is not a timestamp$"):
         times.parse(value)
-
-
-@pytest.mark.parametrize("value", ["", "soon", "2026-02-30", None, 20260101])
-def test_what_is_no_date(value: Any) -> None:
-    """A ValueError, which does not show the value."""
-    with pytest.raises(ValueError, match=r"^is not a date$"):
-        times.parse_date(value)

@@ -1,6 +1,7 @@
 """JSON over HTTPS from one origin: what can heal is repeated, nothing secret is shown, and only
 whole JSON counts as an answer."""
 
+import io
 import json
 import logging
 import math
@@ -11,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from http.client import HTTPResponse
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from fivetran_connector_sdk import Logging
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
@@ -25,10 +28,13 @@ from .errors import SourceError, TransientError
 T = TypeVar("T")
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
-_DEADLINE = 10  # a whole answer may take this many times the silence that is allowed
+_LARGE_ANSWER = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+_DEADLINE = 10  # a whole exchange may take this many times the silence that is allowed
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
-_CODES = {"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"}
-_CODES |= {"unsupported_grant_type", "invalid_scope"}
+_CODES = {
+    *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"),
+    *("unsupported_grant_type", "invalid_scope"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Retry:
                     f"{LONGEST_WAIT:.0f} s at most: the next one goes on from here"
                 )
             if attempt < self.attempts:
-                again = f"repeat {attempt + 1} of {self.attempts} in {wait:.1f} s"
-                Logging.warning(f"{what}: {failure}; {again}")
+                Logging.warning(
+                    f"{what}: {failure}; repeat {attempt + 1} of {self.attempts} in {wait:.1f} s"
+                )
                 sleep(wait)
         raise SourceError(f"{what}: {failure}; gave up after {self.attempts} repeats")
 
@@ -123,6 +130,9 @@ class RestClient:
     ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
     are other credentials now. ``rate_limited`` tells which answers beside 429 mean "too many
     requests", ``reset_header`` until when. ``explain`` gives advice on an answer that is final.
+    ``parallel``: how many requests a caller may have under way; "too many requests" halves it,
+    and a large answer makes it 1.
+    ``closed`` is set when no more are wanted; clients that need each other share it.
     """
 
     base_url: str
@@ -134,12 +144,15 @@ class RestClient:
     rate_limited: Callable[[requests.Response], bool] = lambda answer: False
     reset_header: str = ""
     explain: Callable[[requests.Response], str] = lambda answer: ""
+    parallel: int = 1
+    closed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        self._closed = threading.Event()
+        self._backing_off, self._limited_at = threading.Lock(), -math.inf
         # Of an answer with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = requests.Session()
+        self._session.adapters = {"http": _Adapter()}  # for https, too
         self._session.headers.update(self.headers)
         # Without an `auth` of ours, requests would take a password from ~/.netrc.
         self._session.auth = self.auth or (lambda request: request)
@@ -155,21 +168,29 @@ class RestClient:
         return self._request("POST", link, **content)
 
     def close(self) -> None:
-        """Ends a back-off that another thread is in, with an error."""
-        self._closed.set()
+        """Ends the back-offs that other threads are in, with an error."""
+        self.closed.set()
 
     def _request(self, method: str, link: str, **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
-        return self.retry.run(what, lambda: self._once(what, method, url, content), self._sleep)
+        return self.retry.run(what, lambda: self._once(what, method, url, content), self._back_off)
+
+    def _back_off(self, seconds: float) -> None:
+        """Waits; no other thread sends a request meanwhile."""
+        end = time.monotonic() + seconds
+        with self._backing_off:
+            self._sleep(max(0.0, end - time.monotonic()))
 
     def _sleep(self, seconds: float) -> None:
-        if self._closed.wait(seconds):
+        if self.closed.wait(seconds):
             raise SourceError("the sync has ended, and with it the repeats")
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
+        with self._backing_off:
+            sent = time.monotonic()
         answer, refusals = self._exchange(what, method, url, content), 0
         while answer.status_code == 401:
             refusals += 1
@@ -179,6 +200,8 @@ class RestClient:
         status, media_type = answer.status_code, answer.headers.get("Content-Type", "no type")
         reason = " ".join(filter(None, (f"status {status}", error_code(answer))))
         if status == 429 or self.rate_limited(answer):
+            if sent > self._limited_at:  # once for all that met the limit together
+                self._limited_at, self.parallel = time.monotonic(), max(1, self.parallel // 2)
             wait = retry_after(answer.headers, self.reset_header)
             raise TransientError(f"{reason}, too many requests", wait)
         if status == 408 or status >= 500:
@@ -202,21 +225,47 @@ class RestClient:
         options: dict[str, Any] = {"timeout": self.timeout, "allow_redirects": False}
         try:
             with self._session.request(method, url, stream=True, **options, **content) as answer:
-                deadline = time.monotonic() + self.timeout * _DEADLINE
                 while chunk := answer.raw.read1(65_536, decode_content=True):
                     body += chunk
                     if len(body) > LARGEST_ANSWER:
                         raise SourceError(f"{what}: more than {LARGEST_ANSWER} bytes in an answer")
-                    if time.monotonic() > deadline:
-                        raise TransientError("the answer came too slowly")
-        except requests.exceptions.SSLError:
-            raise SourceError(f"{what}: the TLS certificate could not be verified") from None
         except requests.Timeout:
             raise TransientError(f"no answer within {self.timeout:g} s") from None
-        except (requests.ConnectionError, BaseHTTPError, OSError):
+        except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if "Cert" in str(error):  # an SSLCertVerificationError or a CertificateError
+                reason = f"{what}: the TLS certificate could not be verified"
+                raise SourceError(reason) from None
             raise TransientError("the connection failed or the answer was cut short") from None
+        if len(body) > _LARGE_ANSWER:
+            self.parallel = 1
         answer._content = bytes(body)
         return answer
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose answers have a deadline."""
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        if getattr(pool.ConnectionCls, "response_class", None) is not _begin_answer:
+            changed = {"response_class": _begin_answer}
+            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), changed)
+        return pool
+
+
+def _begin_answer(self: Any, connection: Any, *arguments: Any, **options: Any) -> HTTPResponse:
+    """The answer that a connection gives from here on. None of its bytes may be late, but a
+    header or a body could go on for ever: it has a deadline, too."""
+    file, end = connection.makefile("rb", buffering=0), time.monotonic() + self.timeout * _DEADLINE
+    read_into = file.readinto
+
+    def read_in_time(buffer: Any) -> Any:
+        if time.monotonic() > end:
+            raise TransientError("the answer came too slowly")
+        return read_into(buffer)
+
+    file.readinto, file.makefile = read_in_time, lambda mode: io.BufferedReader(file)
+    return HTTPResponse(file, *arguments, **options)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:

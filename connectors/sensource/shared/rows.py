@@ -146,7 +146,6 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
         str(value).strip().lower()
     ],
     "UTC_DATETIME": times.parse,
-    "NAIVE_DATE": times.parse_date,
     "JSON": _to_json,
 }
 

@@ -1,7 +1,7 @@
 """Timestamps of any form, in UTC."""
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 _ISO = re.compile(
@@ -42,16 +42,6 @@ def parse(value: Any) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise ValueError("is not a timestamp")
-
-
-def parse_date(value: Any) -> date:
-    """A date from ``YYYY-MM-DD``, or the date part of a timestamp as it is written. Raises
-    ValueError, without the value, otherwise."""
-    match = _ISO.fullmatch(value.strip()) if isinstance(value, str) else None
-    try:
-        return date.fromisoformat(match[1] if match else "")
-    except ValueError:
-        raise ValueError("is not a date") from None
 
 
 def _from_iso(day: str, clock: str | None, fraction: str | None, offset: str | None) -> datetime:

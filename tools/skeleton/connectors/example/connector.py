@@ -17,7 +17,8 @@ from fivetran_connector_sdk import ConfigurationForm, Connector
 from shared import times
 from shared.errors import SourceError, guarded
 from shared.form import setup_form
-from shared.listing import Listing, Page
+from shared.listing import Listing
+from shared.pages import Page
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Table, decimal
 from shared.settings import TOKEN, URL, integer, read, setting

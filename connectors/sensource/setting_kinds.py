@@ -1,7 +1,9 @@
-"""Metrics of hours, as they stand in the configuration, in a request and in an answer."""
+"""Kinds of settings that SenSource alone has: lists, dates, and metrics as they stand in the
+configuration, in a request and in an answer."""
 
 import re
 from collections.abc import Callable
+from datetime import date
 from typing import Any, NamedTuple
 
 from shared.settings import Kind
@@ -37,4 +39,11 @@ def each_once(items: str, parse: Callable[[str], Any]) -> Kind:
     return Kind(f"{items}, each once, with commas between", parse_all)
 
 
+def _parse_date(text: str) -> date:
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
+        raise ValueError
+    return date.fromisoformat(text)
+
+
+DATE = Kind("a date as YYYY-MM-DD", _parse_date)
 METRICS = each_once("metrics as name, name(min), (max), (avg) or (count)", _parse_metric)

@@ -1,0 +1,74 @@
+"""Pages of a list, the next of which are on their way while the rows of one are handed over."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from typing import Any, TypeVar
+
+from .rest import RestClient
+
+T = TypeVar("T")
+P = TypeVar("P", bound="Page")
+
+
+@dataclass(repr=False)
+class Page:
+    """The records of one answer; how many ``pages``, and records in ``total``, it speaks of."""
+
+    records: list[Any]
+    number: int = 1
+    pages: int | None = None
+    total: int | None = None
+
+
+def read_ahead(pages: Iterator[T], cancel: Callable[[], None]) -> Iterator[T]:
+    """``pages``, the next of which a thread reads while the caller has the last one.
+
+    When the caller stops early, ``cancel`` must end a reading under way; no thread is left behind.
+    """
+    end: Any = object()
+    with ThreadPoolExecutor(1) as reader:
+        try:
+            following = reader.submit(next, pages, end)
+            while (page := following.result()) is not end:
+                following = reader.submit(next, pages, end)
+                yield page
+        except GeneratorExit:
+            cancel()
+            raise
+
+
+def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """The results of ``calls``, each a request, in their order.
+
+    After the first, whose size nobody knows, ``client.parallel`` of them are under way or wait to
+    be taken. An error ends the others, too; where the caller stops early they are waited for.
+    """
+    left, begun = iter(calls), deque[Future[T]]()
+    taken: tuple[T, ...] = ()  # handed on when another call has its place
+    pool = ThreadPoolExecutor(client.parallel)
+    try:
+        while True:
+            most = client.parallel if taken else 1
+            begun += map(pool.submit, islice(left, max(0, most - len(begun))))
+            yield from taken
+            if not begun:
+                return
+            taken = (begun.popleft().result(),)
+    except Exception:
+        client.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def numbered(client: RestClient, fetch: Callable[[int], P]) -> Iterator[P]:
+    """The pages ``fetch(1)``, ``fetch(2)`` and so on, for as long as the caller takes them: one by
+    one, but for those that the first page announces."""
+    yield (first := fetch(1))
+    announced = max(first.pages or 1, 1)
+    yield from in_order(client, (partial(fetch, number) for number in range(2, announced + 1)))
+    yield from map(fetch, count(announced + 1))
