@@ -87,6 +87,7 @@ class Dentally(Sandbox):
             "access_token": self.first_tokens[0],
             "refresh_token": self.first_tokens[1],
             "base_url": self.url,
+            **self.options,
             **changes,
         }
 
@@ -116,7 +117,7 @@ class Dentally(Sandbox):
 
     @classmethod
     def small(cls, draw: random.Random) -> Self:
-        return cls(
+        made = cls(
             sites=draw.randint(1, 3),
             rooms=draw.randint(1, 5),
             treatments=draw.choice((1, 7, 12, 14)),
@@ -126,6 +127,8 @@ class Dentally(Sandbox):
             filters=draw.random() < 0.7,
             rotates=draw.random() < 0.7,
         )
+        made.options = {"parallel_requests": draw.choice(("1", "4"))}
+        return made
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         resource = draw.choice(RESOURCES)

@@ -72,6 +72,7 @@ class Paligo(Sandbox):
             "api_key": self.api_key,
             "base_url": f"{self.url}/api/v2",
             "initial_sync_days": str(self.history),
+            **self.options,
             **changes,
         }
 
@@ -124,6 +125,7 @@ class Paligo(Sandbox):
             cap=draw.choice((2, 5, 50)),
             paging=draw.choice(("both", "pages", "links", "none")),
         )
+        made.options = {"parallel_requests": draw.choice(("1", "4"))}
         made.history = 365  # nothing grows older than that while a schedule runs
         return made
 

@@ -135,6 +135,7 @@ class SenSource(Sandbox):
             "start_date": self.first.isoformat(),
             "base_url": f"{self.url}/api",
             "auth_url": f"{self.url}/oauth/token",
+            **self.options,
             **changes,
         }
 
@@ -195,7 +196,7 @@ class SenSource(Sandbox):
     @classmethod
     def small(cls, draw: random.Random) -> Self:
         now = datetime.now(timezone.utc)
-        return cls(
+        made = cls(
             zones=draw.randint(1, 2),
             spaces=1,
             first=(now - timedelta(days=draw.randint(2, 4))).date(),
@@ -204,6 +205,11 @@ class SenSource(Sandbox):
             shape=draw.choice(("live", "documented")),
             lifetime=draw.choice((None, 60, 3600)),
         )
+        made.options = {
+            "parallel_requests": draw.choice(("1", "4")),
+            "chunk_days": draw.choice(("1", "2", "30")),
+        }
+        return made
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         now = datetime.now(timezone.utc)

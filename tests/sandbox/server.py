@@ -110,8 +110,8 @@ _REFUSALS: dict[str, dict[str, Any]] = {
 class Sandbox(StandIn):
     """A stand-in over HTTP, on a port of its own on the loopback address.
 
-    ``requests`` holds what arrived, ``faults`` what is to go wrong. ``data_path`` begins the
-    paths of the data (not those of tokens).
+    ``requests`` holds what arrived, ``faults`` what is to go wrong, ``options`` optional settings.
+    ``data_path`` begins the paths of the data (not those of tokens).
     """
 
     data_path: ClassVar[str]
@@ -126,6 +126,7 @@ class Sandbox(StandIn):
         self.app.json = _Json(self.app)
         self.requests: list[Recorded] = []
         self.faults: list[Fault] = []
+        self.options: dict[str, str] = {}
         self.lock = threading.RLock()
 
     def start(self, port: int = 0) -> Self:
