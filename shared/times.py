@@ -11,6 +11,7 @@ _ISO = re.compile(
 # Text of fewer digits may be a date without dashes.
 _UNIX = re.compile(r"-?\d{9,13}(?:\.\d+)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_USUAL = [len(f"2026-01-31T08:00:00{more}+00:00") for more in ("", ".000", ".000000")]
 _FIRST_MILLISECONDS = 100_000_000_000  # as seconds this would be the year 5138
 
 
@@ -33,6 +34,9 @@ def parse(value: Any) -> datetime:
     """
     try:
         if isinstance(value, str):
+            text = value[:-1] + "+00:00" if value[-1:] == "Z" else value
+            if text[4:17:3] == "--T::" and len(text) in _USUAL and text[-6:] == "+00:00":
+                return datetime.fromisoformat(text)  # in a tenth of the time
             if match := _ISO.fullmatch(value.strip()):
                 return _from_iso(*match.groups())
             value = float(value) if _UNIX.fullmatch(value.strip()) else None
@@ -45,9 +49,8 @@ def parse(value: Any) -> datetime:
 
 
 def _from_iso(day: str, clock: str | None, fraction: str | None, offset: str | None) -> datetime:
-    moment = datetime.fromisoformat(f"{day}T{clock or '00:00'}").replace(tzinfo=timezone.utc)
-    if fraction:
-        moment = moment.replace(microsecond=int(fraction[:6].ljust(6, "0")))
+    clock, fraction = (clock or "00:00") + ":00", (fraction or "")[:6]
+    moment = datetime.fromisoformat(f"{day}T{clock[:8]}.{fraction:0<6}+00:00")
     if offset and offset not in "Zz":
         digits = offset[1:].replace(":", "").ljust(4, "0")
         ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))

@@ -21,7 +21,7 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import Page, numbered
 from shared.rest import RestClient, Retry, error_code
-from shared.rows import Column, Rejects, Row, Table, decimal
+from shared.rows import Column, Rejects, Rows, Table, decimal
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
 
@@ -176,8 +176,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                 table,
                 time_range,
                 pages=partial(get_data, client, settings, time_range.since),
-                to_row=partial(map_data, synced_at=started),
-                cancel=client.close,
+                to_rows=partial(map_data, synced_at=started),
+                cancel=client.closed.set,
                 changed_at=lambda row: row["updated_at"],
                 log_pages=settings.enable_debug_logging,
             ).sync(saved, rejects)
@@ -185,14 +185,14 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         rejects.report()
 
 
-def _enabled(settings: Settings) -> list[tuple[Table, GetData, Callable[..., Row]]]:
+def _enabled(settings: Settings) -> list[tuple[Table, GetData, Callable[..., Rows]]]:
     """The tables that are enabled, how to get their pages and how to map their records."""
-    sources: list[tuple[bool, Table, GetData, Callable[..., Row]]] = [
+    sources: list[tuple[bool, Table, GetData, Callable[..., Rows]]] = [
         (settings.enable_sites_sync, SITES, get_sites_data, _map_site_data),
         (settings.enable_rooms_sync, ROOMS, get_rooms_data, _map_room_data),
         (settings.enable_treatments_sync, TREATMENTS, get_treatments_data, _map_treatment_data),
     ]
-    return [(table, get, to_row) for enabled, table, get, to_row in sources if enabled]
+    return [(table, get, to_rows) for enabled, table, get, to_rows in sources if enabled]
 
 
 def configuration_form() -> ConfigurationForm:
@@ -372,16 +372,16 @@ def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], numb
     return Page(records, number, pages, total)
 
 
-def _map_room_data(record: Any, synced_at: datetime) -> Row:
-    return ROOMS.row(record, timestamp=synced_at)
+def _map_room_data(records: list[Any], synced_at: datetime) -> Rows:
+    return ROOMS.rows(records, timestamp=synced_at)
 
 
-def _map_site_data(record: Any, synced_at: datetime) -> Row:
-    return SITES.row(record, timestamp=synced_at)
+def _map_site_data(records: list[Any], synced_at: datetime) -> Rows:
+    return SITES.rows(records, timestamp=synced_at)
 
 
-def _map_treatment_data(record: Any, synced_at: datetime) -> Row:
-    return TREATMENTS.row(record, timestamp=synced_at)
+def _map_treatment_data(records: list[Any], synced_at: datetime) -> Rows:
+    return TREATMENTS.rows(records, timestamp=synced_at)
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

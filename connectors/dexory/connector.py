@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,7 +24,7 @@ from shared.errors import SourceError, StateError, guarded
 from shared.form import setup_form
 from shared.pages import read_ahead
 from shared.rest import RestClient, Retry
-from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
+from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord
 from shared.settings import TOKEN, URL, Kind, integer, read, setting
 from shared.state import State
 
@@ -119,7 +120,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     # The page that is read once more does not count: a limit of one page would never be passed.
     left = settings.max_pages + current.resumed
     try:
-        for page in read_ahead(_get_pages(client, settings, current, left), client.close):
+        for page in read_ahead(_get_pages(client, settings, current, left), client.closed.set):
             current.store(page)
             saved.values["key_in_query"] = api_key.in_query
             left -= 1
@@ -272,33 +273,37 @@ class Pass:
         """Hands the rows of a page over."""
         if page.place.number == 1:
             self._values = self._new
-        for position, record in enumerate(page.records, 1):
-            where = f"page {page.place.number}, record {position}"
-            location, (record, objects) = None, _take_objects(record)
-            self._seen[LOCATIONS.name] += 1
-            try:
-                location = LOCATIONS.row(convert_lists_to_strings(record, LOCATIONS))
+        records, objects = _take_objects(page.records)
+        locations, rows = convert_lists_to_strings(records, LOCATIONS), _map_object_data(objects)
+        self._seen[LOCATIONS.name] += len(locations)
+        for position, location in enumerate(locations, 1):
+            where, its_objects = f"page {page.place.number}, record {position}", next(rows)
+            if isinstance(location, UnusableRecord):
+                self._rejects.add(LOCATIONS.name, where, location)
+                lost = UnusableRecord("its location cannot be stored")
+                self._store_objects({}, [lost] * len(its_objects), where)
+            else:
                 op.upsert(LOCATIONS.name, location)
-            except UnusableRecord as reason:
-                self._rejects.add(LOCATIONS.name, where, reason)
-            self._store_objects(location, objects, where)
+                self._store_objects(location, its_objects, where)
         if page.place.number % 10 == 0 or page.following is None:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
             Logging.info(f"Page {page.place.number}: {counts} read")
 
-    def _store_objects(self, location: Row | None, objects: list[Any], where: str) -> None:
-        occurrences = Counter[str]()
-        for position, given in enumerate(objects, 1):
-            self._seen[OBJECTS.name] += 1
-            try:
-                row = _map_object_data(given, location)
-            except UnusableRecord as reason:
-                self._rejects.add(OBJECTS.name, f"{where}, object {position}", reason)
+    def _store_objects(self, location: Row, objects: Rows, where: str) -> None:
+        self._seen[OBJECTS.name] += len(objects)
+        keys: Row = {}
+        occurrences = Counter[Any]()
+        for position, row in enumerate(objects, 1):
+            if isinstance(row, UnusableRecord):
+                self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
                 continue
-            same = json.dumps(row, sort_keys=True, default=str)
+            keys = keys or {name: location[name] for name in LOCATIONS.key}
+            # In a table without a key, a row with a null and one without the column are two.
+            given = {name: value for name, value in row.items() if value is not None}
+            same = _identity(given) if len(objects) > 1 else ""
             occurrences[same] += 1
             self._replace()
-            op.upsert(OBJECTS.name, {**row, "occurrence": occurrences[same]})
+            op.upsert(OBJECTS.name, {**given, **keys, "occurrence": occurrences[same]})
             self._entry["rows"] += 1
 
     def _replace(self) -> None:
@@ -333,38 +338,41 @@ class Pass:
         self._saved.save({OBJECTS.name: dict(self._entry)}, **others)
 
 
-def _take_objects(record: Any) -> tuple[Any, list[Any]]:
-    """A location without its expected objects, and these. One alone need not be in a list."""
-    if isinstance(record, dict):
-        for name in OBJECTS_FIELDS:
-            if (objects := record.get(name)) is not None:
-                left = {key: value for key, value in record.items() if key != name}
-                return left, objects if isinstance(objects, list) else [objects]
-    return record, []
+def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """Locations without their expected objects, and these. One alone need not be in a list."""
+    left, taken = [], []
+    for record in records:
+        objects: Any = []
+        for name in OBJECTS_FIELDS if isinstance(record, dict) else ():
+            if record.get(name) is not None:
+                record = record.copy()
+                objects = record.pop(name)
+                break
+        left.append(record)
+        taken.append(objects if isinstance(objects, list) else [objects])
+    return left, taken
 
 
-def convert_lists_to_strings(record: Any, table: Table) -> Any:
-    """``record`` with JSON text for the lists and objects that ``table`` has a column for: neither
-    the expected objects nor what goes into ``additional_fields``. Equal ones give equal text, as a
-    table without a key tells rows apart by all that is in them. Raises UnusableRecord."""
-    if not isinstance(record, dict):
-        return record  # Table.row refuses it
-    return {
-        name: json.dumps(convert(value, "JSON", name), sort_keys=True, ensure_ascii=False)
-        if name in table.columns and isinstance(value, (list, dict))
-        else value
-        for name, value in record.items()
-    }
+def convert_lists_to_strings(records: list[Any], table: Table, **given: Any) -> Rows:
+    """``records`` as rows, with JSON text for the lists and objects that ``table`` has a column
+    for: neither the expected objects nor what goes into ``additional_fields``. Equal ones give
+    equal text, as a table without a key tells rows apart by all that is in them."""
+    return table.rows(records, **given)
 
 
-def _map_object_data(given: Any, location: Row | None) -> Row:
-    """An expected object as a row. What is null is left out: in a table without a key, a row with
-    a null and one without the column are two."""
-    if location is None:
-        raise UnusableRecord("its location cannot be stored")
-    keys = {name: location[name] for name in LOCATIONS.key}
-    row = OBJECTS.row(convert_lists_to_strings(given, OBJECTS), occurrence=None, **keys)
-    return {name: value for name, value in row.items() if value is not None}
+def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
+    """Expected objects as rows, for each location, without the columns that come from it."""
+    from_location = dict.fromkeys((*LOCATIONS.key, "occurrence"))
+    rows = iter(convert_lists_to_strings([*chain(*objects)], OBJECTS, **from_location))
+    for each in objects:
+        yield [*islice(rows, len(each))]
+
+
+def _identity(row: Row) -> Any:
+    """The same for equal rows, and for no others."""
+    if fields := row.get("additional_fields"):
+        row = {**row, "additional_fields": json.dumps(fields, sort_keys=True)}
+    return tuple(row.items())
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

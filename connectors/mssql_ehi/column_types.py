@@ -4,13 +4,13 @@ What the driver would round, cut, or fail on is read as the text that the server
 https://learn.microsoft.com/sql/t-sql/functions/cast-and-convert-transact-sql
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
-from shared.rows import convert, decimal
+from shared.rest import parse_json
+from shared.rows import decimal
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,6 @@ def _instant(text: str) -> datetime:
     ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[4:6]))
     moment = _moment(local).replace(tzinfo=timezone.utc)
     return moment + ahead if offset[0] == "-" else moment - ahead
-
-
-def _json(text: str) -> Any:
-    return convert(json.loads(text), "JSON", "the document")
 
 
 def _hex(value: bytes) -> str:
@@ -126,7 +122,7 @@ KINDS = {
     "text": Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
     "sql_variant": Kind("STRING", "CONVERT(nvarchar(4000), {0})", compare=None),
     **dict.fromkeys(("hierarchyid", "geometry", "geography"), _SPATIAL),
-    "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", _json, None),
+    "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", parse_json, None),
 }
 UNKNOWN = Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
 

@@ -21,7 +21,7 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import Page, numbered
 from shared.rest import RestClient, Retry, retry_after
-from shared.rows import Column, Rejects, Row, Table, UnusableRecord, convert
+from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord, convert
 from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
 from shared.state import State, Window, window
 
@@ -161,8 +161,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                 table,
                 get_time_range(settings, saved, table.name),
                 pages=partial(get_data, client, settings),
-                to_row=partial(map_data, synced_at=started),
-                cancel=client.close,
+                to_rows=partial(map_data, synced_at=started),
+                cancel=client.closed.set,
                 changed_at=_changed_at,
                 log_pages=settings.enable_debug_logging,
             ).sync(saved, rejects)
@@ -268,7 +268,9 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
     if not isinstance(records, list) or answer.get("error"):
         raise SourceError(f'{where}: the answer has no list "{resource}" or "data"')
     try:
-        current, pages = (convert(answer.get(key), "LONG", key) for key in ("page", "total_pages"))
+        current, pages = (
+            convert([answer.get(key)], "LONG", key)[0] for key in ("page", "total_pages")
+        )
     except UnusableRecord as reason:
         raise SourceError(f"{where}: in the answer {reason}") from None
     if current not in (None, number):
@@ -371,16 +373,16 @@ def _parent(record: dict[str, Any]) -> str:
     return "" if given is None else str(given)
 
 
-def _map_user_data(record: Any, synced_at: datetime) -> Row:
-    return USERS.row(record, sync_timestamp=synced_at)
+def _map_user_data(records: list[Any], synced_at: datetime) -> Rows:
+    return USERS.rows(records, sync_timestamp=synced_at)
 
 
-def _map_taxonomy_data(record: Any, synced_at: datetime) -> Row:
-    return TAXONOMIES.row(record, sync_timestamp=synced_at)
+def _map_taxonomy_data(records: list[Any], synced_at: datetime) -> Rows:
+    return TAXONOMIES.rows(records, sync_timestamp=synced_at)
 
 
-def _map_assignment_data(record: Any, synced_at: datetime) -> Row:
-    return ASSIGNMENTS.row(record, sync_timestamp=synced_at)
+def _map_assignment_data(records: list[Any], synced_at: datetime) -> Rows:
+    return ASSIGNMENTS.rows(records, sync_timestamp=synced_at)
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -161,12 +161,12 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                 table,
                 window(saved.table(table.name), reconcile_hours=0),
                 pages=partial(fetch_static_data, client, table.name),
-                to_row=table.row,
-                cancel=client.close,
+                to_rows=table.rows,
+                cancel=client.closed.set,
             ).sync(saved, rejects)
         plans = [_plan(name, settings, saved.table(name), today) for name in ENTITIES]
         chunks = in_order(client, _chunks(client, plans, settings.chunk_days, today))
-        for plan, start, end, records in read_ahead(chunks, client.close):
+        for plan, start, end, records in read_ahead(chunks, client.closed.set):
             name = plan.table.name
             if "start" not in saved.table(name):
                 op.truncate(name)  # a first load takes the place of what is there
@@ -383,11 +383,11 @@ def _log_messages(table: str, messages: Any, records: list[Any]) -> None:
 
 
 def _store(table: Table, records: list[Any], rejects: Rejects, where: str) -> None:
-    for position, record in enumerate(records, 1):
-        try:
-            op.upsert(table.name, table.row(record))
-        except UnusableRecord as reason:  # noqa: PERF203  # each record for itself
-            rejects.add(table.name, f"{where}, record {position}", reason)
+    for position, row in enumerate(table.rows(records), 1):
+        if isinstance(row, UnusableRecord):
+            rejects.add(table.name, f"{where}, record {position}", row)
+        else:
+            op.upsert(table.name, row)
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -106,7 +106,8 @@ def test_pages_are_asked_for_by_number(project: Project, paligo: Paligo) -> None
         for r in paligo.requests
         if r.path == "/api/v2/assignments"
     ]
-    assert asked == [("1", "1"), *((str(number), "100") for number in range(1, 6))]
+    assert asked[:2] == [("1", "1"), ("1", "100")]
+    assert sorted(asked[2:]) == [(str(number), "100") for number in range(2, 6)]
     assert all(r.query.keys() == {"page", "per_page"} for r in paligo.requests)
 
 
@@ -350,9 +351,7 @@ def test_the_limit_of_a_minute_is_waited_out(
     """As long as Paligo says, or a minute when it says nothing."""
     paligo.limit, paligo.retry_after = 3, said
     succeeded(project.sync(paligo.configuration(retry_attempts="1")))
-    assert waits == pytest.approx(
-        [wait], abs=0.5
-    )  # six requests for assignments, the fourth of which meets the limit
+    assert waits == [wait]  # six requests for assignments, the fourth of which meets the limit
     assert_equal_to_source(project, paligo)
 
 

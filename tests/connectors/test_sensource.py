@@ -163,7 +163,6 @@ def test_names_of_columns(field: str, column: str) -> None:
         ("sumins", "many", "sumins does not fit its type LONG"),
         ("sumins", 2**63, "sumins does not fit its type LONG"),
         ("sumins", 1.5, "sumins does not fit its type LONG"),
-        ("name", "half \ud83d", "name does not fit its type STRING"),
     ],
 )
 def test_a_row_that_cannot_be_stored_is_reported(
@@ -1031,7 +1030,7 @@ def test_a_rate_limit_is_waited_for(
     """429 on data: the seconds that the source asks for, and no new token."""
     sandbox.limit = 2
     synced(project, sandbox)
-    assert waits == pytest.approx([1.0], abs=0.5)
+    assert waits == [1.0]
     assert len(sandbox.tokens) == 1
     assert_equal_to_source(project, sandbox)
 

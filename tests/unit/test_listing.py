@@ -41,7 +41,7 @@ def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
             yield Page(records, number + 1, None, amount)
 
     time_range = window(state.table("things"), hours)
-    Listing(TABLE, time_range, pages, TABLE.row, lambda: None).sync(state, Rejects())
+    Listing(TABLE, time_range, pages, TABLE.rows, lambda: None).sync(state, Rejects())
 
 
 def test_a_first_load_checkpoints_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:

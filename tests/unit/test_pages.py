@@ -14,6 +14,8 @@ from shared.errors import SourceError
 from shared.pages import Page, in_order, numbered, read_ahead
 from shared.rest import RestClient, Retry
 
+_SLEEP = RestClient._sleep  # before a fixture lets clients go on at once
+
 
 def client(parallel: int) -> RestClient:
     return RestClient("https://api.example.com", 30, Retry(), parallel=parallel)
@@ -182,15 +184,17 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
             answer.status_code, answer.headers["Retry-After"] = 429, "30"
         return answer
 
-    def sleep(_client: RestClient, seconds: float) -> None:
+    def wait(seconds: float) -> bool:
         resting.set()
         waited.append(seconds)
         threading.Event().wait(0.02)  # for those who would not wait
         resting.clear()
+        return False
 
     monkeypatch.setattr(RestClient, "_exchange", exchange)
-    monkeypatch.setattr(RestClient, "_sleep", sleep)
+    monkeypatch.setattr(RestClient, "_sleep", _SLEEP)
     source = client(4)
+    monkeypatch.setattr(source.closed, "wait", wait)
     calls = [partial(source.get, f"/{number}") for number in range(10)]
     assert list(in_order(source, calls)) == list(range(10))
     assert disturbed == []

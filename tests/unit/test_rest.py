@@ -1,6 +1,7 @@
 """Back-off, and JSON over HTTPS: what is repeated, what is refused, what is shown."""
 
 import gzip
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from werkzeug.serving import make_server
 
 from shared import rest
 from shared.errors import SourceError, TransientError
-from shared.rest import LONGEST_WAIT, RestClient, Retry, error_code, retry_after
+from shared.rest import LONGEST_WAIT, RestClient, Retry, error_code, parse_json, retry_after
 from tests.sandbox.mssql import tls
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -118,7 +119,7 @@ def test_statuses_that_are_repeated(status: int, waits: list[float]) -> None:
     responses.get(URL + "/a", status=status, headers={"Retry-After": "9"})
     responses.get(URL + "/a", json={"n": 1})
     assert client().get("/a") == {"n": 1}
-    assert waits == pytest.approx([9.0], abs=0.5)
+    assert waits == [9.0]
 
 
 @responses.activate
@@ -291,6 +292,29 @@ def test_numbers_remember_how_they_were_written() -> None:
     assert numbers[0] == 0.1
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'"\ud83d\ude00 \uD83D\uDE00"', "\U0001f600 \U0001f600"),
+        (r'"a \ud83d b"', "a \ufffd b"),
+        (r'"\ude00\ud83d\ude00\ud83d"', "\ufffd\U0001f600\ufffd"),
+        (r'"\\ud83d \\\ud83d"', "\\ud83d \\\ufffd"),
+        (r'{"\ud83d": ["\udead", "\u00e9"]}', {"\ufffd": ["\ufffd", "\u00e9"]}),
+        ("[NaN, Infinity, -Infinity, 1e999]", ["NaN", "Infinity", "-Infinity", "1e999"]),
+    ],
+)
+def test_all_that_is_read_can_be_stored(text: str, value: Any) -> None:
+    """What JSON or Unicode cannot hold would pass the SDK and fail a whole checkpoint."""
+    assert parse_json(text) == value
+
+
+@given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
+def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
+    """Whether escaped or not."""
+    for ascii_only in (True, False):
+        assert parse_json(json.dumps(value, ensure_ascii=ascii_only)) == value
+
+
 @responses.activate
 def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted after decompression: a small body may unpack to anything."""
@@ -342,7 +366,7 @@ def test_closing_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A back-off in another thread does not outlive the sync."""
     monkeypatch.undo()
     waiting = client()
-    threading.Timer(0.05, waiting.close).start()
+    threading.Timer(0.05, waiting.closed.set).start()
     with pytest.raises(SourceError, match="the sync has ended"):
         waiting._sleep(60)
 

@@ -2,9 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import MAX_PREC, Context, Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import partial
+from itertools import repeat
 from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
@@ -14,7 +16,7 @@ from .errors import SourceError
 from .rest import Number
 
 Row = dict[str, Any]
-_EXACT = Context(prec=MAX_PREC)  # the usual context would round to 28 digits
+_SORTED = json.JSONEncoder(ensure_ascii=False, sort_keys=True)  # equal values make equal text
 
 
 class UnusableRecord(ValueError):
@@ -26,8 +28,8 @@ class Column:
     """A column: its SDK ``type`` and where its value comes from.
 
     The value is that of the first of ``sources`` (else of the column's own name) that is not
-    null, else what ``derive`` makes of the record: of an object, say, where a text is expected.
-    ``required``: not null and not "".
+    null. With ``derive`` it is that of the own name, unless it is a list or an object, else what
+    ``derive`` makes of the record. ``required``: not null and not "".
     """
 
     type: Any = "STRING"
@@ -56,55 +58,75 @@ class Table:
         entry = {"table": self.name, "columns": {**types, "additional_fields": "JSON"}}
         return {**entry, "primary_key": list(self.key)} if self.key else entry
 
-    def row(self, record: Any, **given: Any) -> Row:
-        """``record`` as a row; ``given`` holds the columns whose value is not in it.
+    def rows(self, records: Sequence[Any], **given: Any) -> "Rows":
+        """``records`` as rows, column by column since that takes half the time; ``given`` holds
+        the columns whose value is not in them. In place of a row may stand why it is none.
 
-        A STRING part of the key that is missing becomes "". Raises UnusableRecord.
+        A STRING part of the key that is missing becomes "".
         """
-        if not isinstance(record, dict):
-            raise UnusableRecord("it is not an object")
-        left, row = dict(record), dict(given)
-        for name, column in self.columns.items():
-            if name in given:
-                continue
-            value = None
-            for source in column.sources or (name,):
-                if not (column.derive and isinstance(left.get(source), (dict, list))):
-                    value = left.pop(source, None)
-                if value is not None:
-                    break
-            if value is None and column.derive:
-                value = column.derive(record)
-            value = convert(value, column.type, name)
-            if column.required and value in (None, ""):
-                raise UnusableRecord(f"{name} is missing")
-            row[name] = "" if value is None and name in self.key else value
-        row["additional_fields"] = convert(left or None, "JSON", "additional_fields")
-        return row
+        try:
+            if not all(isinstance(record, dict) for record in records):
+                raise UnusableRecord("it is not an object")
+            left = [record.copy() for record in records]
+            columns = {
+                name: self._values(name, left, records)
+                for name in self.columns
+                if name not in given
+            }
+        except UnusableRecord as reason:
+            if len(records) == 1:
+                return [reason.with_traceback(None)]  # its frames hold values
+            return [row for record in records for row in self.rows([record], **given)]
+        columns["additional_fields"] = [fields or None for fields in left]
+        names, same = [*given, *columns], map(repeat, given.values())
+        return [dict(zip(names, row)) for row in zip(*same, *columns.values())]  # noqa: B905
+
+    def _values(self, name: str, left: Sequence[Row], records: Sequence[Row]) -> list[Any]:
+        """The values of a column, which are taken out of what is ``left`` of the records."""
+        column = self.columns[name]
+        first, *others = column.sources or (name,)
+        if derive := column.derive:
+            values = [_derived(name, derive, *pair) for pair in zip(left, records, strict=True)]
+        else:
+            values = [fields.pop(first, None) for fields in left]
+        for source in others:
+            values = [
+                fields.pop(source, None) if value is None else value
+                for value, fields in zip(values, left, strict=True)
+            ]
+        values = convert(values, column.type, name)
+        if column.required and (None in values or "" in values):
+            raise UnusableRecord(f"{name} is missing")
+        return ["" if v is None else v for v in values] if name in self.key else values
 
 
-def convert(value: Any, type_: Any, name: str) -> Any:
-    """``value`` as the SDK takes it for ``type_``; null and, but for STRING, "" are None.
+Rows = list[Row | UnusableRecord]
+
+
+def _derived(name: str, derive: Callable[[Row], Any], left: Row, record: Row) -> Any:
+    value = None if isinstance(left.get(name), (dict, list)) else left.pop(name, None)
+    return derive(record) if value is None else value
+
+
+def convert(values: Iterable[Any], type_: Any, name: str) -> list[Any]:
+    """``values`` as the SDK takes them for ``type_``; null and, but for STRING, "" are None.
 
     Raises UnusableRecord, with the column's ``name``, for what the type cannot hold exactly.
     """
-    if value is None or (value == "" and type_ != "STRING"):
-        return None
     kind = type_["type"] if isinstance(type_, dict) else type_
     try:
-        if kind == "DECIMAL":
-            return _to_decimal(_number(value), type_["precision"], type_["scale"])
-        return _CONVERTERS[kind](value)
+        if type_ == "STRING":
+            return [v if v is None or type(v) is str else _to_string(v) for v in values]
+        to_type = _decimal_converter(type_) if kind == "DECIMAL" else _CONVERTERS[kind]
+        return [None if v is None or v == "" else to_type(v) for v in values]
     except (ValueError, ArithmeticError, KeyError, RecursionError):
         raise UnusableRecord(f"{name} does not fit its type {kind}") from None
 
 
 def _to_string(value: Any) -> str:
-    if isinstance(value, (dict, list, bool)):
-        return json.dumps(_to_json(value), ensure_ascii=False)
-    text = value if isinstance(value, str) else getattr(value, "text", str(value))
-    text.encode()  # half of a surrogate pair would fail the whole checkpoint
-    return text
+    if type(value) is int or isinstance(value, str):
+        return str(value)
+    return value.text if type(value) is Number else _SORTED.encode(value)
 
 
 def _number(value: Any) -> Decimal:
@@ -116,37 +138,35 @@ def _number(value: Any) -> Decimal:
     return number
 
 
-def _to_decimal(number: Decimal, precision: int, scale: int) -> str:
+def _decimal_converter(type_: Mapping[str, Any]) -> Callable[[Any], str]:
     # The destination would round what has more digits, and make null of what does not fit.
-    exact = number.normalize(_EXACT)
-    _, digits, exponent = exact.as_tuple()
-    if number and (-int(exponent) > scale or len(digits) + int(exponent) > precision - scale):
-        raise ValueError
-    return format(exact, "f") if number else "0"
+    exact = Context(prec=type_["precision"], traps=[Inexact, InvalidOperation])
+    unit = Decimal(10) ** -type_["scale"]
+
+    def to_decimal(value: Any) -> str:
+        number = exact.quantize(_number(value), unit)
+        return format(exact.normalize(number), "f") if number else "0"
+
+    return to_decimal
 
 
-def _to_integer(number: Decimal, bits: int) -> int:
-    if number != number.to_integral_value() or not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+def _to_integer(limit: int, value: Any) -> int:
+    number = value if type(value) is int else _number(value)
+    if number != int(number) or not -limit <= number < limit:
         raise ValueError
     return int(number)
 
 
-def _to_json(value: Any) -> Any:
-    # NaN and half of a surrogate pair pass the SDK and fail the whole checkpoint.
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    return value
-
-
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "STRING": _to_string,
-    "INT": lambda value: _to_integer(_number(value), 32),
-    "LONG": lambda value: _to_integer(_number(value), 64),
-    "DOUBLE": lambda value: float(_number(value)),
+    "INT": partial(_to_integer, 2**31),
+    "LONG": partial(_to_integer, 2**63),
+    "DOUBLE": lambda value: float(value if type(value) is Number else _number(value)),
     "BOOLEAN": lambda value: {"true": True, "1": True, "false": False, "0": False}[
         str(value).strip().lower()
     ],
     "UTC_DATETIME": times.parse,
-    "JSON": _to_json,
+    "JSON": lambda value: value,
 }
 
 

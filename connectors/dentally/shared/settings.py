@@ -10,14 +10,13 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fivetran_connector_sdk import Logging
 
-from .errors import SettingsError
+from .errors import SettingsError, T
 
-T = TypeVar("T")
 _PLACEHOLDER = re.compile(r"<[\w -]+>")
 
 
@@ -43,8 +42,11 @@ class Setting(NamedTuple):
 
 def one_of(*names: str) -> Kind:
     """One of ``names`` (in lower case), written in any case."""
-    expected = " or ".join(f'"{name}"' for name in names)
-    return Kind(expected, lambda text: names[names.index(text.lower())], names)
+    return Kind(
+        " or ".join(f'"{name}"' for name in names),
+        lambda text: names[names.index(text.lower())],
+        names,
+    )
 
 
 def integer(low: int, high: int) -> Kind:

@@ -8,9 +8,9 @@ from functools import partial
 from itertools import count, islice
 from typing import Any, TypeVar
 
+from .errors import T
 from .rest import RestClient
 
-T = TypeVar("T")
 P = TypeVar("P", bound="Page")
 
 
@@ -59,7 +59,7 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
                 return
             taken = (begun.popleft().result(),)
     except Exception:
-        client.close()
+        client.closed.set()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

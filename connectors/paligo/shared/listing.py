@@ -13,7 +13,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 from . import times
 from .pages import Page, read_ahead
-from .rows import Rejects, Row, Table, UnusableRecord
+from .rows import Rejects, Row, Rows, Table, UnusableRecord
 from .state import OVERLAP, State, Window
 
 CHECKPOINT_ROWS = 5_000
@@ -25,13 +25,13 @@ _PROGRESS = 10.0  # seconds between two lines of progress
 @dataclass(repr=False)
 class Listing:
     """How to read one table. ``pages`` begins a reading, ``cancel`` ends a request under way,
-    ``to_row`` maps a record or raises UnusableRecord, ``changed_at`` tells when a row last changed
+    ``to_rows`` maps the records of a page, ``changed_at`` tells when a row last changed
     (None: nobody knows, it is always sent)."""
 
     table: Table
     window: Window
     pages: Callable[[], Iterator[Page]]
-    to_row: Callable[[Any], Row]
+    to_rows: Callable[[list[Any]], Rows]
     cancel: Callable[[], None]
     changed_at: Callable[[Row], datetime | None] = lambda row: None
     log_pages: bool = False
@@ -113,14 +113,10 @@ class Listing:
 
     def _rows(self, page: Page, rejects: Rejects) -> list[Row]:
         rows, since = [], self.window.since
-        for position, record in enumerate(page.records, 1):
-            try:
-                row = self.to_row(record)
-            except UnusableRecord as reason:
-                rejects.add(self.table.name, f"page {page.number}, record {position}", reason)
-                continue
-            changed = self.changed_at(row)
-            if since is None or changed is None or changed >= since:
+        for position, row in enumerate(self.to_rows(page.records), 1):
+            if isinstance(row, UnusableRecord):
+                rejects.add(self.table.name, f"page {page.number}, record {position}", row)
+            elif not since or (self.changed_at(row) or since) >= since:
                 rows.append(row)
         return rows
 

@@ -42,16 +42,19 @@ def _field(key: str, spec: Setting) -> Any:
         )
     if spec.kind is not TEXT:
         description += f" ({spec.kind.expected})"
-    kind = form_field.TextField.password if spec.secret else form_field.TextField.plain_text
-    return form_field.TextField(key, spec.label, kind, description=description, **more)
+    return form_field.TextField(
+        key,
+        spec.label,
+        form_field.TextField.password if spec.secret else form_field.TextField.plain_text,
+        description=description,
+        **more,
+    )
 
 
 def _setup_test(
     validate: Callable[[Mapping[str, str]], Any], test: Callable[[Any], object]
 ) -> Callable[..., Any]:
-    @guarded
-    def run(configuration: Mapping[str, str]) -> None:
-        test(replace(validate(configuration), retry_attempts=0))
+    run = guarded(lambda given: test(replace(validate(given), retry_attempts=0)))
 
     def setup_test(configuration: Mapping[str, str]) -> Any:
         try:

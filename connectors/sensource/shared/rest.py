@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timezone
 from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -23,13 +24,13 @@ from requests.auth import AuthBase
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
-from .errors import SourceError, TransientError
+from .errors import SourceError, T, TransientError
 
-T = TypeVar("T")
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
 _LARGE_ANSWER = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _DEADLINE = 10  # a whole exchange may take this many times the silence that is allowed
+_ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
 _CODES = {
     *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"),
@@ -86,7 +87,7 @@ def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | N
     if seconds is None:
         try:
             moment = parsedate_to_datetime(headers.get("Retry-After", ""))
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+            moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
             seconds = (moment - times.now()).total_seconds()
         except (TypeError, ValueError, OverflowError):
             seconds = None if reset is None else reset - times.now().timestamp()
@@ -102,14 +103,30 @@ def _number(text: str | None) -> float | None:
 
 
 class Number(float):
-    """A JSON number with a fraction or an exponent, and the text that it was: money is exact."""
+    """A JSON number with a fraction or an exponent, and the text that it was: money is exact.
+    What is too large for it stays a text."""
 
     text: str
 
     def __new__(cls, text: str) -> "Number":
         number = super().__new__(cls, text)
         number.text = text
-        return number
+        return number if math.isfinite(number) else text  # type: ignore[return-value]
+
+
+def parse_json(text: str) -> Any:
+    """The values in ``text``, all of which JSON can hold: NaN is a text, and half of a surrogate
+    pair, which is no character, U+FFFD. Raises ValueError or RecursionError."""
+    return json.loads(
+        _ESCAPES.sub(_characters, text) if "\\u" in text else text,
+        parse_float=Number,
+        parse_constant=str,
+    )
+
+
+def _characters(found: re.Match[str]) -> str:
+    pairs = bytes.fromhex(found[0].replace("\\u", "").replace("\\", ""))
+    return json.dumps(pairs.decode("utf-16-be", "replace"))[1:-1] or found[0]
 
 
 def error_code(answer: requests.Response) -> str:
@@ -132,7 +149,8 @@ class RestClient:
     requests", ``reset_header`` until when. ``explain`` gives advice on an answer that is final.
     ``parallel``: how many requests a caller may have under way; "too many requests" halves it,
     and a large answer makes it 1.
-    ``closed`` is set when no more are wanted; clients that need each other share it.
+    ``closed``, when it is set, ends the back-offs that threads are in, with an error; clients that
+    need each other share it.
     """
 
     base_url: str
@@ -167,26 +185,19 @@ class RestClient:
         SourceError."""
         return self._request("POST", link, **content)
 
-    def close(self) -> None:
-        """Ends the back-offs that other threads are in, with an error."""
-        self.closed.set()
-
     def _request(self, method: str, link: str, **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
-        return self.retry.run(what, lambda: self._once(what, method, url, content), self._back_off)
+        return self.retry.run(what, lambda: self._once(what, method, url, content), self._sleep)
 
-    def _back_off(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile."""
         end = time.monotonic() + seconds
         with self._backing_off:
-            self._sleep(max(0.0, end - time.monotonic()))
-
-    def _sleep(self, seconds: float) -> None:
-        if self.closed.wait(seconds):
-            raise SourceError("the sync has ended, and with it the repeats")
+            if self.closed.wait(max(0.0, end - time.monotonic())):
+                raise SourceError("the sync has ended, and with it the repeats")
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
@@ -198,7 +209,7 @@ class RestClient:
                 break
             answer = self._exchange(what, method, url, content)
         status, media_type = answer.status_code, answer.headers.get("Content-Type", "no type")
-        reason = " ".join(filter(None, (f"status {status}", error_code(answer))))
+        reason = f"status {status}" + ("" if status < 300 else f" {error_code(answer)}".rstrip())
         if status == 429 or self.rate_limited(answer):
             if sent > self._limited_at:  # once for all that met the limit together
                 self._limited_at, self.parallel = time.monotonic(), max(1, self.parallel // 2)
@@ -211,7 +222,7 @@ class RestClient:
         if not 200 <= status < 300:
             raise SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
         try:
-            return json.loads(answer.content.decode("utf-8-sig"), parse_float=Number)
+            return parse_json(answer.content.decode("utf-8-sig"))
         except (ValueError, RecursionError):
             if "json" in media_type and answer.content:
                 raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
@@ -222,9 +233,9 @@ class RestClient:
         self, what: str, method: str, url: str, content: Mapping[str, Any]
     ) -> requests.Response:
         body = bytearray()
-        options: dict[str, Any] = {"timeout": self.timeout, "allow_redirects": False}
+        content = {"timeout": self.timeout, "allow_redirects": False, **content}
         try:
-            with self._session.request(method, url, stream=True, **options, **content) as answer:
+            with self._session.request(method, url, stream=True, **content) as answer:
                 while chunk := answer.raw.read1(65_536, decode_content=True):
                     body += chunk
                     if len(body) > LARGEST_ANSWER:
@@ -233,8 +244,7 @@ class RestClient:
             raise TransientError(f"no answer within {self.timeout:g} s") from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
             if "Cert" in str(error):  # an SSLCertVerificationError or a CertificateError
-                reason = f"{what}: the TLS certificate could not be verified"
-                raise SourceError(reason) from None
+                raise SourceError(f"{what}: the TLS certificate could not be verified") from None
             raise TransientError("the connection failed or the answer was cut short") from None
         if len(body) > _LARGE_ANSWER:
             self.parallel = 1
@@ -247,9 +257,8 @@ class _Adapter(HTTPAdapter):
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-        if getattr(pool.ConnectionCls, "response_class", None) is not _begin_answer:
-            changed = {"response_class": _begin_answer}
-            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), changed)
+        if (kind := pool.ConnectionCls).response_class is not _begin_answer:
+            pool.ConnectionCls = type("Connection", (kind,), {"response_class": _begin_answer})
         return pool
 
 

@@ -82,8 +82,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             ITEMS,
             to_read,
             pages=partial(get_items, client, settings.page_size, to_read.since),
-            to_row=ITEMS.row,
-            cancel=client.close,
+            to_rows=ITEMS.rows,
+            cancel=client.closed.set,
             changed_at=lambda row: row["updated_at"],
         ).sync(saved, rejects)
     finally:
