@@ -40,8 +40,10 @@ def differences(project: Project, sandbox: StandIn) -> tuple[Counter[str], Count
 
 
 def _plain(row: Mapping[str, Any], ignored: set[str]) -> dict[str, Any]:
-    return {
-        name: value.astimezone(timezone.utc).isoformat() if isinstance(value, datetime) else value
-        for name, value in sorted(row.items())
-        if name not in ignored
-    }
+    return {name: _told(value) for name, value in sorted(row.items()) if name not in ignored}
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat()
+    return value.replace("\0", "") if isinstance(value, str) else value  # the platform does so

@@ -7,24 +7,31 @@ least, and with `reconcile_hours` "0", where there is such a key, so does every 
 import ast
 import json
 import os
+import random
 import re
 import sys
+import threading
 import zipfile
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from fivetran_connector_sdk_core import runner
+from fivetran_connector_sdk_core.cells import decode_row_data
 
 from shared.rest import LONGEST_WAIT
 from shared.rows import decimal
 from shared.settings import declared
 from tests import house
 from tests.compare import assert_equal_to_source
-from tests.sandbox import create, names
+from tests.sandbox import create, kind_of, names
 from tests.sandbox.fivetran import ROOT, Project, Result, load, stored_column, stored_table
 from tests.sandbox.server import Sandbox
-from tests.sandbox.standin import StandIn
+from tests.sandbox.standin import PAGE, StandIn
 
 DUCKDB_TYPES = {
     "STRING": "VARCHAR",
@@ -43,9 +50,19 @@ DUCKDB_TYPES = {
 }
 
 
+LITTLE = 7  # the number from which the form of little stand-ins is drawn
+
+
 @pytest.fixture(params=names())
 def sandbox(request: pytest.FixtureRequest) -> Iterator[StandIn]:
     with create(request.param) as started:
+        yield started
+
+
+@pytest.fixture(params=names())
+def little(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+    """One with few records; its form is always the same."""
+    with kind_of(request.param).small(random.Random(LITTLE)) as started:
         yield started
 
 
@@ -68,10 +85,30 @@ def sync(project: Project, sandbox: Sandbox) -> Callable[..., Result]:
 
 
 def in_full(sandbox: StandIn, **changes: str) -> dict[str, str]:
-    """A configuration with which every sync looks for deletes."""
-    known = declared(load(sandbox.name).Settings)
-    always = {"reconcile_hours": "0"} if "reconcile_hours" in known else {}
-    return sandbox.configuration(**{**always, **changes})
+    """A configuration with which every sync reads all, and so looks for deletes."""
+    always = {"reconcile_hours": "0", "max_pages": "1000"}
+    return sandbox.configuration(**{**known(sandbox, always), **changes})
+
+
+def known(sandbox: StandIn, settings: dict[str, str]) -> dict[str, str]:
+    """Those of ``settings`` that the connector has."""
+    keys = declared(load(sandbox.name).Settings)
+    return {key: value for key, value in settings.items() if key in keys}
+
+
+@contextmanager
+def handed_over() -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """The rows, by table, that syncs in this process hand over meanwhile to be stored."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    record = runner._Sync.record
+
+    def noting(sync: Any, given: Any) -> None:
+        if given.type is runner.RecordType.UPSERT:
+            rows[given.table].append(decode_row_data(given.row_data))
+        record(sync, given)
+
+    with mock.patch.object(runner._Sync, "record", noting):
+        yield rows
 
 
 def succeeded(result: Result) -> Result:
@@ -89,16 +126,29 @@ def failed(result: Result) -> Result:
 
 
 def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbox: Any) -> None:
-    """The main job, in the SDK's own engine, over real HTTP."""
-    succeeded(sync())
+    """The main job, in the SDK's own engine, over real HTTP; each row is sent once, and whole."""
+    with handed_over() as sent:
+        succeeded(sync())
     assert_equal_to_source(project, sandbox)
+    for entry in load(sandbox.name).schema(sandbox.configuration()):
+        table, columns, rows = entry["table"], entry["columns"], sent[entry["table"]]
+        key = entry.get("primary_key", [])
+        # Without a key the row itself is one, so what is null may be left out.
+        assert all(row.keys() == columns.keys() for row in rows if key), table
+        assert not any(row[name] is None for row in rows for name in key), table
+        keys = Counter(tuple(str(row.get(name)) for name in key or columns) for row in rows)
+        assert len(keys) == len(rows), table
 
 
 def test_the_command_line_does_the_same(project: Any, sandbox: Any) -> None:
-    """The real `fivetran debug`, with the folder as it is deployed."""
+    """The real `fivetran debug`, with the folder as it is deployed; it asks nobody but the source,
+    neither for a connection nor for the address of a name."""
+    asked = project.watch()
     succeeded(project.debug(sandbox.configuration()))
     assert_equal_to_source(project, sandbox)
     assert project.state["version"] == 1
+    host, _, port = sandbox.url.rpartition("/")[2].partition(":")
+    assert set(asked.read_text().splitlines()) == {f"{host} {port}"}
 
 
 def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> None:
@@ -106,6 +156,32 @@ def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> No
     succeeded(sync())
     sandbox.change_something()
     succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_second_sync_sends_only_what_it_must(project: Any, sandbox: Any) -> None:
+    """Rows that did not change are sent where the source does not tell that, and in look-backs; a
+    second sync sends no more requests than the first."""
+    assert_little_is_sent_again(project, sandbox)
+
+
+def test_a_second_sync_of_another_form_sends_only_what_it_must(
+    little: Any, tmp_path: Path
+) -> None:
+    """The same, where the source may tell more, or less, of its changes."""
+    assert_little_is_sent_again(Project(little.name, tmp_path), little)
+
+
+def assert_little_is_sent_again(project: Project, sandbox: StandIn) -> None:
+    configuration = sandbox.configuration(**known(sandbox, {"max_pages": "1000"}))
+    most = Counter(sandbox.resent())
+    succeeded(project.sync(configuration))
+    requests = len(sandbox.requests)
+    with handed_over() as rows:
+        succeeded(project.sync(configuration))
+    sent = Counter({stored_table(table): len(given) for table, given in rows.items()})
+    assert not sent - most
+    assert len(sandbox.requests) <= 2 * requests
     assert_equal_to_source(project, sandbox)
 
 
@@ -161,6 +237,75 @@ def test_a_listing_that_became_empty_is_believed_at_the_second_time(
     assert_equal_to_source(project, sandbox)
 
 
+# Any length, any text, any type
+
+
+@pytest.mark.parametrize("counts", [(3 * PAGE + 1, PAGE), (1, 3 * PAGE)], ids=str)
+def test_pages_may_end_anywhere(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
+) -> None:
+    """One row, a whole page, some whole pages, and one row more; the second time over a table
+    that has rows."""
+    load(little.name)
+    for constant, value in little.limits.items():
+        monkeypatch.setattr(constant, value)
+    project = Project(little.name, tmp_path)
+    for count in counts:
+        little.fill(count)
+        succeeded(project.sync(in_full(little, **little.small_pages), {}))
+        assert max(map(len, little.expected().values())) >= count
+        assert_equal_to_source(project, little)
+
+
+TEXTS = {
+    # Combining marks that must not be composed, right to left, joined emoji, flags of letters that
+    # are not shown, code points beyond 16 bits, ligatures, marks and what is no character.
+    "odd": "e\u0301 \u05e9\u05dc\u05d5\u05dd \u202eabc\u202c \ufdfa \U0001f469\u200d\U0001f467 "
+    "\U0001f3f4\U000e0067\U000e0062\U000e007f \U0001d518 \ufb01 \u0130\u0131\u1e9e \ufeff\u2028"
+    # And what one form of text or another has to quote.
+    "\u00a0\ufffd\ufdd0\U0010ffff\"'\\,;\r\n\t "
+    + "".join(map(chr, [*range(1, 32), 0, *range(127, 160)])),
+    "long": "n\u00e9 \U0001f600" * 131_072,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_any_text_arrives_as_it_is(little: Any, tmp_path: Path, text: str) -> None:
+    """Every character but the null, which the platform takes out; a megabyte of them, too. What
+    has no column is kept, however deeply it is nested."""
+    deep: Any = text[-1000:].replace("\0", "")
+    for _ in range(100):
+        deep = {"in": [deep]}
+    tables, project = little.place(text, deep), Project(little.name, tmp_path)
+    succeeded(project.sync(in_full(little)))
+    assert_equal_to_source(project, little)
+    for table in tables:
+        kept = [json.loads(row["additional_fields"] or "{}") for row in project.rows(table)]
+        assert deep in [fields.get("unheard_of") for fields in kept], table
+
+
+def test_the_types_are_the_declared_ones(sync: Any, project: Any, sandbox: Any) -> None:
+    """Every declared column exists, whatever the data looks like, and no other one does: neither
+    at first nor when numbers come as text, and text as numbers."""
+    succeeded(sync())
+    assert_types(project, sandbox)
+    sandbox.be_odd()
+    succeeded(sync())
+    assert_types(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
+def assert_types(project: Project, sandbox: StandIn) -> None:
+    for entry in load(sandbox.name).schema(sandbox.configuration()):
+        types = {
+            stored_column(column): f"DECIMAL({kind['precision']},{kind['scale']})"
+            if isinstance(kind, dict)
+            else DUCKDB_TYPES[kind]
+            for column, kind in entry["columns"].items()
+        }
+        assert project.types(stored_table(entry["table"])) == types
+
+
 # What can heal
 
 
@@ -173,6 +318,7 @@ def test_a_listing_that_became_empty_is_believed_at_the_second_time(
         {"skip": 0, "status": 429},
         {"skip": 2, "drop": True},
         {"skip": 1, "cut": True},
+        {"skip": 1, "cut": True, "part": "headers"},
         {"skip": 2, "status": 200, "body": "{", "headers": {"Content-Type": "application/json"}},
     ],
     ids=lambda what: "-".join(f"{key}{value}"[:9] for key, value in what.items()),
@@ -286,6 +432,65 @@ def test_a_redirect_to_another_host_gets_no_request(sync: Any, sandbox: Any) -> 
         assert elsewhere.requests == []
 
 
+@pytest.mark.parametrize("part", ["headers", "size", "body"])
+@over_http
+def test_an_answer_that_drips_ends(
+    project: Any, sandbox: Any, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Each byte comes in time, all of them do not: the time for a whole answer is limited, from
+    its status line on."""
+    monkeypatch.setattr("shared.rest._DEADLINE", 0.2)  # seconds, since a second of silence is one
+    drops = []
+
+    def drip() -> None:
+        drops.append(part)
+        threading.Event().wait(0.005)
+
+    sandbox.fault(sandbox.data_path, drip=drip, part=part)
+    settings = {"request_timeout_seconds": "1", "retry_attempts": "0"}
+    output = failed(project.sync(in_full(sandbox, **settings))).output
+    assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
+    assert "gave up after 0 repeats" in output
+    assert 0 < len(drops) < 400  # there are 600 at least
+
+
+# Threads
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Those that this test starts, and those that they start; not those of stand-ins."""
+    started, start = [threading.current_thread()], threading.Thread.start
+
+    def noting(thread: threading.Thread) -> None:
+        if threading.current_thread() in started:
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    return started
+
+
+@pytest.mark.parametrize("what", ["a request", "the records", "an upsert", "a checkpoint"])
+def test_a_failed_sync_leaves_no_thread(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Any, what: str
+) -> None:
+    """Whatever fails, and whichever thread it fails in."""
+    settings = {**little.small_pages, **known(little, {"parallel_tables": "3"})}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    if what == "a request":
+        little.trouble(little.refusals[0], 3)
+    elif what == "the records":
+        little.spoil()
+    else:
+        operation = {"an upsert": "record", "a checkpoint": "checkpoint"}[what]
+        monkeypatch.setattr(runner._Sync, operation, mock.Mock(side_effect=RuntimeError))
+    failed(Project(little.name, tmp_path).sync(in_full(little, **settings)))
+    for thread in threads[1:]:
+        thread.join(5)
+    assert not [thread.name for thread in threads[1:] if thread.is_alive()]
+
+
 # Settings and state
 
 
@@ -386,19 +591,6 @@ def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any)
 def test_every_connector_has_a_stand_in() -> None:
     """Without one it would be in none of these tests."""
     assert names() == [folder.name for folder in house.CONNECTORS]
-
-
-def test_the_types_are_the_declared_ones(sync: Any, project: Any, sandbox: Any) -> None:
-    """Every declared column exists, whatever the data looks like, and no other one does."""
-    succeeded(sync())
-    for entry in load(sandbox.name).schema(sandbox.configuration()):
-        types = {
-            stored_column(column): f"DECIMAL({kind['precision']},{kind['scale']})"
-            if isinstance(kind, dict)
-            else DUCKDB_TYPES[kind]
-            for column, kind in entry["columns"].items()
-        }
-        assert project.types(stored_table(entry["table"])) == types
 
 
 def test_the_template_has_every_key_and_no_other(sandbox: Any) -> None:

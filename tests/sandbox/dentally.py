@@ -13,6 +13,7 @@ from flask import Response, jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
+from .standin import PAGE
 
 Record = dict[str, Any]
 RESOURCES = ("sites", "rooms", "treatments")
@@ -34,6 +35,7 @@ class Dentally(Sandbox):
     name = "dentally"
     data_path = "/v1/"
     sync_times = ("timestamp",)
+    small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
@@ -108,6 +110,25 @@ class Dentally(Sandbox):
     def empty(self) -> None:
         for records in self.records.values():
             records.clear()
+
+    def fill(self, count: int) -> None:
+        for resource, records in self.records.items():
+            del records[count:]
+            for _ in range(count - len(records)):
+                self.insert(resource)
+
+    def resent(self) -> dict[str, int]:
+        """What tells no time of its change; sites do not, in the live form."""
+        return {
+            resource: sum("updated_at" not in record for record in records)
+            for resource, records in self.records.items()
+        }
+
+    def place(self, text: str, more: Any) -> list[str]:
+        for resource in RESOURCES:
+            name = "description" if resource == "treatments" else "name"
+            self.change(resource, 0, **{name: text, "unheard_of": more})
+        return [*RESOURCES]
 
     def change_something(self) -> None:
         self.insert("treatments")

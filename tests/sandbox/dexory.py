@@ -13,6 +13,7 @@ from flask import jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
+from .standin import PAGE
 
 Record = dict[str, Any]
 SITE = "Halle & Ost #1"
@@ -39,6 +40,7 @@ class Dexory(Sandbox):
 
     name = "dexory"
     data_path = "/customer-api/v1/locations"
+    small_pages: ClassVar = {"page_size": str(PAGE)}
     limits: ClassVar = {**Sandbox.limits, "dexory_connector.PAGES_AT_ONCE": 2}
 
     def __init__(
@@ -104,6 +106,24 @@ class Dexory(Sandbox):
 
     def empty(self) -> None:
         self.records.clear()
+
+    def fill(self, count: int) -> None:
+        self.records = [record for record in self.records if _in_window(record)][:count]
+        now = datetime.now(timezone.utc)
+        for number in range(1000, 1000 + count - len(self.records)):
+            self.records.append(self._make(number, now - self._age()))
+
+    def resent(self) -> dict[str, int]:
+        """All that is served: nothing tells when it changed."""
+        served = [record for record in self.records if _in_window(record)]
+        objects = sum(len(_objects(record)) for record in served)
+        return {"locations": len(served), "expected_inventory_objects": objects}
+
+    def place(self, text: str, more: Any) -> list[str]:
+        thing = {"description": text, "unheard_of": more}
+        self.change(0, message=text, unheard_of=more, **{self.field: [thing]})
+        self.scan(0, name=text[:100])  # in a key, too
+        return ["locations", "expected_inventory_objects"]
 
     def change_something(self) -> None:
         self.scan(3)

@@ -66,6 +66,18 @@ def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
     return {name: kind for _, name, kind, *_ in rows.fetchall()}
 
 
+# Python runs it at its start: writes down who is asked for a connection or for an address.
+_WATCH = """
+import os, sys
+log = open(os.environ["WATCHED"], "a", buffering=1)
+def watch(event, arguments):
+    if event == "socket.connect" or event == "socket.sendto":
+        print(*arguments[1][:2], file=log)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        print(*arguments[:2], file=log)
+sys.addaudithook(watch)
+"""
+
 # What the platform adds to a table.
 _ADDED = ("_fivetran_deleted", "_fivetran_synced", "_fivetran_id")
 
@@ -143,6 +155,14 @@ class Project:
             except Exception:
                 code = 1
         return Result(code, printed.getvalue(), time.monotonic() - began)
+
+    def watch(self) -> Path:
+        """The file into which commands, from now on, write each host and port they ask for."""
+        folder, log = self._home / "watch", self._home / "watch" / "log"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(_WATCH)
+        self.environment |= {"PYTHONPATH": str(folder), "WATCHED": str(log)}
+        return log
 
     def test_settings(self, configuration: Mapping[str, str]) -> dict[str, str | None]:
         """What each setup test of the form, run in this process, has found (None: nothing)."""

@@ -13,7 +13,7 @@ from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
 from .proxy import Proxy
-from .standin import StandIn
+from .standin import PAGE, StandIn
 
 # The name of each table at the destination.
 TABLES = {
@@ -36,6 +36,8 @@ _AS_TEXT: dict[str, Callable[[Any], Any]] = {
 
 # The tables of a small one: one for each way of reading, and one too large to be replaced.
 _SMALL = {f"dbo.{name}": name for name in ("tracked", "timed", "versioned", "plain", "log", "big")}
+_TRACKED = ("dbo.Orders", "dbo.tracked")
+_LOOKBACK = 30  # seconds; the moments of the seed are seconds apart
 _FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do not arrive
 _BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 _DATA = r"^SELECT .* FROM (\[dbo\]|CHANGETABLE)"
@@ -62,7 +64,7 @@ class MssqlEhi(StandIn):
     addresses = ("mssql_port", "mssql_ca_certificate", "mssql_user", "mssql_password")
     tables = ("SYNC_VALIDATION", "SYNC_VALIDATION_TABLES")
     limits: ClassVar = {
-        "mssql_ehi_connector.BATCH_SIZE": 2,
+        "mssql_ehi_connector.BATCH_SIZE": PAGE,
         "mssql_ehi_connector.CHECKPOINT_INTERVAL": 4,
         "loading.SMALL": _FEW,
     }
@@ -114,7 +116,7 @@ class MssqlEhi(StandIn):
             "mssql_user": self.server.user,
             "mssql_password": self.server.password,
             "mssql_ca_certificate": self.server.ca_pem,
-            "lookback_seconds": "30",  # the moments of the seed are seconds apart
+            "lookback_seconds": str(_LOOKBACK),
             **self.options,
             **({"mssql_port": str(self._proxy.port)} if self._proxy else {}),
             **changes,
@@ -122,6 +124,61 @@ class MssqlEhi(StandIn):
 
     def expected(self) -> dict[str, list[dict[str, Any]]]:
         return {stored: self._rows(table) for table, stored in self._stored.items()}
+
+    def fill(self, count: int) -> None:
+        """Of a small one. No list has pages here: a table is read in batches of so many rows."""
+        for name in _SMALL.values():
+            self.server.delete(f"dbo.{name}")
+            for _ in range(count):
+                self._insert(name)
+
+    def resent(self) -> dict[str, int]:
+        """Tables that tell no changes, and the look-back of those that have a time."""
+        sent = {"sync_validation": 1, "sync_validation_tables": len(self._stored)}
+        for table, stored in self._stored.items():
+            kinds = {column.name: column.type.name for column in self.server.table(table).columns}
+            if table in _TRACKED:
+                continue
+            if "ModifiedDate" in kinds:
+                rows = self.server.execute(f"SELECT ModifiedDate FROM {table}")  # noqa: S608
+                moments = [moment for (moment,) in rows if moment]
+                # A `smalldatetime` has minutes, so its cursor does, too.
+                spare = 60 if kinds["ModifiedDate"] == "smalldatetime" else 1
+                begin = min(max(moments), self._now()) - timedelta(seconds=_LOOKBACK + spare)
+                sent[stored] = sum(moment >= begin for moment in moments)
+            elif "rowversion" not in kinds.values():
+                sent[stored] = self.server.count(table)
+        return sent
+
+    def place(self, text: str, more: Any) -> list[str]:
+        """In a small one. ``more`` has no place: there is no JSON."""
+        for table in ("dbo.tracked", "dbo.plain"):
+            self.server.execute(f"ALTER TABLE {table} ADD note nvarchar(max) NULL")
+            [[part], *_] = self.server.execute(f"SELECT part FROM {table}")  # noqa: S608
+            self.server.update(table, {"part": part}, note=text)
+        return []
+
+    def be_odd(self) -> None:
+        """Text that looks like another type, and a column that holds any type."""
+        texts = ("12", "1e5", "true", "2026-11-20", "NaN", "null", "")
+        variants = (7, Decimal("7.50"), "seven", True, 7.5, _BEGIN.replace(tzinfo=None))
+        for number, table in enumerate(self._stored):
+            found = self.server.table(table)
+            names = [c.name for c in found.columns if c.nullable and c.type.name == "nvarchar"]
+            # Rows that have no key would all be the same.
+            odd: dict[str, Any] = dict.fromkeys(names, texts[number % 7])
+            odd = {} if table == "dbo.AccessLog" else odd
+            if "ModifiedDate" in {column.name for column in found.columns}:
+                odd["ModifiedDate"] = self._now()
+            self.server.execute(f"ALTER TABLE {table} ADD Anything sql_variant NULL")
+            self.server.update(table, {}, **odd, Anything=variants[number % 6])
+
+    def _now(self) -> datetime:
+        moment = self.server.instance.fixed_utc or datetime.now(timezone.utc)
+        return moment.replace(microsecond=0, tzinfo=None)
+
+    def spoil(self) -> None:
+        self.server.faults.add(faults.bad_row(match=_DATA, times=10**6))
 
     def change_something(self) -> None:
         now = datetime.now(timezone.utc).replace(microsecond=0, tzinfo=None)

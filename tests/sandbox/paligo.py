@@ -11,6 +11,7 @@ from typing_extensions import Self
 from connectors.paligo.faker_mock.mock_data_generator import MockDataGenerator, iso
 
 from .server import Sandbox
+from .standin import PAGE
 
 Record = dict[str, Any]
 RESOURCES = ("users", "taxonomies", "assignments")
@@ -33,6 +34,7 @@ class Paligo(Sandbox):
     name = "paligo"
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)
+    small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
@@ -100,6 +102,25 @@ class Paligo(Sandbox):
     def empty(self) -> None:
         for records in self.records.values():
             records.clear()
+
+    def fill(self, count: int) -> None:
+        for resource, records in self.records.items():
+            del records[count:]
+            for _ in range(count - len(records)):
+                self.insert(resource)
+
+    def resent(self) -> dict[str, int]:
+        """All users and taxonomies, and the assignments that tell no time of their change: in the
+        live form none does."""
+        timeless = [record for record in self.records["assignments"] if not _changes(record)]
+        lists = {**self.records, "assignments": timeless}
+        return {resource: len(records) for resource, records in lists.items()}
+
+    def place(self, text: str, more: Any) -> list[str]:
+        message = "message" if self.shape == "live" else "description"
+        for resource, name in zip(RESOURCES, ("name", "title", message), strict=True):
+            self.change(resource, 0, **{name: text, "unheard_of": more})
+        return [*RESOURCES]
 
     def change_something(self) -> None:
         self.insert("assignments")

@@ -5,7 +5,7 @@ import random
 import secrets
 import uuid
 from datetime import date, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from faker import Faker
@@ -13,12 +13,14 @@ from flask import Response, jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
+from .standin import PAGE
 
 Record = dict[str, Any]
 Hours = dict[tuple[str, datetime], dict[str, float]]
 CLIENT_ID = "sensource-client-id"
 CLIENT_SECRET = "sensource-client-secret-71c04e"
 HOUR = timedelta(hours=1)
+LOOKBACK = timedelta(days=2)
 
 # The columns that are known of a listing, and the fields of the live answers.
 COLUMNS = {
@@ -74,15 +76,17 @@ class SenSource(Sandbox):
 
     ``shape``: "live" (camelCase, bare arrays, averages as text), or "documented" (the names that
     the specification has, arrays in an object, averages as numbers). ``first``: the first day, in
-    ``account_zone``; ``days``: how many whole days there are, None: up to an hour that has yet to
-    begin. ``endpoints``: the listings that the configuration names. ``lifetime``: seconds of a
-    token, None: not said, and endless. ``mints``: how many tokens there are until the endpoint
-    answers 429 once. ``limit``: the same for data requests.
+    ``account_zone``, None: eight days ago, and ``configuration`` asks for five days at once;
+    ``days``: how many whole days there are, None: up to an hour that has yet to begin.
+    ``endpoints``: the listings that the configuration names. ``lifetime``: seconds of a token,
+    None: not said, and endless. ``mints``: how many tokens there are until the endpoint answers
+    429 once. ``limit``: the same for data requests.
     """
 
     name = "sensource"
     data_path = "/api/"
     wider_in_template = ("static_endpoints",)
+    small_pages: ClassVar = {"chunk_days": str(PAGE)}
 
     def __init__(
         self,
@@ -118,8 +122,8 @@ class SenSource(Sandbox):
                 self.insert(name)
         self.hours: dict[str, Hours] = {"traffic": {}, "occupancy": {}}
         now = datetime.now(timezone.utc)
-        # More than 30 days, so that a first sync needs two requests a table.
-        self.first = first or (now - timedelta(days=32)).date()
+        self.first = first or (now - timedelta(days=8)).date()
+        self.options = {} if first else {"chunk_days": "5"}  # a table takes several requests
         hour = self.midnight(self.first)
         end = now + HOUR if days is None else self.midnight(self.first + timedelta(days=days))
         while hour < end:
@@ -182,6 +186,35 @@ class SenSource(Sandbox):
         keeps them."""
         for records in self.listings.values():
             records.clear()
+
+    def fill(self, count: int) -> None:
+        """So many records of each listing, which have no pages, and so many days, which do: up to
+        the last one that is asked for, tomorrow in UTC. A day has its first and its last hour."""
+        for name, records in self.listings.items():
+            del records[count:]
+            for _ in range(count - len(records)):
+                self.insert(name)
+        self.hours = {"traffic": {}, "occupancy": {}}
+        self.first = datetime.now(timezone.utc).date() + timedelta(days=2 - count)
+        for day in range(count):
+            self.count(self.midnight(self.first + timedelta(days=day)))
+            self.count(self.midnight(self.first + timedelta(days=day + 1)) - HOUR)
+
+    def resent(self) -> dict[str, int]:
+        """The listings, and the hours of the look-back, which goes back from yesterday."""
+        yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
+        begin = self.midnight(yesterday - LOOKBACK)
+        sent = {name: len(self.listings[name]) for name in self.endpoints}
+        for table, hours in self.hours.items():
+            sent[table] = sum(hour >= begin for _, hour in hours)
+        return sent
+
+    def place(self, text: str, more: Any) -> list[str]:
+        for name in self.endpoints:
+            told = {"location": "description", "zone": "countFilter", "space": "name"}
+            texts = {told[name]: text} if name in told else {}
+            self.change(name, 0, **texts, unheard_of=more)
+        return [*self.endpoints]
 
     def change_something(self) -> None:
         """A day at the source: a new sensor and one that is gone, a location that has moved, an

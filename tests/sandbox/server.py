@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 from flask import Flask
@@ -45,9 +46,10 @@ class Fault:
     """What goes wrong with a request whose path starts with ``path``.
 
     ``skip`` of them pass first, then ``times`` go wrong (None: all). ``status``, ``headers`` and
-    ``body`` replace the answer; ``cut`` ends it half-way, ``drop`` closes the connection instead
-    of it, ``drip`` sends it byte by byte, ``forge`` makes another one of it. ``act`` is called
-    before anything else happens.
+    ``body`` replace the answer; ``cut`` ends it half-way in a part of it, ``drop`` closes the
+    connection instead of it, ``drip`` sends a part byte by byte, and is called before each,
+    ``forge`` makes another one of it. ``part`` is "body", "headers" (with the status line) or
+    "size" (the first line of a chunked body). ``act`` is called before anything else happens.
     """
 
     path: str = "/"
@@ -59,6 +61,7 @@ class Fault:
     cut: bool = False
     drop: bool = False
     drip: Callable[[], object] | None = None
+    part: str = "body"
     forge: Callable[[Response], Response] | None = None
     act: Callable[[], object] | None = None
 
@@ -153,6 +156,12 @@ class Sandbox(StandIn):
     def trouble(self, kind: str, number: int) -> None:
         self.fault(skip=number - 1, **{**_TROUBLES, **_REFUSALS}[kind])
 
+    def be_odd(self) -> None:
+        self.fault(self.data_path, times=None, forge=partial(_with_records, swapped))
+
+    def spoil(self) -> None:
+        self.fault(self.data_path, times=None, forge=partial(_with_records, lambda record: 17))
+
     def be_hostile(self, kind: str, draw: random.Random) -> None:
         self.fault(skip=draw.randrange(7), forge=lambda answer: forge(answer, draw))
 
@@ -199,11 +208,39 @@ class Sandbox(StandIn):
             answer = broken.forge(answer)
         recorded.status = answer.status_code
         sent = answer(environ, start_response)
+        if broken and broken.part != "body":
+            return _send_part(environ, answer, broken)
         if broken and broken.cut:
             return _half(b"".join(sent), environ)
         if broken and broken.drip:
             return _drops(b"".join(sent), broken.drip)
         return sent
+
+
+def swapped(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose numbers are text, and whose texts are the number that they hold."""
+    return {name: _swapped(value) for name, value in record.items()}
+
+
+def _swapped(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    for number in (int, float):
+        with contextlib.suppress(ValueError, TypeError):
+            if str(number(value)) == value and not value.lower().strip("-+").isalpha():
+                return number(value)
+    return value
+
+
+def _with_records(make: Callable[[Any], Any], answer: Response) -> Response:
+    """The answer with another record in the place of each."""
+    content = json.loads(answer.get_data())
+    if isinstance(content, list):
+        content = list(map(make, content))
+    else:
+        lists = {name: given for name, given in content.items() if isinstance(given, list)}
+        content.update({name: list(map(make, given)) for name, given in lists.items()})
+    return Response(json_text(content), answer.status_code, content_type=answer.content_type)
 
 
 def json_text(value: Any) -> str:
@@ -226,3 +263,32 @@ def _drops(body: bytes, wait: Callable[[], object]) -> Iterator[bytes]:
     for at in range(len(body)):
         wait()
         yield body[at : at + 1]
+
+
+# Long enough for a client to see that it is slow, and not for ever: many servers allow 8 KB.
+_SLOW = 600  # bytes
+
+
+def _send_part(environ: Environ, answer: Response, fault: Fault) -> Iterator[bytes]:
+    """Sends the answer by itself, a part of it in drops or cut, and closes the connection."""
+    connection: socket.socket = environ["werkzeug.socket"]
+    body = answer.get_data()
+    head = f"HTTP/1.1 {answer.status}\r\nContent-Type: {answer.content_type}\r\n"
+    if fault.part == "size":
+        before = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode()
+        part = f"{len(body):0{_SLOW}x}\r\n".encode()
+        after = body + b"\r\n0\r\n\r\n"
+    else:
+        padding = f"X-Padding: {'x' * _SLOW}\r\n"
+        part = f"{head}{padding}Content-Length: {len(body)}\r\n\r\n".encode()
+        before, after = b"", body
+    with contextlib.suppress(OSError):  # the client may leave
+        connection.sendall(before)
+        if fault.drip:
+            for drop in _drops(part, fault.drip):
+                connection.sendall(drop)
+            connection.sendall(after)
+        else:
+            connection.sendall(part[: len(part) // 2])
+    _close(environ)
+    yield b""

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
+PAGE = 2  # records: the smallest page that StandIn.small_pages and .limits make
+
 
 class StandIn:
     """A source's double on the loopback address; a context manager.
@@ -14,7 +16,8 @@ class StandIn:
     ``requests`` holds what was asked for. ``addresses`` are the optional keys without which the
     connector would not find it, ``sync_times`` the columns with a sync's time,
     ``wider_in_template`` the keys for which configuration.json has more than the default, and
-    ``tables`` those that the connector's README lists (empty: all).
+    ``tables`` those that the connector's README lists (empty: all). With ``small_pages`` in the
+    configuration, or by ``limits``, a page holds PAGE records.
 
     What generated schedules need: ``limits`` are constants of the connector, by dotted name, that
     they make so small that little data takes every path; ``troubles`` what can go wrong with a
@@ -26,6 +29,7 @@ class StandIn:
     sync_times: ClassVar[tuple[str, ...]] = ()
     wider_in_template: ClassVar[tuple[str, ...]] = ()
     tables: ClassVar[tuple[str, ...]] = ()
+    small_pages: ClassVar[dict[str, str]] = {}
     limits: ClassVar[dict[str, int]] = {}
     troubles: ClassVar[tuple[str, ...]]
     refusals: ClassVar[tuple[str, ...]]
@@ -55,6 +59,30 @@ class StandIn:
 
     def empty(self) -> None:
         """Takes all records away."""
+        raise NotImplementedError
+
+    def fill(self, count: int) -> None:
+        """Adds or takes away records, so that each list that comes in pages has ``count``."""
+        raise NotImplementedError
+
+    def resent(self) -> dict[str, int]:
+        """How many rows of each table another sync has to send, at most, though nothing changes
+        from now on: those of which the source does not tell that they are the same, and those of
+        a look-back."""
+        raise NotImplementedError
+
+    def place(self, text: str, more: Any) -> list[str]:
+        """Puts ``text`` into a column of text of each table that has one for any text and, where
+        records are JSON, ``more`` into a field "unheard_of". Returns the tables of the latter."""
+        raise NotImplementedError
+
+    def be_odd(self) -> None:
+        """From now on values come in other types than usual, as far as the source can do that;
+        they mean what they meant, or ``expected`` knows them."""
+        raise NotImplementedError
+
+    def spoil(self) -> None:
+        """From now on no record is one that can be stored."""
         raise NotImplementedError
 
     def secrets(self) -> set[str]:

@@ -14,6 +14,7 @@ A schedule is a list of steps in words:
       given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
+      state@3                      the third state that was written is given, counted in a circle
 """
 
 import json
@@ -68,7 +69,7 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
     meanwhile = nothing | at(("changed", "changed", "changed", "deleted", "expired"), many)
     trouble = nothing | nothing | at((*stand_in.troubles, *stand_in.refusals), few)
     crash = nothing | at(REQUESTS, many) | at(CHECKPOINTS, few)
-    state = st.sampled_from(("", "", "", *STATES))
+    state = st.sampled_from(("", "", "", *STATES)) | at(("state",), many)
     sync = st.builds("sync {} {} {} {}".format, meanwhile, trouble, crash, state)
     step = st.one_of(
         st.builds("change {}".format, st.integers(0, 999)),
@@ -94,6 +95,28 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     # Some settings hold from the first sync on.
     settings = st.builds(lambda form, last: [form, "sync", "change 1", last], form, setting)
     return answers | answers | settings
+
+
+def resume(name: str, form: int, most: int) -> None:
+    """Two syncs of a stand-in that is drawn from ``form``; then, from each state that they have
+    written, or ``most`` of them up to the last, one more, after changes. Raises AssertionError if
+    a row is missing then."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _little_data(name) as clock,
+        kind_of(name).small(random.Random(form)) as stand_in,
+    ):
+        schedule = _Schedule(stand_in, Project(name, Path(folder)), clock, None)
+        for step in ("sync", "wait 2", "change 1", "sync"):
+            schedule.take(step)
+        written = list(dict.fromkeys(schedule.states[1:]))
+        apart = max(len(written) / most, 1)
+        for number in range(min(most, len(written))):
+            schedule.take("wait 1")
+            for change in range(20):
+                stand_in.mutate(random.Random(20 * number + change))
+            schedule.resume(written[int((number + 1) * apart) - 1])
+        schedule.finish()
 
 
 def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
@@ -141,7 +164,7 @@ class _Schedule:
     ) -> None:
         self.stand_in, self.project, self.clock = stand_in, project, clock
         self.tally = Counter() if tally is None else tally
-        self._states = ["{}"]  # as they were written, one after the other
+        self.states = ["{}"]  # as they were written, one after the other
         self._known = declared(load(stand_in.name).Settings)
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
@@ -158,6 +181,16 @@ class _Schedule:
             self._sync(words)
         else:
             raise ValueError(step)
+
+    def resume(self, state: str) -> None:
+        """A sync from ``state`` must bring all that changed; where it goes on with an earlier
+        reading, the next one does."""
+        self._pass([f"state@{self.states.index(state)}"])
+        missing, _ = differences(self.project, self.stand_in)
+        if missing and not self._reconciles:
+            self._pass()
+            missing, _ = differences(self.project, self.stand_in)
+        assert not missing, f"a sync from {state} left rows out: {_some(missing)}"
 
     def finish(self) -> None:
         """Without a fault and a crash the destination becomes equal to the source: at once but
@@ -207,7 +240,7 @@ class _Schedule:
             self.tally["crashes survived"] += 1
         finally:
             self.stand_in.calm()
-            self._states += process.states
+            self.states += process.states
         self.tally["syncs"] += 1
         if result is None:
             return ""
@@ -231,8 +264,10 @@ class _Schedule:
             if what in PLACES:
                 process = Process(what, int(number))
             elif what in STATES:
-                before = self._states[-2] if len(self._states) > 1 else "{}"
+                before = self.states[-2] if len(self.states) > 1 else "{}"
                 state = json.loads(before if what == "previous" else "{}")
+            elif what == "state":
+                state = json.loads(self.states[int(number) % len(self.states)])
             elif what in ("changed", "deleted"):
                 # Where records are deleted, others move to pages that were read already.
                 deletes = what == "deleted"

@@ -264,8 +264,9 @@ def test_a_password_in_netrc_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @responses.activate
 @pytest.mark.parametrize("body", ['{"a": [1, 2', "", "\ufeff{", "[" * 100_000])
 def test_json_that_is_damaged_is_repeated(body: str, waits: list[float]) -> None:
-    """It may have been cut short. An empty body or HTML is final."""
-    responses.get(URL + "/a", body=body, content_type="application/json")
+    """It may have been cut short. A body that is said to be empty, or HTML, is final."""
+    length = {"auto_calculate_content_length": True}
+    responses.get(URL + "/a", body=body, content_type="application/json", **length)
     with pytest.raises(SourceError):
         client().get("/a")
     assert len(waits) == (2 if body else 0)

@@ -224,7 +224,8 @@ class RestClient:
         try:
             return parse_json(answer.content.decode("utf-8-sig"))
         except (ValueError, RecursionError):
-            if "json" in media_type and answer.content:
+            # Headers that were cut look whole; they are likely to tell no length.
+            if "json" in media_type if answer.content else "Content-Length" not in answer.headers:
                 raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
             advice = self.explain(answer)
         raise SourceError(f"{what}: {reason}, but no JSON ({media_type}). {advice}".rstrip(". "))

@@ -4,15 +4,18 @@ Replace: what the source does, from its reference and from answers that you have
 know of the source only what is written here.
 """
 
+import random
 import secrets
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from faker import Faker
 from flask import jsonify, request
+from typing_extensions import Self
 
 from tests.sandbox.server import Sandbox
+from tests.sandbox.standin import PAGE
 
 Record = dict[str, Any]
 
@@ -23,6 +26,12 @@ class Example(Sandbox):
 
     name = "example"
     data_path = "/v1/items"
+    small_pages: ClassVar = {"page_size": str(PAGE)}
+    limits: ClassVar = {
+        **Sandbox.limits,
+        "shared.listing.CHECKPOINT_ROWS": 5,
+        "shared.listing.REPLACED_AT_ONCE": 8,
+    }
 
     def __init__(self, *, items: int = 50, seed: int = 1) -> None:
         super().__init__()
@@ -52,7 +61,7 @@ class Example(Sandbox):
                 {
                     "id": str(record["id"]),
                     "name": record["name"],
-                    "price": Decimal(str(record["price"])),
+                    "price": Decimal(str(record["price"])).quantize(Decimal("0.0001")),
                     "updated_at": datetime.fromisoformat(record["updated_at"]),
                 }
                 for record in self.records
@@ -61,6 +70,33 @@ class Example(Sandbox):
 
     def empty(self) -> None:
         self.records.clear()
+
+    def fill(self, count: int) -> None:
+        del self.records[count:]
+        for _ in range(count - len(self.records)):
+            self.insert()
+
+    def resent(self) -> dict[str, int]:
+        """None: every item tells when it changed."""
+        return {}
+
+    def place(self, text: str, more: Any) -> list[str]:
+        self.change(0, name=text, unheard_of=more)
+        return ["items"]
+
+    @classmethod
+    def small(cls, draw: random.Random) -> Self:
+        return cls(items=draw.choice((1, 7, 12, 14)))
+
+    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
+        kind = draw.choice(("insert", "change", "delete"))
+        if kind == "insert":
+            self.insert()
+        elif kind == "delete" and deletes and len(self.records) > 1:
+            with self.lock:
+                del self.records[draw.randrange(len(self.records))]
+        else:
+            self.change(draw.randrange(len(self.records)), name=f"Renamed {draw.random()}")
 
     def change_something(self) -> None:
         self.insert()
