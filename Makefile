@@ -5,12 +5,14 @@ CONNECTOR ?=
 PORT ?= 0
 MINUTES ?= 20
 SEED ?=
+PART ?= state
+MUTANTS := build/mutants/.venv
 BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench soak new configure check-config debug show \
-	package packages lock clean needs-connector
+.PHONY: help test check fix vendor demo sandbox bench soak mutants new configure check-config \
+	debug show package packages lock clean needs-connector
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -46,6 +48,17 @@ bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
 
 soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
 	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+$(MUTANTS)/.ready: requirements-dev.txt Makefile
+	@$(PYTHON) -m venv $(MUTANTS)
+	@$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-dev.txt mutmut==3.8.1
+	@touch $@
+
+mutants: $(MUTANTS)/.ready ## Which small changes to the code does no test notice? PART=state
+	@$(MUTANTS)/bin/python -m tools.mutants $(PART)
+	@$(MUTANTS)/bin/python -m tools.mutants $(PART) confirm
+	@$(MUTANTS)/bin/python -m tools.mutants $(PART) results
 
 new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
 	@$(BIN)/python -m tools.new "$(CONNECTOR)"

@@ -30,10 +30,7 @@ class State:
 
     def __init__(self, saved: Mapping[str, Any], tables: tuple[str, ...]) -> None:
         if saved and "version" not in saved:
-            saved = {
-                "version": VERSION,
-                "tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables},
-            }
+            saved = {"tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables}}
         self.values = copy.deepcopy({"version": VERSION, "tables": {}, **saved})
         self._lock = threading.Lock()
         try:

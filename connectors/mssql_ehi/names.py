@@ -119,5 +119,5 @@ def stored_name(name: str) -> str:
 
 
 def stored_table_name(name: str) -> str:
-    """The same for a table, which loses underscores at its beginning, too."""
-    return stored_name(name).lstrip("_") or "_"
+    """The same for a table, which loses underscores before a letter at its beginning, too."""
+    return re.sub(r"^_+(?=[a-z])", "", stored_name(name))

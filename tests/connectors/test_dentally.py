@@ -6,15 +6,20 @@ import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import pytest
+import requests
 import time_machine
+from fivetran_connector_sdk import Operations
 
-from shared.state import OVERLAP
+from shared.errors import SourceError
+from shared.state import OVERLAP, State
+from shared.times import parse
 from tests.compare import assert_equal_to_source
 from tests.sandbox.dentally import Dentally
-from tests.sandbox.fivetran import Project
+from tests.sandbox.fivetran import Project, load
 
 
 @pytest.fixture
@@ -254,13 +259,159 @@ def test_killed_after_a_renewal_the_next_sync_has_the_tokens(
     sandbox.fault("/v1/treatments", skip=1, act=sandbox.revoke_access_token)
     sandbox.fault("/v1/treatments", skip=3, act=lambda: os.kill(running[0].pid, signal.SIGKILL))
     with sandbox.lock:
-        running.append(dentally.start(sandbox.configuration()))
+        running.append(dentally.start(sandbox.configuration(parallel_requests="1")))
     running[0].communicate(timeout=60)
     assert running[0].returncode == -signal.SIGKILL
     result = dentally.debug(sandbox.configuration())
     assert result.code == 0, result.output
     assert sandbox.renewals == 1
     assert_equal_to_source(dentally, sandbox)
+
+
+PAIR = {"access_token": "access-two", "refresh_token": "refresh-two"}
+
+
+def tokens(saved: State, *answers: Any, **given_tokens: str) -> tuple[Any, list[str]]:
+    """Tokens whose renewals get these answers, and the refresh tokens that were sent."""
+    load("dentally")
+    left, sent = list(answers), list[str]()
+
+    def refresh(token: str) -> Any:
+        sent.append(token)
+        return left.pop(0)
+
+    texts = {"client_secret": "s", "access_token": "a1", "refresh_token": "r1", **given_tokens}
+    return import_module("sealed_tokens").Tokens(**texts, refresh=refresh, saved=saved), sent
+
+
+def signed(one: Any) -> Any:
+    return one(requests.Request("GET", "https://h/").prepare())
+
+
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The states that were saved."""
+    saved: list[str] = []
+    monkeypatch.setattr(Operations, "checkpoint", lambda state: saved.append(json.dumps(state)))
+    return saved
+
+
+@pytest.mark.parametrize(("after", "renewed"), [(899, False), (900, True), (901, True)])
+def test_sealed_tokens_are_renewed_at_nine_tenths_of_their_time(
+    checkpoints: list[str], after: int, renewed: bool
+) -> None:
+    """By the sync that got them, and by the next one, which has them from the state."""
+    start = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    with time_machine.travel(start, tick=False) as clock:
+        first, sent = tokens(State({}, ()), {**PAIR, "expires_in": "1000"}, PAIR)
+        first.refresh_if_near_end()
+        assert sent == []
+        assert first.renew(signed(first), 1)
+        assert signed(first).headers["Authorization"] == "Bearer access-two"
+        state = json.loads(checkpoints[-1])
+        assert "access-two" not in checkpoints[-1]
+        clock.shift(after)
+        second, sent_later = tokens(State(state, ()), PAIR)
+        assert signed(second).headers["Authorization"] == "Bearer access-two"
+        first.refresh_if_near_end()
+        second.refresh_if_near_end()
+        assert sent == ["r1", *["refresh-two"] * renewed]
+        assert sent_later == ["refresh-two"] * renewed
+
+
+@pytest.mark.parametrize("lifetime", [{}, {"expires_in": None}, {"expires_in": 0}])
+def test_tokens_of_unknown_lifetime_wait_for_a_refusal(
+    checkpoints: list[str], lifetime: dict[str, Any]
+) -> None:
+    """Without a new refresh token the old one stays in use."""
+    first, sent = tokens(State({}, ()), {"access_token": "access-two", **lifetime}, PAIR)
+    first.renew(signed(first), 1)
+    second, sent_later = tokens(State(json.loads(checkpoints[-1]), ()), PAIR)
+    with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=3_650)):
+        second.refresh_if_near_end()
+        assert sent_later == []
+    second.renew(signed(second), 1)
+    assert sent == sent_later == ["r1"]
+
+
+def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None:
+    """Another thread may have done so already; a second refusal is final."""
+    one, sent = tokens(State({}, ()), PAIR)
+    refused = signed(one)
+    assert one.renew(refused, 1)
+    assert one.renew(refused, 1)
+    assert not one.renew(signed(one), 2)
+    assert sent == ["r1"]
+    assert len(checkpoints) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *({}, [], None, {"access_token": ""}, {"access_token": 7}),
+        *({**PAIR, "refresh_token": 7}, {**PAIR, "expires_in": "soon"}),
+        *({**PAIR, "expires_in": 1e300}, {**PAIR, "expires_in": [1]}),
+    ],
+)
+def test_an_answer_that_holds_no_usable_tokens(checkpoints: list[str], answer: Any) -> None:
+    """Nothing of it is kept."""
+    one, _ = tokens(State({}, ()), answer)
+    with pytest.raises(SourceError, match="holds no usable access token"):
+        one.renew(signed(one), 1)
+    assert checkpoints == []
+    assert signed(one).headers["Authorization"] == "Bearer a1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({}, "access-two"),
+        ({"access_token": "new"}, "new"),
+        ({"refresh_token": "new"}, "a1"),
+        ({"client_secret": "new"}, "a1"),
+    ],
+)
+def test_whose_tokens_are_used(checkpoints: list[str], changes: dict[str, str], used: str) -> None:
+    """Those of the state, as long as the configuration is the one that they came from."""
+    one, _ = tokens(State({}, ()), PAIR)
+    one.renew(signed(one), 1)
+    later, _ = tokens(State(json.loads(checkpoints[-1]), ()), **changes)
+    assert signed(later).headers["Authorization"] == f"Bearer {used}"
+
+
+def test_tokens_that_an_earlier_version_sealed_are_used() -> None:
+    """A new version must not lose a refresh token that works only once."""
+    sealed = (
+        "gAAAAABrAcQqNoaro4BVcsfOg-TwZFGJjANRUfKk1mGBDg1Fwbv2ImLiW4RUy-c2zdrQYd"
+        "rJOwX1eoluiiv89rJDQaV9AflrPEKLv3AMddy25wKYiMQh0MVWzp3hRYLuimx4YCpwl8OQ"
+        "PH21xf8jD-s0QUytdVOHMw=="
+    )
+    tokens_of_state = {"sealed": sealed, "replaced": "cd9e66e14c810599"}
+    one, _ = tokens(State({"version": 1, "tables": {}, "tokens": tokens_of_state}, ()))
+    assert signed(one).headers["Authorization"] == "Bearer a2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "oldest", "full", "since"),
+    [
+        ({}, None, False, "2026-01-31T11:00:00Z"),
+        ({"reconcile_hours": "1"}, None, False, "2026-01-31T11:00:00Z"),
+        ({"reconcile_hours": "0"}, None, True, None),
+        ({"reconcile_hours": "0"}, "2025-01-01T00:00:00Z", True, "2025-01-01T00:00:00Z"),
+        ({"enable_incremental_sync": "false"}, None, True, None),
+    ],
+)
+def test_the_window_of_a_table(
+    changes: dict[str, str], oldest: str | None, full: bool, since: str | None
+) -> None:
+    """From its cursor on or, in full, back to the first sync's beginning."""
+    entry = {"cursor": "2026-01-31T11:00:00Z", "listed_at": "2026-01-31T11:30:00Z"}
+    keys = ("client_id", "client_secret", "access_token", "refresh_token")
+    settings = load("dentally").validate_configuration({**dict.fromkeys(keys, "k"), **changes})
+    saved = State({"version": 1, "tables": {"rooms": entry}, "oldest": oldest}, ())
+    with time_machine.travel(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), tick=False):
+        found = load("dentally").get_time_range(settings, saved, "rooms")
+    assert (found.full, found.since) == (full, parse(since) if since else None)
 
 
 # Limits and headers

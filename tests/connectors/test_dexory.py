@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -18,6 +20,9 @@ import pytest
 import time_machine
 from fivetran_connector_sdk import Operations
 
+from shared.errors import SourceError
+from shared.rows import Rejects
+from shared.state import State
 from tests.compare import assert_equal_to_source
 from tests.sandbox.dexory import KEY, SITE, Dexory
 from tests.sandbox.fivetran import Project, Result, load
@@ -632,7 +637,232 @@ def test_a_server_that_ignores_the_page_is_noticed(dexory: Project, sandbox: Dex
     assert len(sandbox.requests) == 2
 
 
+@pytest.mark.parametrize("tail", [*range(5), 7, 8, 33])
+@pytest.mark.parametrize("length", [*range(1, 6), 8, 33])
+def test_a_circle_of_any_length_is_found_soon(tail: int, length: int) -> None:
+    """Each page but the last of the circle leads to the next one; three times round at most."""
+    load("dexory")
+    place = import_module("page_links").Place("0")
+    for _ in range(2 * max(tail + 1, length) + length - 1):
+        following = int(place.link) + 1
+        link = str(following if following < tail + length else tail)
+        try:
+            place = place.follow(link)
+        except SourceError:
+            break
+    with pytest.raises(SourceError, match=f"after page {place.number} the links begin again"):
+        place.follow(link)
+
+
+def test_links_that_only_lead_on_are_followed() -> None:
+    """However many there are; the mark moves at the pages 1, 2, 4, 8 and so on."""
+    load("dexory")
+    links = import_module("page_links")
+    place, marked = links.Place("0"), "0"
+    for number in range(1, 300):
+        marked = place.link if number in (1, 2, 4, 8, 16, 32, 64, 128, 256) else marked
+        place = place.follow(str(number))
+        assert place == (str(number), number + 1, links.digest(marked))
+    assert links.digest("") != links.digest("0") != links.digest("1")
+    assert len(links.digest("0" * 1000)) == 16
+
+
+@pytest.mark.parametrize(
+    ("given_link", "expected"),
+    [
+        ("?page=2", "https://h/a/b?page=2"),
+        ("/c?x=%20&y=", "https://h/c?x=%20&y="),
+        ("https://other/c", "https://other/c"),
+        ("?page=2&api_key=other&x=1", "https://h/a/b?page=2&x=1"),
+        ("?api_key=k%2Fey", "https://h/a/b"),
+        ("?a=1&token=k/ey&b=k%2Fey", "https://h/a/b?a=1"),
+        ("?a=" + "x" * 3984, "https://h/a/b?a=" + "x" * 3984),
+        ("?a=" + "x" * 3985, None),
+        *(
+            (link, None)
+            for link in ("", "https://u@h/c", "https://h\\g/c", "https://h\\@g/c", "https://h:0/c")
+        ),
+        *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
+    ],
+)
+def test_where_a_link_leads(given_link: str, expected: str | None) -> None:
+    """Relative to its page, without the key; one that may mean two hosts leads nowhere."""
+    load("dexory")
+    resolve = import_module("page_links").resolve
+    if expected is None:
+        with pytest.raises(ValueError):  # noqa: PT011  # its text is not shown
+            resolve("https://h/a/b?page=1", given_link, "k/ey")
+    else:
+        assert resolve("https://h/a/b?page=1", given_link, "k/ey") == expected
+
+
 # Passes
+
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+FIRST = "https://h/list?page=1"
+
+
+@pytest.fixture
+def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What is handed to the SDK, at NOW."""
+    done: list[Any] = []
+    for name in ("upsert", "truncate", "warning", "checkpoint"):
+        monkeypatch.setattr(
+            Operations, name, lambda *given, name=name: done.append((name, *deepcopy(given)))
+        )
+    with time_machine.travel(NOW, tick=False):
+        yield done
+
+
+def stopped(**changes: Any) -> dict[str, Any]:
+    """A state that stands at page 3 of the list, half an hour ago."""
+    load("dexory")
+    place = {"list": import_module("page_links").digest(FIRST), "started": "2026-01-31T11:00:00Z"}
+    place |= {"replaced": True, "link": "https://h/list?page=3", "number": 3, "mark": "m"}
+    stop = {**place, "saved_at": "2026-01-31T11:30:00Z", **changes}
+    return {"version": 1, "tables": {OBJECTS: {"rows": 7}}, "stop": stop}
+
+
+def new_pass(state: dict[str, Any]) -> Any:
+    return load("dexory").Pass(State(state, (OBJECTS,)), Rejects(), FIRST)
+
+
+def page(number: int, *records: Any, following: Any = None) -> Any:
+    place = import_module("page_links").Place(f"https://h/list?page={number}", number, "n")
+    return load("dexory").Page(place, list(records), following)
+
+
+@pytest.mark.parametrize(
+    ("changes", "resumed"),
+    [
+        ({}, True),
+        ({"saved_at": "2026-01-31T12:00:00Z"}, True),
+        ({"saved_at": "2026-01-31T11:00:00Z"}, True),
+        ({"saved_at": "2026-01-31T10:59:59.999999Z"}, False),
+        ({"saved_at": "2026-01-31T12:00:00.000001Z"}, False),
+        ({"list": "another"}, False),
+    ],
+)
+def test_where_a_pass_goes_on(
+    operations: list[Any], changes: dict[str, Any], resumed: bool
+) -> None:
+    """At the place of the last one, if that is an hour old at most and in the same list."""
+    current = new_pass(stopped(**changes))
+    assert current.resumed is resumed
+    assert current.place == (("https://h/list?page=3", 3, "m") if resumed else (FIRST, 1, ""))
+    current.finish()
+    started = "2026-01-31T11:00:00Z" if resumed else "2026-01-31T12:00:00Z"
+    assert operations[-1][1]["last_sync_time"] == started
+    assert operations[-1][1]["stop"] is None
+
+
+def test_the_place_of_a_pass(operations: list[Any]) -> None:
+    """The page that was stored last, since when, and whether the objects are replaced yet."""
+    current = new_pass({})
+    current.store(page(1, location("A1")))
+    current.save(import_module("page_links").Place("link", 1, "mark"))
+    place = {"link": "link", "number": 1, "mark": "mark", "saved_at": "2026-01-31T12:00:00Z"}
+    place |= {"list": stopped()["stop"]["list"], "started": "2026-01-31T12:00:00Z"}
+    assert operations[-1][1]["stop"] == {**place, "replaced": False}
+    assert operations[-1][1]["tables"] == {OBJECTS: {}}
+    current.store(page(2, location("A2", {"sku": "x"}, {"sku": "x"}, {"sku": "y"})))
+    current.store(page(3, location("A3", {"sku": "x"})))
+    current.save(import_module("page_links").Place("link", 1, "mark"))
+    assert operations[-1][1]["stop"] == {**place, "replaced": True}
+    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 4}}
+    assert "last_sync_time" not in operations[-1][1]
+    rows = [row for name, table, *rest in operations if table == OBJECTS for row in rest]
+    found = [(row["name"], row["sku"], row["occurrence"]) for row in rows]
+    assert found == [("A2", "x", 1), ("A2", "x", 2), ("A2", "y", 1), ("A3", "x", 1)]
+    assert operations.count(("truncate", OBJECTS)) == 1
+
+
+def test_a_pass_that_goes_on_does_not_replace_again(operations: list[Any]) -> None:
+    """The rows of its first pages are in the table, and counted."""
+    current = new_pass(stopped())
+    current.store(page(4, location("A4", {"sku": "x"})))
+    current.finish()
+    assert ("truncate", OBJECTS) not in operations
+    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 8}}
+
+
+def test_a_pass_whose_place_is_gone_begins_with_the_first_page(operations: list[Any]) -> None:
+    """It replaces the objects, and it is this one's beginning that counts."""
+    current = new_pass(stopped())
+    current.store(page(1, location("A1", {"sku": "x"})))
+    current.finish()
+    assert operations.count(("truncate", OBJECTS)) == 1
+    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 1}}
+    assert operations[-1][1]["last_sync_time"] == "2026-01-31T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("known", "done", "after"),
+    [
+        ({}, [], {"emptied": True}),
+        ({"rows": 7}, ["warning"], {"rows": 7, "emptied": True}),
+        ({"rows": 0}, [], {"rows": 0}),
+        ({"rows": 7, "emptied": True}, ["truncate"], {"rows": 0}),
+        ({"emptied": True}, ["truncate"], {"rows": 0}),
+    ],
+)
+def test_a_pass_without_objects(
+    operations: list[Any], known: dict[str, Any], done: list[str], after: dict[str, Any]
+) -> None:
+    """It is believed when the last one had none, either; a warning says so before."""
+    current = new_pass({"version": 1, "tables": {OBJECTS: known}})
+    current.store(page(1))
+    current.finish()
+    assert [name for name, *_ in operations] == [*done, "checkpoint"]
+    assert operations[-1][1]["tables"] == {OBJECTS: after}
+
+
+def test_records_of_a_page_are_named_by_their_place(operations: list[Any]) -> None:
+    """Those that can be stored are; the objects of one that cannot are counted, too."""
+    rejects = Rejects()
+    current = load("dexory").Pass(State({}, (OBJECTS,)), rejects, FIRST)
+    records = [location("A1", {"sku": "x"}), location(None, {"sku": "y"})]
+    records += [location("A2", 5, {"sku": "z"})]
+    current.store(page(2, *records))
+    assert rejects.examples == {
+        "locations": ["page 2, record 2: name is missing"],
+        OBJECTS: [
+            "page 2, record 2, object 1: its location cannot be stored",
+            "page 2, record 3, object 1: it is not an object",
+        ],
+    }
+    stored = [(table, row["name"]) for name, table, *rest in operations for row in rest]
+    assert stored == [(table, name) for name in ("A1", "A2") for table in ("locations", OBJECTS)]
+    with pytest.raises(SourceError, match=r"locations: 1 unusable .* more than a tenth of 3$"):
+        current.finish()
+
+
+@pytest.mark.parametrize(("count", "fails"), [(9, False), (8, True)])
+def test_unusable_objects_are_counted_against_all_objects(
+    operations: list[Any], count: int, fails: bool
+) -> None:
+    """A tenth of them is reported; more than that ends the sync before the checkpoint."""
+    current = new_pass({})
+    current.store(page(1, location("A1", {"sku": "x"}), location("A2", *[{"sku": "y"}] * 4)))
+    current.store(page(2, location("A3", 5, *[{"sku": "z"}] * (count - 5))))
+    if fails:
+        with pytest.raises(SourceError, match=f"more than a tenth of {count + 1}$"):
+            current.finish()
+        assert "checkpoint" not in [name for name, *_ in operations]
+    else:
+        current.finish()
+        assert operations[-1][1]["tables"] == {OBJECTS: {"rows": count}}
+
+
+def test_equal_objects_are_told_apart_in_whatever_order_their_fields_come(
+    operations: list[Any],
+) -> None:
+    """Of fields without a column, too."""
+    things = [{"sku": "x", "a": 1, "b": 2}, {"b": 2, "a": 1, "sku": "x"}, {"sku": "x", "a": 1}]
+    new_pass({}).store(page(1, location("A1", *things)))
+    rows = [row for name, table, *rest in operations if table == OBJECTS for row in rest]
+    assert [row["occurrence"] for row in rows] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(("page_size", "checkpoints"), [("1000", 1), ("7", 1), ("6", 3), ("5", 7)])

@@ -5,10 +5,15 @@ _PASSWORD name, if they are set; `pytest -m source` runs these alone.
 """
 
 import inspect
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +21,11 @@ import pytds
 import pytest
 from cryptography import x509
 from fivetran_connector_sdk import Operations
+from hypothesis import given, strategies as st
 from OpenSSL import crypto
 
-from shared.errors import TransientError
+from shared.errors import SettingsError, TransientError
+from shared.rows import UnusableRecord
 from tests.connectors.mssql import (
     DATA,
     NOW,
@@ -34,7 +41,7 @@ from tests.connectors.mssql import (
     synced,
     upserts,
 )
-from tests.sandbox.fivetran import Project, load
+from tests.sandbox.fivetran import Project, load, stored_column, stored_table
 from tests.sandbox.mssql import (
     ColumnSpec,
     Fragmentation,
@@ -46,8 +53,9 @@ from tests.sandbox.mssql import (
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-column_types, driver, loading, names = map(
-    import_module, ("column_types", "driver", "loading", "names")
+catalogue, column_types, driver, loading, mapping, names, plans, spool = map(
+    import_module,
+    ("catalogue", "column_types", "driver", "loading", "mapping", "names", "plans", "spool"),
 )
 
 
@@ -195,6 +203,127 @@ def test_an_instant_outside_the_calendar_is_refused() -> None:
 
 
 # Reading: resume, ties, cursors
+
+
+def columns_of(**kinds: str) -> tuple[Any, ...]:
+    return tuple(
+        catalogue.Column(name, column_types.Facts(kind), nullable=name == "a", destination=name)
+        for name, kind in kinds.items()
+    )
+
+
+def table_of(*key: str, tracked_since: int | None = None, **kinds: str) -> Any:
+    columns = columns_of(**kinds)
+    keys = tuple(column for column in columns if column.name in key)
+    return catalogue.SourceTable("dbo", "t", columns, keys, keys, tracked_since=tracked_since)
+
+
+def test_behind_each_position_are_the_rows_that_follow() -> None:
+    """Ties and nulls included: a condition on three columns leaves none out, and none in twice."""
+    table = table_of("b", "c", a="int", b="int", c="int")
+    plan = plans.Plan(table, table.columns[0], table.key)
+    rows = sorted(product((None, 1, 2), (1, 2), (1, 2, 3)), key=lambda row: (row[0] or 0, row))
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("ATTACH ':memory:' AS dbo")
+        connection.execute("CREATE TABLE dbo.t (a, b, c)")
+        connection.executemany("INSERT INTO dbo.t VALUES (?, ?, ?)", reversed(rows))
+
+        def read(*arguments: Any) -> list[Any]:
+            sql, parameters = plan.statement(*arguments)
+            return connection.execute(re.sub(r"%\((\w+)\)s", r":\1", sql), parameters).fetchall()
+
+        assert read() == rows
+        for place, row in enumerate(rows):
+            assert plan.position(row) == [None if v is None else str(v) for v in row]
+            assert read(None, None, plan.position(row)) == rows[place + 1 :]
+            later = [one for one in rows[place + 1 :] if one[0] == 2]
+            assert read("2", None, plan.position(row)) == later
+        assert read("2", "1") == rows[12:]  # only a rowversion has an end
+
+
+def test_the_statements_of_a_plan() -> None:
+    """The order's columns with their table's name, and each column's value in its own type."""
+    table = table_of("id", id="int", v="rowversion", x="nvarchar")
+    plan = plans.Plan(table, table.columns[1], table.key)
+    sql, parameters = plan.statement("0x01", "0x09", ["0x05", "7"], only_first=True)
+    assert sql == (
+        "SELECT TOP (1) T.[id] AS [c0], T.[v] AS [c1], T.[x] AS [c2] FROM [dbo].[t] AS T "
+        "WHERE T.[v] >= CONVERT(binary(8), %(p0)s, 1) AND T.[v] < CONVERT(binary(8), %(p1)s, 1) "
+        "AND (T.[v] >= CONVERT(binary(8), %(p2)s, 1) AND (T.[v] > CONVERT(binary(8), %(p2)s, 1) "
+        "OR T.[id] > CAST(%(p3)s AS int))) ORDER BY T.[v], T.[id]"
+    )
+    assert parameters == {"p0": "0x01", "p1": "0x09", "p2": "0x05", "p3": "7"}
+    whole = plans.Plan(table, None, ()).statement(columns=table.columns[2:])
+    assert whole == ("SELECT T.[x] AS [c0] FROM [dbo].[t] AS T", {})
+    changes = plans.Changes(table, None, table.key, tracked=True)
+    sql, parameters = changes.statement("5", after=["7"])
+    assert parameters == {"p0": "7"}
+    assert sql == (
+        "SELECT T.[id] AS [c0], T.[v] AS [c1], T.[x] AS [c2], CT.[id] AS [c3], "
+        "CT.SYS_CHANGE_OPERATION AS [c4] FROM CHANGETABLE(CHANGES [dbo].[t], 5) AS CT "
+        "LEFT JOIN [dbo].[t] AS T ON T.[id] = CT.[id] "
+        "WHERE CT.[id] > CAST(%(p0)s AS int) ORDER BY CT.[id]"
+    )
+    assert changes.statement(columns=table.key, only_first=True)[0] == (
+        "SELECT TOP (1) CT.[id] AS [c0] FROM CHANGETABLE(CHANGES [dbo].[t], 0) AS CT "
+        "LEFT JOIN [dbo].[t] AS T ON T.[id] = CT.[id] ORDER BY CT.[id]"
+    )
+    assert changes.position((None, None, None, 7, "D")) == ["7"]
+    facts = column_types.Facts("varchar", length=9, collation="Latin1_General_BIN2")
+    text = catalogue.Column("x", facts, nullable=False)
+    table = replace(table, columns=(table.columns[0], text), key=(table.columns[0], text))
+    sql, _ = plans.Changes(table, None, table.key, tracked=True).statement(after=["7", "a"])
+    assert " ON T.[id] = CT.[id] AND T.[x] = CT.[x] WHERE " in sql
+    collated = "Latin1_General_BIN2 AS varchar(9)) COLLATE Latin1_General_BIN2"
+    assert f"OR CT.[x] > CAST(%(p1)s COLLATE {collated})) ORDER" in sql
+
+
+def test_a_position_of_other_columns_is_an_error() -> None:
+    """Taken for one of fewer columns, it would pass over rows."""
+    table = table_of("b", "c", a="int", b="int", c="int")
+    plan = plans.Plan(table, table.columns[0], table.key)
+    for texts in (["1", "2"], ["1", "2", "3", "4"]):
+        with pytest.raises(ValueError, match="zip"):
+            plan.statement(after=texts)
+        with pytest.raises(ValueError, match="zip"):
+            plan.position_of(texts)
+
+
+@pytest.mark.parametrize(
+    ("table", "versions", "expected"),
+    [
+        (table_of("id", id="int", at="datetime2", on="date"), True, "incremental by on"),
+        (table_of("id", id="int", AT="datetime2"), True, "incremental by AT"),
+        (table_of("id", id="int", on="int", at="datetime2"), True, "incremental by at"),
+        (table_of("id", id="int", on="int", v="rowversion"), True, "incremental by v"),
+        (table_of("id", id="int", v="timestamp", at="date"), True, "incremental by at"),
+        (table_of("id", id="int", v="timestamp"), False, "in full, in key order"),
+        (table_of(id="int", at="date"), True, "in full, in one statement"),
+        (table_of("id", id="int", at="date", tracked_since=0), True, "changes by Change Tracking"),
+        (table_of("id", id="xml", at="date", tracked_since=0), True, "incremental by at"),
+        (table_of("a", a="int", at="date", tracked_since=0), True, "incremental by at"),
+        (table_of(id="int", tracked_since=0), True, "in full, in one statement"),
+    ],
+)
+def test_which_plan_is_chosen(table: Any, versions: bool, expected: str) -> None:
+    """The first candidate that is a time; a rowversion after these; each needs an order."""
+    plan = plans.choose(table, ["None", "On", "At"], versions=versions)
+    assert str(plan) == expected
+    assert (plan.table, plan.key) == (table, table.order)
+    assert plan.by_version == (expected == "incremental by v")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        *((None, "of unknown size"), (0, "small"), (100_000, "small"), (100_001, "medium")),
+        *((10_000_000, "medium"), (10_000_001, "large")),
+    ],
+)
+def test_sizes_in_words(rows: int | None, expected: str) -> None:
+    """The bounds belong to the smaller one."""
+    assert plans.category(rows) == expected
+
 
 KEYS: list[tuple[str, list[Any]]] = [
     ("int", list(range(-30, 30))),
@@ -353,6 +482,28 @@ def test_a_start_is_never_rounded_up(
     assert ids(project) == [1]
 
 
+@pytest.mark.parametrize(
+    ("kind", "fraction", "expected"),
+    [
+        ("smalldatetime", 0, "2026-11-20 11:28:00"),
+        ("datetime", 3, "2026-11-20 11:28:59.98"),
+        ("datetime2", 0, "2026-11-20 11:28:59"),
+        ("datetime2", 3, "2026-11-20 11:28:59.987"),
+        ("datetime2", 7, "2026-11-20 11:28:59.987654"),
+        ("datetime2", None, "2026-11-20 11:28:59.987654"),
+    ],
+)
+def test_a_look_back_of_any_length_is_not_rounded_up(
+    kind: str, fraction: int | None, expected: str
+) -> None:
+    """What the type has no digits for is cut, since the server would round it to a later one."""
+    column = catalogue.Column("t", column_types.Facts(kind, fraction=fraction), nullable=True)
+    arguments = "2026-11-20 11:29:29.9876543", "2026-11-20 12:00:00.0000000"
+    assert plans.next_start(column, *arguments, timedelta(seconds=30)) == expected
+    late = plans.next_start(column, *reversed(arguments), timedelta(seconds=30))
+    assert late == expected  # the clock is the smaller one now
+
+
 def test_rows_that_commit_late_arrive(project: Project, server: MssqlSandbox) -> None:
     """A row stamped before the greatest one, and visible after it, is in the look-back."""
     create_timed(server, moments(10))
@@ -490,6 +641,87 @@ def test_a_table_without_a_key_starts_again(project: Project, server: MssqlSandb
     assert ids(project) == list(range(60))
 
 
+def test_a_batch_without_the_rows_that_cannot_be_stored() -> None:
+    """These are named by their places; whatever else is wrong with one, it counts once."""
+    columns = mapping.Mapping(table_of("day", "id", day="date", id="int", at="date"))
+    rows, refused = columns.rows(
+        [
+            ("2026-01-31", 1, "2026-02-01", "2026-01-31", 1, "U"),
+            ("2026-01-31", 2, "soon", "2026-01-31", 2, "U"),
+            ("soon", 3, "soon", "soon", 3, "U"),
+            ("2026-01-31", None, "soon", "2026-01-31", 4, "U"),
+            (None, 5, None, None, 5, "U"),
+            ("2026-01-31", 6, None, "2026-01-31", 6, "U"),
+        ]
+    )
+    day = date(2026, 1, 31)
+    assert rows == [
+        {"day": day, "id": 1, "at": date(2026, 2, 1)},
+        {"day": day, "id": 6, "at": None},
+    ]
+    assert {place: str(reason) for place, reason in refused.items()} == {
+        1: "at holds what its type cannot hold",
+        2: "day holds what its type cannot hold",
+        3: "at holds what its type cannot hold",
+        4: "day is missing",
+    }
+
+
+def test_a_change_without_a_row() -> None:
+    """Its key stands behind the columns, and is converted as these are."""
+    columns = mapping.Mapping(table_of("b", a="int", b="date", id="int"))
+    gone, there = (None, None, None, "2026-01-31", "D"), (1, "2026-01-31", 3, "2026-01-31", "U")
+    assert columns.is_gone(gone)
+    assert not columns.is_gone(there)
+    assert not columns.is_gone((None, *there[1:]))  # a column that is not of the key
+    assert columns.key(gone) == columns.key(there) == {"b": date(2026, 1, 31)}
+    with pytest.raises(UnusableRecord, match=r"^the key holds what its type cannot hold$"):
+        columns.key((None, None, None, "soon", "D"))
+    assert mapping.Mapping(table_of("id", id="int")).key((None, 7, "D")) == {"id": 7}
+
+
+def test_a_table_without_a_key_is_mapped() -> None:
+    """No column is missed in a row that has nulls alone."""
+    rows, refused = mapping.Mapping(table_of(a="int", b="int")).rows([(None, None)])
+    assert (rows, refused) == ([{"a": None, "b": None}], {})
+
+
+def test_the_size_of_values() -> None:
+    """Text counts double, bytes by their number, anything else eight."""
+    assert mapping.size([1, "abc", b"abcd", None, 2.5, b"ab", "a"]) == 3 * 8 + 6 + 4 + 2 + 2
+
+
+def test_rows_that_wait_come_back_in_order() -> None:
+    """As often as they are asked for; what was cleared does not."""
+    first, second = [{"id": 1, "at": NOW}], [{"id": 2}, {"id": 3}]
+    with spool.Spool() as waiting:
+        assert (waiting.size, list(waiting.batches())) == (0, [])
+        waiting.add(first)
+        size_of_first = waiting.size
+        waiting.add(second)
+        for _ in range(2):
+            batches = waiting.batches()
+            assert next(batches) == first
+            assert waiting.place == size_of_first > 0
+            assert list(batches) == [second]
+            assert waiting.place == waiting.size
+        waiting.clear()
+        assert (waiting.size, waiting.place, list(waiting.batches())) == (0, 0, [])
+        waiting.add(second)
+        assert list(waiting.batches()) == [second]
+
+
+def test_many_rows_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded, however large a table is that waits."""
+    monkeypatch.setattr(spool, "_IN_MEMORY", 1000)
+    with spool.Spool() as waiting:
+        waiting.add([{"v": "x" * 400}])
+        assert waiting._file.name is None  # in memory
+        waiting.add([{"v": "y" * 800}])
+        assert waiting._file.name is not None
+        assert [len(rows[0]["v"]) for rows in waiting.batches()] == [400, 800]
+
+
 # Discovery
 
 
@@ -526,6 +758,47 @@ def test_two_tables_of_one_stored_name_are_an_error(project: Project, source: So
     synced(project, source, exclude_tables="dbo.patient_visits")
 
 
+@given(st.text(st.sampled_from("aAzZ019_ -%éÄßİñǅΩ患²½①ª"), min_size=1, max_size=8))
+def test_names_are_those_that_the_platform_makes(name: str) -> None:
+    """Only so is it noticed that two columns or tables would end as one."""
+    assert names.stored_name(name) == stored_column(name)
+    assert names.stored_table_name(name) == stored_table(name)
+
+
+def test_columns_that_would_have_one_name() -> None:
+    """The later gets a number that no other column has; what is free as it is stays."""
+    given_names = ["id", "ID", "Id_2", "a b", "a_b", "A-B", "_fivetran_deleted", "c"]
+    destinations, warnings = names.of_columns("dbo.t", given_names)
+    assert destinations == [
+        *("id", "ID_3", "Id_2", "a b", "a_b_2", "A-B_3", "_fivetran_deleted_2", "c"),
+    ]
+    assert len({stored_column(name) for name in destinations}) == len(given_names)
+    assert warnings[0] == ("dbo.t: column ID is stored as ID_3, since another one has its name")
+    assert len(warnings) == 4
+
+
+def test_tables_that_would_have_one_name() -> None:
+    """Those outside dbo carry their schema; the connector's own tables are not replaced."""
+    tables = [("DBO", "Visits"), ("arch", "visits"), ("old", "Visits"), ("arch", "Beds")]
+    destinations, warnings = names.of_tables(tables)
+    assert destinations == ["Visits", "arch_visits", "old_Visits", "Beds"]
+    assert warnings == [
+        "Several schemas have a table visits: arch.visits is stored as arch_visits",
+        "Several schemas have a table Visits: old.Visits is stored as old_Visits",
+    ]
+    assert names.of_tables([("a", "Beds"), ("b", "beds")])[0] == ["a_Beds", "b_beds"]
+    names.check([("dbo.a", "a"), ("dbo.b", "b")])
+    for tables in (
+        [("dbo.ArchVisits", "ArchVisits"), ("arch.visits", "arch_visits")],
+        [("dbo.sync validation", "sync validation")],
+        [("dbo.b", "b"), ("dbo._SYNC_VALIDATION_TABLES", "_SYNC_VALIDATION_TABLES")],
+    ):
+        with pytest.raises(
+            SettingsError, match=f"{tables[-1][0]} would both be stored as [a-z_]+: name"
+        ):
+            names.check(tables)
+
+
 @pytest.mark.source
 def test_max_tables(project: Project, source: Source) -> None:
     """Ten of thirty by default, the others are named; "0" takes all."""
@@ -546,10 +819,27 @@ def test_patterns(project: Project, server: MssqlSandbox) -> None:
     tables = [("dbo", "Alpha"), ("dbo", "Beta"), ("arch", "Alpha"), ("dbo", "a.b")]
     assert names.select(tables, ["ALPHA"], ["arch.*"]) == {("dbo", "Alpha")}
     assert names.select(tables, ["a.b", "dbo.b*"], []) == {("dbo", "a.b"), ("dbo", "Beta")}
+    assert names.select(tables, [], ["*a"]) == {("dbo", "a.b")}
+    assert names.select(tables, ["dbo.a*"], []) == {("dbo", "Alpha"), ("dbo", "a.b")}
+    odd = [("dbo", "a\nb"), ("dbo", "a.b"), ("dbo", "axb")]
+    assert names.select(odd, ["a*"], ["a.b"]) == {odd[0], odd[2]}
+    assert names.patterns(" a.b, C* ,,") == ("a.b", "C*")
+    with pytest.raises(SettingsError) as error:  # a point tells a schema from a name
+        names.select(tables, ["d*", "dbo.*"], ["x"])
+    assert str(error.value).splitlines() == [
+        "The configuration is wrong:",
+        "tables: 'd*' matches no table that mssql_user may see",
+        "exclude_tables: 'x' matches no table that mssql_user may see",
+    ]
     output = failed(project, server, tables="dbo.al*", exclude_tables="nothing").output
     assert "exclude_tables: 'nothing' matches no table" in output
     synced(project, server, tables="dbo.al*,gamma")
     assert project.state["tables"].keys() == {"dbo.Alpha", "dbo.Gamma"}
+
+
+def test_names_in_statements() -> None:
+    """No name ends its bracket, and the driver takes no per cent sign for a parameter's."""
+    assert names.quoted("a]b%c]") == "[a]]b%%c]]]"
 
 
 @pytest.mark.source

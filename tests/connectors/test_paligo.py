@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,8 @@ import time_machine
 
 from shared.errors import SettingsError
 from shared.pages import Page
+from shared.state import State
+from shared.times import parse
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import ROOT, Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
@@ -99,15 +102,16 @@ def test_every_form_of_lists_is_read_to_its_end(
 
 
 def test_pages_are_asked_for_by_number(project: Project, paligo: Paligo) -> None:
-    """One request counts the records, then each page comes once; no link is followed."""
+    """One request counts the records, then each page comes once, and one counts again; no link is
+    followed."""
     succeeded(project.sync(paligo.configuration()))
     asked = [
         (r.query["page"], r.query["per_page"])
         for r in paligo.requests
         if r.path == "/api/v2/assignments"
     ]
-    assert asked[:2] == [("1", "1"), ("1", "100")]
-    assert sorted(asked[2:]) == [(str(number), "100") for number in range(2, 6)]
+    assert [*asked[:2], asked[-1]] == [("1", "1"), ("1", "100"), ("1", "1")]
+    assert sorted(asked[2:-1]) == [(str(number), "100") for number in range(2, 6)]
     assert all(r.query.keys() == {"page", "per_page"} for r in paligo.requests)
 
 
@@ -237,6 +241,39 @@ def test_a_record_deleted_while_pages_are_read_hides_no_other(
             assert_equal_to_source(project, paligo)
 
 
+class Overtaken:
+    """Answers with five pages of two assignments each. The first assignment is deleted when all
+    pages but the third have been read."""
+
+    base_url, parallel, closed = "https://paligo.example", 4, threading.Event()
+
+    def __init__(self) -> None:
+        self.records, self.read = [{"id": number} for number in range(10)], set[int]()
+        self.changed = threading.Condition()
+
+    def get(self, where: str, params: dict[str, int]) -> dict[str, Any]:
+        number, size = params["page"], min(params["per_page"], 2)
+        with self.changed:
+            if number == 3 and len(self.records) == 10:
+                assert self.changed.wait_for(lambda: self.read >= {1, 2, 4, 5}, 10)
+                del self.records[0]
+            self.read.add(number)
+            self.changed.notify_all()
+            records, pages = self.records[:], -(-len(self.records) // size)
+        records = records[(number - 1) * size : number * size]
+        return {"page": number, "total_pages": pages, "assignments": records}
+
+
+def test_a_record_that_moves_to_a_page_that_overtook_another_is_missed() -> None:
+    """As many records come as there were, one of them twice; but there are fewer now."""
+    module, source = load("paligo"), Overtaken()
+    settings = module.validate_configuration({"username": "a@b.example", "api_key": "k"})
+    pages = list(module.get_assignments_data(source, settings))
+    found = [record["id"] for page in pages for record in page.records]
+    assert found == [0, 1, 2, 3, 5, 6, 6, 7, 8, 9]
+    assert {page.total for page in pages} == {10, 9}
+
+
 def _a_leaf(paligo: Paligo) -> int:
     """The position of the first taxonomy that nothing stands below."""
     taxonomies = paligo.records["taxonomies"]
@@ -349,9 +386,10 @@ def test_the_limit_of_a_minute_is_waited_out(
     project: Project, paligo: Paligo, waits: list[float], said: str | None, wait: float
 ) -> None:
     """As long as Paligo says, or a minute when it says nothing."""
-    paligo.limit, paligo.retry_after = 3, said
-    succeeded(project.sync(paligo.configuration(retry_attempts="1")))
-    assert waits == [wait]  # six requests for assignments, the fourth of which meets the limit
+    paligo.limit, paligo.retry_after = 4, said
+    settings = {"retry_attempts": "1", "parallel_requests": "1"}
+    succeeded(project.sync(paligo.configuration(**settings)))
+    assert waits == [wait]  # seven requests for assignments, the fifth of which meets the limit
     assert_equal_to_source(project, paligo)
 
 
@@ -415,6 +453,24 @@ def test_one_parent_that_is_not_listed_may_be_the_top(project: Project) -> None:
         paligo.insert("taxonomies")["parent"] = 4712
         succeeded(project.sync(paligo.configuration()))
         assert {level for _, level, _ in places(project).values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("parents", "levels"),
+    [
+        ({1: 9, 2: 1}, [0, 1]),
+        ({1: 9, 2: 8, 3: 1}, [None, None, None]),
+        ({1: 9, 2: "", 3: 2, 4: 1}, [None, 0, 1, None]),
+        ({1: "0", 2: None, 3: 1}, [0, 0, 1]),
+        ({1: 2, 2: 1}, [None, None]),
+    ],
+)
+def test_where_the_top_of_a_tree_is(parents: dict[int, Any], levels: list[int | None]) -> None:
+    """No parent or, without that, the only one that is not listed; what is no object passes."""
+    records = [{"id": id_, "title": "t", "parent": parent} for id_, parent in parents.items()]
+    tree = load("paligo")._Tree([*records, "x", None])
+    assert [tree.placed(record).get("level") for record in records] == levels
+    assert [tree.placed(record) for record in ("x", None)] == ["x", None]
 
 
 def test_what_the_source_says_of_a_place_is_kept(project: Project, paligo: Paligo) -> None:
@@ -555,6 +611,60 @@ def test_users_and_taxonomies_that_are_deleted_go_at_once(
     paligo.delete("taxonomies", _a_leaf(paligo))
     succeeded(project.sync(paligo.configuration(reconcile_hours="8760")))
     assert_equal_to_source(project, paligo)
+
+
+def settings(**changes: str) -> Any:
+    given_settings = {"username": "a@b.example", "api_key": "k", **changes}
+    return load("paligo").validate_configuration(given_settings)
+
+
+@pytest.mark.parametrize(
+    ("oldest", "expected"),
+    [
+        (None, "2026-01-24T12:00:00Z"),
+        ("2025-01-01T00:00:00Z", "2025-01-01T00:00:00Z"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+        ("2026-01-31T12:00:00.000001Z", "2026-01-24T12:00:00Z"),
+    ],
+)
+def test_how_far_back_assignments_are_taken(oldest: str | None, expected: str) -> None:
+    """Fixed by the first sync, and anew only when it lies ahead of the clock."""
+    saved = State({"version": 1, "tables": {}, "oldest": oldest} if oldest else {}, ())
+    started = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    load("paligo")._fix_oldest(settings(initial_sync_days="7"), saved, started)
+    assert saved.values["oldest"] == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "full", "since"),
+    [
+        ("assignments", {}, False, "2026-01-31T11:00:00Z"),
+        ("assignments", {"reconcile_hours": "1"}, False, "2026-01-31T11:00:00Z"),
+        ("assignments", {"reconcile_hours": "0"}, True, "2025-01-01T00:00:00Z"),
+        ("assignments", {"enable_incremental_sync": "false"}, True, "2025-01-01T00:00:00Z"),
+        ("users", {}, True, None),
+        ("taxonomies", {}, True, None),
+    ],
+)
+def test_the_window_of_a_table(
+    table: str, changes: dict[str, str], full: bool, since: str | None
+) -> None:
+    """Of assignments from the cursor on or, in full, from the oldest moment; of others all."""
+    entry = {"cursor": "2026-01-31T11:00:00Z", "listed_at": "2026-01-31T11:30:00Z"}
+    known = {"version": 1, "tables": {table: entry}, "oldest": "2025-01-01T00:00:00Z"}
+    with time_machine.travel(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), tick=False):
+        found = load("paligo").get_time_range(settings(**changes), State(known, ()), table)
+    assert (found.full, found.since) == (full, parse(since) if since else None)
+
+
+def test_the_last_change_of_a_row() -> None:
+    """Its completion may be later than its update; its creation is none."""
+    changed_at = load("paligo")._changed_at
+    assert changed_at({"updated_at": 3, "completed_at": 5, "created_at": 7}) == 5
+    assert changed_at({"updated_at": 5, "completed_at": 3}) == 5
+    assert changed_at({"updated_at": None, "completed_at": 3}) == 3
+    assert changed_at({"updated_at": 3}) == 3
+    assert changed_at({"updated_at": None, "created_at": 7}) is None
 
 
 @pytest.mark.parametrize("how", [{"enable_incremental_sync": "false"}, ALL])

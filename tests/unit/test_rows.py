@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
 from shared.errors import SourceError
@@ -17,11 +18,11 @@ TABLE = Table(
     ("id", "part"),
     {
         "id": Column(required=True),
+        "synced": Column("UTC_DATETIME"),
         "part": Column(),
         "name": Column(sources=("name", "title")),
         "size": Column("INT"),
         "place": Column(derive=lambda r: r["place"]["town"] if "place" in r else None),
-        "synced": Column("UTC_DATETIME"),
     },
 )
 LONG = "1234567890123456789012345678"
@@ -35,9 +36,13 @@ JSON_VALUES = st.recursive(
 
 def test_schema_declares_every_column() -> None:
     """In the form of the SDK; a table without a key leaves the key out."""
-    assert TABLE.schema()["columns"]["additional_fields"] == "JSON"
     assert list(TABLE.schema()["columns"])[:-1] == list(TABLE.columns)
-    assert "primary_key" not in Table("t", (), {}).schema()
+    small = {"id": Column(), "fee": Column(decimal(19, 4))}
+    fee = {"type": "DECIMAL", "precision": 19, "scale": 4}
+    columns = {"id": "STRING", "fee": fee, "additional_fields": "JSON"}
+    keyed = {"table": "t", "columns": columns, "primary_key": ["id"]}
+    assert Table("t", ("id",), small).schema() == keyed
+    assert Table("t", (), small).schema() == {"table": "t", "columns": columns}
 
 
 def test_a_row() -> None:
@@ -55,6 +60,18 @@ def test_a_row() -> None:
     }
 
 
+def test_an_object_where_a_text_is_expected() -> None:
+    """It is JSON text, unless the column derives its value from such objects; a text is itself."""
+    [row] = TABLE.rows([{"id": "x", "name": {"a": [1]}, "place": "Leeds"}])
+    assert row == {
+        **dict.fromkeys(("size", "synced", "additional_fields")),
+        "id": "x",
+        "part": "",
+        "name": '{"a": [1]}',
+        "place": "Leeds",
+    }
+
+
 @given(st.dictionaries(st.text(), JSON_VALUES))
 def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
     """Each field is in a column of its own or in additional_fields; the record is not changed."""
@@ -69,11 +86,24 @@ def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
     assert json.dumps(record) == before
 
 
-@pytest.mark.parametrize("record", [None, [], "x", 5, {}, {"id": ""}, {"id": None}])
-def test_records_that_cannot_be_stored(record: Any) -> None:
-    """What is no object, or lacks what is required."""
-    [reason] = TABLE.rows([record])
-    assert isinstance(reason, UnusableRecord)
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (None, "it is not an object"),
+        ([], "it is not an object"),
+        ("x", "it is not an object"),
+        (5, "it is not an object"),
+        ({}, "id is missing"),
+        ({"id": ""}, "id is missing"),
+        ({"id": None}, "id is missing"),
+        ({"id": "x", "size": "large"}, "size does not fit its type INT"),
+    ],
+)
+def test_records_that_cannot_be_stored(record: Any, reason: str) -> None:
+    """What is no object, lacks what is required, or does not fit; the reason names the column."""
+    [row] = TABLE.rows([record])
+    assert isinstance(row, UnusableRecord)
+    assert str(row) == reason
 
 
 def test_one_record_that_cannot_be_stored_costs_no_other() -> None:
@@ -117,6 +147,9 @@ def test_no_records_are_no_rows() -> None:
         ("INT", "", None),
         ("LONG", 2**63 - 1, 2**63 - 1),
         ("LONG", -(2**63), -(2**63)),
+        ("LONG", Number("9223372036854775807.0"), 2**63 - 1),
+        ("INT", 2**31 - 1, 2**31 - 1),
+        ("INT", -(2**31), -(2**31)),
         ("DOUBLE", "812.5", 812.5),
         ("DOUBLE", 7, 7.0),
         ("BOOLEAN", "TRUE", True),
@@ -133,6 +166,7 @@ def test_no_records_are_no_rows() -> None:
         (decimal(19, 4), "-0", "0"),
         (decimal(3, 3), "0.125", "0.125"),
         (decimal(38, 10), f"{LONG}.0123456789", f"{LONG}.0123456789"),
+        (decimal(38, 10), Number(f"{LONG}.0123456789"), f"{LONG}.0123456789"),
     ],
 )
 def test_values_that_fit(kind: Any, value: Any, expected: Any) -> None:
@@ -190,7 +224,43 @@ def test_more_than_a_tenth_is_a_failure() -> None:
         rejects.add("things", f"record {number}", ValueError("id is missing"))
     rejects.check("things", 100)
     rejects.add("things", "record 10", ValueError("id is missing"))
-    with pytest.raises(SourceError, match="things: 11 unusable records left out, first record 0"):
+    first = "; ".join(f"record {number}: id is missing" for number in range(3))
+    with pytest.raises(SourceError) as error:
         rejects.check("things", 100)
+    assert str(error.value) == (
+        f"things: 11 unusable records left out, first {first}. That is more than a tenth of 100"
+    )
+
+
+def test_a_table_that_is_read_again_is_counted_anew() -> None:
+    """What its first reading had is neither counted nor shown."""
+    rejects = Rejects()
+    rejects.clear("things")
+    for number in range(4):
+        rejects.add("things", f"first reading, record {number}", ValueError("id is missing"))
     rejects.clear("things")
     rejects.check("things", 0)
+    rejects.add("things", "second reading, record 7", ValueError("size is missing"))
+    with pytest.raises(SourceError, match="1 unusable records left out, first second reading, re"):
+        rejects.check("things", 9)
+
+
+def test_the_report_of_a_sync(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One warning for all tables, and in the log the places and reasons of each."""
+    warnings: list[str] = []
+    monkeypatch.setattr(Operations, "warning", warnings.append)
+    rejects = Rejects()
+    rejects.report()
+    assert not warnings
+    for table in ("things", "things", "places"):
+        rejects.add(table, "page 2, record 1", ValueError("id is missing"))
+    rejects.report()
+    assert warnings == [
+        "Records that cannot be stored were left out: 2 of things, 1 of places. The log says why"
+    ]
+    output = capsys.readouterr().out
+    twice = "; ".join(["page 2, record 1: id is missing"] * 2)
+    assert f"things: 2 unusable records left out, first {twice}" in output
+    assert "places: 1 unusable records left out, first page 2, record 1: id is miss" in output

@@ -1,12 +1,24 @@
 """Settings: read once, checked all together, never shown."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from shared.errors import ConnectorError, SettingsError
-from shared.settings import FLAG, TOKEN, URL, integer, one_of, read, setting
+from shared.settings import (
+    FLAG,
+    TEXT,
+    TOKEN,
+    URL,
+    Setting,
+    declared,
+    integer,
+    one_of,
+    read,
+    setting,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -17,6 +29,29 @@ class Settings:
     url: str = setting("URL", "The host", URL, default="https://api.example.com")
     on: bool = setting("On", "A switch", FLAG, default="true")
     mode: str = setting("Mode", "One of two", one_of("fast", "safe"), default="safe")
+
+
+def test_what_a_field_declares() -> None:
+    """Its label, description, kind and default; it is required, and no secret, by default."""
+    kind = integer(1, 9)
+    size = setting("Size", "Records", kind, default="5")
+    assert size.metadata == {"setting": Setting("Size", "Records", kind, "5", False)}
+    key = setting("Key", "From the account page", secret=True)
+    assert key.metadata == {"setting": Setting("Key", "From the account page", TEXT, None, True)}
+    assert setting("Name", "A name").metadata["setting"].secret is False
+    assert declared(Settings)["url"].default == "https://api.example.com"
+
+
+def test_kinds_with_limits() -> None:
+    """Both ends of a range belong to it; of names any case is taken."""
+    number, mode = integer(1, 100), one_of("fast", "safe")
+    assert [number.parse(text) for text in ("1", "100", "+7", "007")] == [1, 100, 7, 7]
+    assert [mode.parse(text) for text in ("fast", "SAFE")] == ["fast", "safe"]
+    assert number[::2] == ("a whole number from 1 to 100", ())
+    assert mode[::2] == ('"fast" or "safe"', ("fast", "safe"))
+    for kind, text in ((number, "0"), (number, "101"), (number, "1_0"), (number, "٣"), (mode, "")):
+        with pytest.raises(ValueError):  # noqa: PT011  # its text is not shown
+            kind.parse(text)
 
 
 def test_defaults() -> None:
@@ -108,3 +143,18 @@ def test_unknown_keys_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     output = capsys.readouterr().out
     assert "'sise' is not known and has no effect; did you mean size?" in output
     assert "'qqqqq' is not known and has no effect" in output
+
+
+def test_keys_that_do_not_agree() -> None:
+    """They are told of with all other errors, from the values that could be read."""
+
+    def check(values: Mapping[str, Any]) -> list[str]:
+        return [f"size does not go with {values['mode']}"] if values["size"] == 7 else []
+
+    assert read(Settings, {"key": "k", "size": "8"}, check).size == 8
+    with pytest.raises(SettingsError) as error:
+        read(Settings, {"size": "7"}, check)
+    assert str(error.value).splitlines()[1:] == [
+        "key is missing: From the account page",
+        "size does not go with safe",
+    ]

@@ -62,10 +62,19 @@ def test_an_entry_is_a_copy() -> None:
     assert state.values["tables"] == {}
 
 
+def test_the_given_state_is_not_changed(saved: list[Any]) -> None:
+    """The SDK's own copy stays what the last sync saved, at every depth."""
+    given_state = {"version": 1, "tables": {"a": {"cursor": "2026-01-01T00:00:00Z"}}}
+    before = json.dumps(given_state)
+    State(given_state, ("a",)).save({"a": {"cursor": "2026-01-02T00:00:00Z"}})
+    assert json.dumps(given_state) == before
+
+
 def test_the_older_form() -> None:
     """A bare `last_sync_time` is the cursor of every table."""
     state = State({"last_sync_time": "2026-01-01T00:00:00Z"}, ("a", "b"))
-    assert state.table("a") == state.table("b") == {"cursor": "2026-01-01T00:00:00Z"}
+    entry = {"cursor": "2026-01-01T00:00:00Z"}
+    assert state.values == {"version": 1, "tables": {"a": entry, "b": entry}}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +120,7 @@ def test_a_window_never_leaves_a_gap(
         ({}, 24, True),
         ({"cursor": NOW}, 24, True),
         ({"cursor": NOW - OVERLAP, "listed_at": NOW}, 24, False),
+        ({"cursor": NOW, "listed_at": NOW}, 24, False),
         ({"cursor": NOW - OVERLAP, "listed_at": NOW}, 0, True),
         ({"cursor": NOW - OVERLAP, "listed_at": NOW - timedelta(hours=23)}, 24, False),
         ({"cursor": NOW - OVERLAP, "listed_at": NOW - timedelta(hours=24)}, 24, True),

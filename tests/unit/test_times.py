@@ -2,8 +2,10 @@
 
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 from hypothesis import given, strategies as st
 
 from shared import times
@@ -12,6 +14,14 @@ MOMENTS = st.datetimes(
     min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=st.just(timezone.utc)
 )
 OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+def test_times_are_in_utc_wherever_a_machine_is() -> None:
+    """The clock, and what is written for states and requests, with a Z."""
+    moment = datetime(2026, 1, 1, 1, 30, tzinfo=ZoneInfo("Asia/Kathmandu"))
+    with time_machine.travel(moment, tick=False):
+        assert times.now().isoformat() == "2025-12-31T19:45:00+00:00"
+        assert times.to_text(moment) == times.to_text(times.now()) == "2025-12-31T19:45:00Z"
 
 
 @given(MOMENTS)
@@ -26,6 +36,15 @@ def test_iso_with_an_offset(moment: datetime, offset: timezone, separator: str) 
     text = moment.astimezone(offset).isoformat(separator)
     assert times.parse(text) == moment
     assert times.parse(text[:-3] + text[-2:]) == moment
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"), [("+05", 7), ("-05", 17), (" +05", 7), ("+00", 12)]
+)
+def test_iso_with_an_offset_in_hours(offset: str, expected: int) -> None:
+    """Two digits are hours, not minutes."""
+    moment = datetime(2026, 1, 31, expected, tzinfo=timezone.utc)
+    assert times.parse(f"2026-01-31T12:00:00{offset}") == moment
 
 
 @given(MOMENTS)

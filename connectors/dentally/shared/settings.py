@@ -61,7 +61,7 @@ def integer(low: int, high: int) -> Kind:
 def _parse_url(text: str) -> str:
     parts = urlsplit(text)
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    plain = not (parts.query or parts.fragment or parts.username or re.search(r"[\s@?#]", text))
+    plain = not re.search(r"[\s@?#]", text)  # no user name, query or fragment
     safe = parts.scheme == "https" or (parts.scheme == "http" and loopback)
     # .port raises ValueError for what is no port.
     if not (safe and plain and parts.hostname and parts.port != 0):
