@@ -43,8 +43,8 @@ demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNE
 sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [PORT=8080]
 	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
 
-bench: .venv/.ready ## What a sync costs above its floor: CPU, memory, resuming
-	@$(BIN)/python -m benchmarks
+bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)
+	@$(BIN)/python -m benchmarks $(CONNECTOR)
 
 soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
 	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -2,6 +2,7 @@ import argparse
 import json
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -9,7 +10,10 @@ from rich.table import Table
 
 import benchmarks
 
-from . import mssql_ehi
+from . import mssql_ehi, rest, sources
+from .measure import Figure, Plan
+
+NAMES = ("mssql_ehi", *sources.NAMES)
 
 
 def main() -> int:
@@ -18,15 +22,39 @@ def main() -> int:
         description=benchmarks.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the largest table")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}")
+    parser.add_argument("--rows", type=int, help="of the largest table (see above)")
     parser.add_argument("--repeats", type=int, default=5, help="runs, of which medians are shown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)  # for tests
     parser.add_argument("--check", action="store_true", help="exit code 1 over a limit")
     chosen = parser.parse_args()
+    if unknown := set(chosen.names) - set(NAMES):
+        parser.error(f"there is no benchmark of {', '.join(sorted(unknown))}")
     console = Console(width=100)
-    with console.status("") as status:
-        figures = list(mssql_ehi.run(chosen.rows, chosen.repeats, status.update))
-    table = Table("figure, floor", "unit", title=f"mssql_ehi, {chosen.rows:,} rows")
+    report: dict[str, list[Figure]] = {}
+    for name in chosen.names or NAMES:
+        with console.status("") as status:
+            plan = Plan(chosen.repeats, chosen.rows, status.update, chosen.scale)
+            report[name] = list(_figures(name, plan))
+        console.print(_table(name, report[name]))
+    if chosen.json:
+        found = {
+            "python": platform.python_version(),
+            "repeats": chosen.repeats,
+            "benchmarks": {n: [f.report() for f in figures] for n, figures in report.items()},
+        }
+        chosen.json.write_text(json.dumps(found, indent=2) + "\n")
+    within = all(figure.within for figures in report.values() for figure in figures)
+    return int(chosen.check and not within)
+
+
+def _figures(name: str, plan: Plan) -> Iterator[Figure]:
+    return mssql_ehi.run(plan) if name == "mssql_ehi" else rest.run(name, plan)
+
+
+def _table(name: str, figures: list[Figure]) -> Table:
+    table = Table("figure, floor", "unit", title=name)
     for heading in ("measured", "floor", "ratio", "spread", "limit"):
         table.add_column(heading, justify="right")
     for f in figures:
@@ -35,16 +63,7 @@ def main() -> int:
         table.add_row(
             f.name, f.unit, f"{f.value:.2f}", f"{f.floor:.2f}", f"{f.ratio:.2f}", spread, limit
         )
-    console.print(table)
-    if chosen.json:
-        report = {
-            "python": platform.python_version(),
-            "rows": chosen.rows,
-            "repeats": chosen.repeats,
-            "benchmarks": {"mssql_ehi": [figure.report() for figure in figures]},
-        }
-        chosen.json.write_text(json.dumps(report, indent=2) + "\n")
-    return int(chosen.check and not all(figure.within for figure in figures))
+    return table
 
 
 if __name__ == "__main__":

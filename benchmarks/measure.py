@@ -1,15 +1,42 @@
 """Work in fresh processes, and figures beside their floors."""
 
 import multiprocessing
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit our memory
+# Processes are forks of one that has imported what they need, and done nothing else: a fork of
+# this one would inherit its memory, and imports would take longer than what is measured.
+if sys.platform == "win32":
+    PROCESSES = multiprocessing.get_context("spawn")
+else:
+    PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["benchmarks.rest", "benchmarks.mssql_ehi"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often to measure, on how many ``rows`` (None: the usual ones), and who is told of it.
+
+    ``scale`` multiplies the usual sizes, and latencies: a small one shows that all works, and no
+    more.
+    """
+
+    repeats: int
+    rows: int | None
+    say: Callable[[str], object]
+    scale: float = 1.0
+
+    def size(self, usual: int) -> int:
+        """The rows of the largest table."""
+        return self.rows or round(usual * self.scale)
 
 
 @dataclass(frozen=True)
@@ -71,8 +98,8 @@ class Figure:
 
 def fresh(work: Callable[..., T], *arguments: Any) -> T:
     """The result of ``work(*arguments)`` in a new process."""
-    with SPAWN.Pool(1) as pool:
-        return pool.apply(work, arguments)
+    with ProcessPoolExecutor(1, PROCESSES) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def peak_memory() -> float:
@@ -87,3 +114,9 @@ def peak_memory() -> float:
 def forget_peak() -> None:
     """Lets ``peak_memory`` begin anew, at what is resident now."""
     Path("/proc/self/clear_refs").write_text("5")
+
+
+def use_one_core() -> None:
+    """Keeps this process on one core: threads that fight for the interpreter's lock on several
+    spend more, and never the same."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

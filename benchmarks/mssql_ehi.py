@@ -6,28 +6,39 @@ row, SELECT *           a sync, by row, to the plain columns as the driver decod
 memory, 10,000 rows     the most memory with the largest table, to that with 10,000 rows
 resumed at 90 %, whole  a sync that goes on from the state of a crash, to one from the beginning
 start, whole            what is done once: imports aside, the login, the catalogue, the seal
+local row, parts        a sync into a local file by the SDK's own engine, by row, to the sum of
+                        what that takes for the same operations from memory, and the driver for
+                        the same SELECT
 """
 
 import contextlib
 import io
 import json
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytds
-from fivetran_connector_sdk import Logging, Operations
+from fivetran_connector_sdk import Connector, Logging, Operations
+from fivetran_connector_sdk_cli import core_adapter
+from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 
-from tests.sandbox.fivetran import load
+from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql_ehi import MssqlEhi
 
-from .measure import SPAWN, Figure, forget_peak, fresh, peak_memory
+from .measure import PROCESSES, Figure, Plan, forget_peak, fresh, peak_memory
+from .sink import Sink, counted, expect
 
+ROWS = 1_000_000  # of the largest table, unless others are asked for
+LOCAL = 20_000  # rows of a local sync, in which the SDK takes most of the time
 SMALL = 10_000  # rows of the smaller table whose memory is measured
 _BATCH = 1_000
 _COLUMNS: list[tuple[str, str]] = [
@@ -55,11 +66,12 @@ class Cost:
     peak: float
 
 
-def run(rows: int, repeats: int, say: Callable[[str], object]) -> Iterator[Figure]:
+def run(plan: Plan) -> Iterator[Figure]:
     """The figures: memory at SMALL and at ``rows`` rows, CPU at a fifth of ``rows``."""
-    some = max(rows // 5, 1)
+    rows, repeats, say = plan.size(ROWS), plan.repeats, plan.say
+    some, local = max(rows // 5, 1), max(min(LOCAL, rows // 10), 1)
     say(f"seeding {SMALL:,}, {some:,} and {rows:,} rows")
-    with _server({SMALL, some, rows}) as ask:
+    with _server({SMALL, some, rows, local}) as ask:
         configuration = ask("configuration")
 
         def sync(size: int, state: Mapping[str, Any] | None = None) -> tuple[Cost, dict[str, Any]]:
@@ -82,6 +94,16 @@ def run(rows: int, repeats: int, say: Callable[[str], object]) -> Iterator[Figur
             native.append(fresh(_fetch, configuration, plain, some))
             resumed.append(sync(some, state)[0])
 
+        chosen = {**configuration, "tables": _name(local)}
+        fresh(_sync, chosen, {}, local)
+        statement = ask(_name(local))
+        locals_, parts = [], []
+        for number in range(1, repeats + 1):
+            say(f"local sync: {local:,} rows, run {number} of {repeats}")
+            read = fresh(_fetch, configuration, statement, local).seconds
+            parts.append(1e6 * (read + fresh(_hand_over, chosen, local)) / local)
+            locals_.append(1e6 * fresh(_sync_locally, chosen) / local)
+
     def per_row(costs: list[Cost]) -> list[float]:
         return [1e6 * cost.seconds / some for cost in costs]
 
@@ -90,6 +112,7 @@ def run(rows: int, repeats: int, say: Callable[[str], object]) -> Iterator[Figur
     seconds = [cost.seconds for cost in wholes]
     yield Figure("resumed at 90 %, whole", "s CPU", [c.seconds for c in resumed], seconds)
     yield Figure("start, whole", "s CPU", [c.start for c in wholes], seconds)
+    yield Figure("local row, parts", "us CPU", locals_, parts, most_ratio=1.1)
 
 
 # The source, in a process of its own
@@ -99,8 +122,8 @@ def run(rows: int, repeats: int, say: Callable[[str], object]) -> Iterator[Figur
 def _server(sizes: set[int]) -> Iterator[Callable[[str], Any]]:
     """A stand-in with a table of each size. What it is asked: "configuration", or a table's name
     for the statement that read the table last."""
-    here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=_serve, args=(there, sizes), daemon=True)
+    here, there = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=_serve, args=(there, sizes), daemon=True)
     process.start()
     there.close()  # so that its end is noticed here
 
@@ -160,7 +183,7 @@ def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
         while batch := cursor.fetchmany(_BATCH):
             count += len(batch)
         cost = Cost(time.process_time() - before, 0.0, peak_memory())
-    _expect(count, rows)
+    expect(count, rows)
     return cost
 
 
@@ -170,28 +193,81 @@ def _sync(
     """A sync whose rows are counted, and its state at the first checkpoint behind 90 % of
     ``rows``."""
     connector = load("mssql_ehi")
-    Logging.LOG_LEVEL = Logging.Level.INFO  # as in production
-    sink = _Sink(rows)
-    stubs = {name: getattr(sink, name) for name in ("upsert", "truncate", "checkpoint", "warning")}
-    with mock.patch.multiple(Operations, **stubs), contextlib.redirect_stdout(io.StringIO()):
+    sink = _Saving(rows)
+    with counted(sink):
         before = time.process_time()
         connector.update(configuration, state=state)
         seconds = time.process_time() - before
     if not state:
-        _expect(sink.count, rows + 2)  # two rows report the sync
+        expect(sink.count, rows + 2)  # two rows report the sync
     start = (sink.began or before) - before
-    return Cost(seconds, start, peak_memory()), json.loads(sink.state)
+    return Cost(seconds, start, peak_memory()), sink.state
 
 
-class _Sink:
-    """What takes the operations in place of the SDK."""
+def _sync_locally(configuration: Mapping[str, str]) -> float:
+    """Seconds of CPU of a sync into a local file, by the SDK's engine as it is."""
+    module = load("mssql_ehi")
+    return _run_engine(module.update, module.schema, configuration)
+
+
+def _hand_over(configuration: Mapping[str, str], rows: int) -> float:
+    """Seconds of CPU in which the engine takes the operations of the same sync from memory."""
+    module, recorder = load("mssql_ehi"), _Recorder()
+    with counted(recorder):
+        module.update(configuration, state={})
+        tables = module.schema(configuration)
+    expect(recorder.count, rows + 2)
+
+    def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:  # noqa: ARG001
+        for name, arguments in recorder.operations:
+            getattr(Operations, name)(*arguments)
+
+    return _run_engine(update, lambda configuration: tables, configuration)
+
+
+def _run_engine(
+    update: Callable[..., None], schema: Callable[..., Any], configuration: Mapping[str, str]
+) -> float:
+    Logging.LOG_LEVEL = Logging.Level.INFO
+    connector = Connector(update=update, schema=schema)
+    connector.configuration, connector.state = dict(configuration), {}
+    with tempfile.TemporaryDirectory() as folder:
+        project = Project("mssql_ehi", Path(folder))
+        with (
+            mock.patch.dict(os.environ, project.environment),
+            mock.patch.object(DebugMemoryTracker, "start"),  # it prints when all is over
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            before = time.process_time()
+            core_adapter.run(connector, str(project.path), connector.configuration, {})
+            return time.process_time() - before
+
+
+class _Recorder(Sink):
+    """Keeps all operations, with what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[str, tuple[Any, ...]]] = []
+
+    def upsert(self, table: str, row: dict[str, Any]) -> None:
+        super().upsert(table, row)
+        self.operations.append(("upsert", (table, dict(row))))
+
+    def truncate(self, table: str) -> None:
+        self.operations.append(("truncate", (table,)))
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        self.operations.append(("checkpoint", (json.loads(json.dumps(state)),)))
+
+
+class _Saving(Sink):
+    """``state``: that of the first checkpoint behind 90 % of ``rows``."""
 
     def __init__(self, rows: int) -> None:
-        self.count, self.state, self.began = 0, "{}", 0.0
+        super().__init__()
+        self.began = 0.0
         self._saved_at = rows * 0.9
-
-    def upsert(self, _table: str, _row: dict[str, Any]) -> None:
-        self.count += 1
 
     def truncate(self, _table: str) -> None:
         # What comes next is the first SELECT. To make a key of the password took 16 MB, which are
@@ -200,13 +276,5 @@ class _Sink:
         forget_peak()
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
-        if self.count >= self._saved_at and self.state == "{}":
-            self.state = json.dumps(state)
-
-    def warning(self, message: str) -> None:
-        raise AssertionError(message)  # nothing here should give cause to one
-
-
-def _expect(count: int, rows: int) -> None:
-    if count != rows:
-        raise AssertionError(f"{count} rows came, not {rows}")
+        if self.count >= self._saved_at and not self.state:
+            self.state = json.loads(json.dumps(state))

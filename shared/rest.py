@@ -103,15 +103,17 @@ def _number(text: str | None) -> float | None:
 
 
 class Number(float):
-    """A JSON number with a fraction or an exponent, and the text that it was: money is exact.
-    What is too large for it stays a text."""
+    """A JSON number with a fraction or an exponent, and the text that it was: money is exact."""
 
+    __slots__ = ("text",)
     text: str
 
-    def __new__(cls, text: str) -> "Number":
-        number = super().__new__(cls, text)
-        number.text = text
-        return number if math.isfinite(number) else text  # type: ignore[return-value]
+
+def _number_or_text(text: str) -> Number | str:
+    """``text`` as a number, or itself where it is too large for one."""
+    number = Number(text)
+    number.text = text
+    return number if math.isfinite(number) else text
 
 
 def parse_json(text: str) -> Any:
@@ -119,7 +121,7 @@ def parse_json(text: str) -> Any:
     pair, which is no character, U+FFFD. Raises ValueError or RecursionError."""
     return json.loads(
         _ESCAPES.sub(_characters, text) if "\\u" in text else text,
-        parse_float=Number,
+        parse_float=_number_or_text,
         parse_constant=str,
     )
 

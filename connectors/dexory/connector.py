@@ -6,7 +6,7 @@ and from clients of it that others have written.
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -97,6 +97,9 @@ OBJECTS = Table(
         **{f"object_{name}": Column(sources=(name,)) for name in LOCATIONS.key},
     },
 )
+
+
+FROM_LOCATION = (*LOCATIONS.key, "occurrence")  # not fields of an object
 
 
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -292,7 +295,7 @@ class Pass:
     def _store_objects(self, location: Row, objects: Rows, where: str) -> None:
         self._seen[OBJECTS.name] += len(objects)
         keys: Row = {}
-        occurrences = Counter[Any]()
+        alike = defaultdict[Any, list[Any]](list)
         for position, row in enumerate(objects, 1):
             if isinstance(row, UnusableRecord):
                 self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
@@ -300,10 +303,14 @@ class Pass:
             keys = keys or {name: location[name] for name in LOCATIONS.key}
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
-            same = _identity(given) if len(objects) > 1 else ""
-            occurrences[same] += 1
+            fields = given.pop("additional_fields", None)  # cannot be part of a key
+            same = alike[tuple(given.items())] if len(objects) > 1 else []
+            same.append(fields)
+            given.update(keys, occurrence=same.count(fields))
+            if fields:
+                given["additional_fields"] = fields
             self._replace()
-            op.upsert(OBJECTS.name, {**given, **keys, "occurrence": occurrences[same]})
+            op.upsert(OBJECTS.name, given)
             self._entry["rows"] += 1
 
     def _replace(self) -> None:
@@ -353,26 +360,26 @@ def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
     return left, taken
 
 
-def convert_lists_to_strings(records: list[Any], table: Table, **given: Any) -> Rows:
+def convert_lists_to_strings(records: list[Any], table: Table) -> Rows:
     """``records`` as rows, with JSON text for the lists and objects that ``table`` has a column
     for: neither the expected objects nor what goes into ``additional_fields``. Equal ones give
     equal text, as a table without a key tells rows apart by all that is in them."""
-    return table.rows(records, **given)
+    return table.rows(records)
 
 
 def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
-    """Expected objects as rows, for each location, without the columns that come from it."""
-    from_location = dict.fromkeys((*LOCATIONS.key, "occurrence"))
-    rows = iter(convert_lists_to_strings([*chain(*objects)], OBJECTS, **from_location))
+    """Expected objects as rows, for each location, without the columns that come from it, and
+    those that none of the objects has."""
+    things = [*chain(*objects)]
+    sent = set().union(*(thing for thing in things if isinstance(thing, dict)))
+    columns = {
+        name: column
+        for name, column in OBJECTS.columns.items()
+        if name not in FROM_LOCATION and not sent.isdisjoint(column.sources or (name,))
+    }
+    rows = iter(convert_lists_to_strings(things, replace(OBJECTS, columns=columns)))
     for each in objects:
         yield [*islice(rows, len(each))]
-
-
-def _identity(row: Row) -> Any:
-    """The same for equal rows, and for no others."""
-    if fields := row.get("additional_fields"):
-        row = {**row, "additional_fields": json.dumps(fields, sort_keys=True)}
-    return tuple(row.items())
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -67,8 +67,8 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
 
 def numbered(client: RestClient, fetch: Callable[[int], P]) -> Iterator[P]:
     """The pages ``fetch(1)``, ``fetch(2)`` and so on, for as long as the caller takes them: one by
-    one, but for those that the first page announces."""
+    one, but for those that the first page announces, be it by the number of records."""
     yield (first := fetch(1))
-    announced = max(first.pages or 1, 1)
+    announced = max(first.pages or (first.total or 0) // max(len(first.records), 1), 1)
     yield from in_order(client, (partial(fetch, number) for number in range(2, announced + 1)))
     yield from map(fetch, count(announced + 1))

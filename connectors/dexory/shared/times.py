@@ -42,7 +42,7 @@ def parse(value: Any) -> datetime:
             value = float(value) if _UNIX.fullmatch(value.strip()) else None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             seconds = value / 1000 if abs(value) >= _FIRST_MILLISECONDS else value
-            return _EPOCH + timedelta(seconds=seconds)
+            return _EPOCH + timedelta(0, seconds)
     except (ValueError, OverflowError):
         pass
     raise ValueError("is not a timestamp")

@@ -7,7 +7,14 @@ rest      JSON over HTTPS from one origin, with back-off
 times     timestamps of any form, in UTC
 rows      records as rows of typed columns; those that cannot be stored, counted
 state     the state, and the window that a table is read for
+pages     pages read ahead, several at once where their number is known
 listing   a table brought up to date from the source's list
 
 `make vendor` copies this folder into every connector. Edit this one, never a copy.
 """
+
+import gc
+
+# What is loaded by now stays. Collections, which many rows bring about, need not look through it:
+# that took up to a quarter of a sync.
+gc.freeze()

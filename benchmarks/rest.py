@@ -1,0 +1,257 @@
+"""The connectors that read JSON over HTTP, each against the same requests, or the same answers,
+without it.
+
+time, one by one        a sync of 60 pages at 40 ms a request, to its very requests by a bare
+                        requests.Session, one after the other. A page has 100 records. SenSource:
+                        24 chunks of 30 days for traffic and 24 for occupancy, at 200 ms.
+requests, 2nd and 1st   how many a sync needs where nothing has changed, to the first one
+row, live form          CPU of a sync, by row, to what no Python program can leave out: json.loads
+                        of the same answers, and of each record a dictionary with the columns of
+                        the row, times by datetime.fromisoformat, lists in columns of text by
+                        json.dumps, all else as it was sent, and the fields left over. In the
+                        connector's figure is all that it does beside that: checks, other types,
+                        keys, pages, state, log, start. In neither is the exchange of a request: it
+                        is handed over from memory in place of `requests.Session.request`. Both
+                        have one core, as production has half of one.
+row, documented form    the same with the fields that a specification names
+request, bare session   CPU of a sync, by request, of pages that hold one record (of SenSource: 24
+                        hours), to that of the same requests as in "time"
+memory, 400,000 rows    the most memory with so many rows, to that with 4,000
+import, SDK             CPU from the start of Python until the connector is imported, to importing
+                        the SDK and requests alone
+first request, SDK      the same until the connector's first request, to one of a new Session
+"""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from unittest import mock
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import requests
+
+from tests.sandbox.fivetran import ROOT, load
+
+from .measure import Figure, Plan, forget_peak, fresh, peak_memory, use_one_core
+from .serving import Request, serving
+from .sink import Sink, counted, expect
+from .sources import Size, Source, create
+
+ROWS = 400_000  # of the largest table, unless others are asked for
+# Of Dexory, a page is known by the link in the one before it alone.
+MOST_TIME = {"dentally": 0.4, "dexory": 1.1, "paligo": 0.4, "sensource": 0.4}
+SHAPES = {"live": 2, "documented": 2.5}  # and the most that a row may cost
+_URL = "http://127.0.0.1:1"  # where nobody listens
+
+
+def run(name: str, plan: Plan) -> Iterator[Figure]:
+    """The figures of one connector."""
+    yield from _time_figures(name, plan)
+    yield from _row_figures(name, plan)
+    yield _request_figure(name, plan)
+    yield from _memory_figures(name, plan)
+    yield from _start_figures(name, plan)
+
+
+# Over HTTP
+
+
+class Cost(NamedTuple):
+    """Of a sync, or of its requests alone: ``seconds`` that passed, those of ``cpu``, MB at the
+    ``peak``."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+
+def _time_figures(name: str, plan: Plan) -> Iterator[Figure]:
+    """The time of a sync, and the requests of the next one."""
+    pages, seconds = (24, 0.2) if name == "sensource" else (60, 0.04)
+    size = _size(name, 0)._replace(pages=_scaled(pages, plan, 4))
+    values, floors = [], []
+    with serving(name, size, seconds * plan.scale) as ask:
+        configuration, rows = ask("configuration"), ask("rows")
+        for number in range(1, plan.repeats + 1):
+            plan.say(f"{name}, time: run {number} of {plan.repeats}")
+            cost, state = fresh(_sync, name, configuration, rows)
+            sent = ask("take")
+            values.append(cost.seconds)
+            floors.append(fresh(_send, configuration["base_url"], sent).seconds)
+            expect(len(ask("take")), len(sent))
+        yield Figure("time, one by one", "s", values, floors, most_ratio=MOST_TIME[name])
+        fresh(_sync, name, configuration, None, state)
+        yield Figure("requests, 2nd and 1st", "count", [len(ask("take"))], [len(sent)])
+
+
+def _request_figure(name: str, plan: Plan) -> Figure:
+    """CPU by request, of pages that hold next to nothing."""
+    size = Size(_scaled(300, plan, 4), 1, days=1)
+    values, floors = [], []
+    with serving(name, size) as ask:
+        configuration, rows = ask("configuration"), ask("rows")
+        for number in range(1, plan.repeats + 1):
+            plan.say(f"{name}, CPU by request: run {number} of {plan.repeats}")
+            cost, _ = fresh(_sync, name, configuration, rows)
+            sent = ask("take")
+            values.append(1e6 * cost.cpu / len(sent))
+            bare = fresh(_send, configuration["base_url"], sent)
+            floors.append(1e6 * bare.cpu / len(sent))
+            ask("take")
+    return Figure("request, bare session", "us CPU", values, floors)
+
+
+def _memory_figures(name: str, plan: Plan) -> Iterator[Figure]:
+    peaks = []
+    most = plan.size(ROWS)
+    for rows in (most // 100, most // 10, most):
+        plan.say(f"{name}, memory: {rows:,} rows")
+        with serving(name, _size(name, rows)) as ask:
+            cost, _ = fresh(_sync, name, ask("configuration"), ask("rows"))
+        peaks.append(cost.peak)
+    small, middle, large = peaks
+    yield Figure(f"memory, {most // 10:,} rows", "MB", [middle], [small], most_above=20)
+    yield Figure(f"memory, {most:,} rows", "MB", [large], [small], most_above=20)
+
+
+def _start_figures(name: str, plan: Plan) -> Iterator[Figure]:
+    values, floors = [], []
+    configuration = json.dumps(create(name, _size(name, 0)).configuration(_URL))
+    for number in range(1, plan.repeats + 1):
+        plan.say(f"{name}, start: run {number} of {plan.repeats}")
+        floors.append(_start(configuration))
+        values.append(_start(configuration, str(ROOT / "connectors" / name)))
+    for place, label in enumerate(("import, SDK", "first request, SDK")):
+        yield Figure(label, "s CPU", [v[place] for v in values], [f[place] for f in floors])
+
+
+def _start(*arguments: str) -> list[float]:
+    """Seconds of CPU when the imports are done, and at the first request."""
+    command = [sys.executable, "-m", "benchmarks.startup", *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
+    seconds: list[float] = json.loads(done.stderr.splitlines()[-1])
+    return seconds
+
+
+def _scaled(number: int, plan: Plan, least: int) -> int:
+    return max(round(number * plan.scale), least)
+
+
+class _Forgetful(Sink):
+    """What is done before the first row does not count at the peak of memory."""
+
+    def truncate(self, _table: str) -> None:
+        if not self.count:
+            forget_peak()
+
+
+def _sync(
+    name: str,
+    configuration: Mapping[str, str],
+    rows: int | None,
+    state: Mapping[str, Any] | None = None,
+) -> tuple[Cost, dict[str, Any]]:
+    """A sync that must find so many ``rows`` (None: any number), and the state after it."""
+    update, sink = load(name).update, _Forgetful()
+    with counted(sink):
+        began, before = time.monotonic(), time.process_time()
+        update(configuration, state=state or {})
+        cost = Cost(time.monotonic() - began, time.process_time() - before, peak_memory())
+    expect(sink.count, sink.count if rows is None else rows)
+    return cost, sink.state
+
+
+def _send(address: str, sent: list[Request]) -> Cost:
+    """The floor: the same requests in a row, and nothing done with the answers."""
+    with requests.Session() as session:
+        began, before = time.monotonic(), time.process_time()
+        for method, target, body in sent:
+            session.request(method, address + target, data=body, timeout=60).raise_for_status()
+        return Cost(time.monotonic() - began, time.process_time() - before, peak_memory())
+
+
+# CPU by row, with the answers in memory
+
+
+def _row_figures(name: str, plan: Plan) -> Iterator[Figure]:
+    for shape, most in SHAPES.items():
+        size = _size(name, plan.size(ROWS) // 10, shape)
+        values, floors = [], []
+        for number in range(1, plan.repeats + 1):
+            plan.say(f"{name}, CPU by row, {shape} form: run {number} of {plan.repeats}")
+            floors.append(fresh(_plain_seconds, name, size))
+            values.append(fresh(_sync_seconds, name, size))
+        yield Figure(f"row, {shape} form", "us CPU", values, floors, most_ratio=most)
+
+
+def _size(name: str, rows: int, shape: str = "live") -> Size:
+    """About so many rows, in pages of 100 records; of SenSource in chunks of 720 hours."""
+    if name == "sensource":
+        return Size(max(round(rows / 1440), 1), 1, shape)
+    return Size(max(round(rows / (220 if name == "dexory" else 100)), 1), 100, shape)
+
+
+class _Raw(io.BytesIO):
+    def read1(self, size: int | None = -1, decode_content: bool = False) -> bytes:  # noqa: ARG002
+        return super().read1(size)
+
+
+class _Memory:
+    """Takes the place of ``requests.Session.request``: ``bodies`` holds, by address, the answers
+    of ``source`` that were ever asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self.bodies: dict[str, bytes] = {}
+        self._source = source
+
+    def __call__(
+        self, _method: str, url: str, params: Mapping[str, Any] | None = None, **_: Any
+    ) -> requests.Response:
+        address = f"{url}?{urlencode(params)}" if params else url
+        body = self.bodies.get(address)
+        if body is None:
+            parts = urlsplit(address)
+            text = self._source.answer(parts.path, dict(parse_qsl(parts.query)))
+            body = self.bodies[address] = text.encode()
+        answer = requests.Response()
+        answer.status_code, answer.url, answer.raw = 200, address, _Raw(body)
+        answer.headers["Content-Type"] = "application/json"
+        return answer
+
+
+def _sync_in_memory(source: Source, memory: _Memory) -> float:
+    """Seconds of CPU of a sync."""
+    update, sink = load(source.name).update, Sink()
+    with mock.patch.object(requests.Session, "request", memory), counted(sink):
+        before = time.process_time()
+        update(source.configuration(_URL), state={})
+        seconds = time.process_time() - before
+    expect(sink.count, source.rows)
+    return seconds
+
+
+def _sync_seconds(name: str, size: Size) -> float:
+    """Microseconds of CPU by row of a sync; a first one has the answers made."""
+    use_one_core()
+    source = create(name, size)
+    memory = _Memory(source)
+    _sync_in_memory(source, memory)
+    return 1e6 * _sync_in_memory(source, memory) / source.rows
+
+
+def _plain_seconds(name: str, size: Size) -> float:
+    """Microseconds of CPU by row of the floor."""
+    use_one_core()
+    source = create(name, size)
+    memory, count = _Memory(source), 0
+    _sync_in_memory(source, memory)
+    answers = [(urlsplit(address).path, body) for address, body in memory.bodies.items()]
+    before = time.process_time()
+    for path, body in answers:
+        for _row in source.plain_rows(path, json.loads(body)):
+            count += 1
+    return 1e6 * (time.process_time() - before) / source.rows

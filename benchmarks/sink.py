@@ -1,0 +1,45 @@
+"""What takes the operations in place of the SDK: they are counted, and their rows thrown away."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from fivetran_connector_sdk import Logging, Operations
+
+
+class Sink:
+    """``count``: the rows that came; ``state``: that of the last checkpoint."""
+
+    def __init__(self) -> None:
+        self.count, self.state = 0, dict[str, Any]()
+
+    def upsert(self, _table: str, _row: dict[str, Any]) -> None:
+        self.count += 1
+
+    def truncate(self, _table: str) -> None:
+        pass
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        self.state = dict(state)
+
+    def warning(self, message: str) -> None:
+        raise AssertionError(message)  # nothing here should give cause to one
+
+
+@contextmanager
+def counted(sink: Sink) -> Iterator[None]:
+    """Operations go to ``sink``; what is logged is made up as in production, and not shown."""
+    Logging.LOG_LEVEL = Logging.Level.INFO
+    names = ("upsert", "truncate", "checkpoint", "warning")
+    stubs = {name: getattr(sink, name) for name in names}
+    with mock.patch.multiple(Operations, **stubs), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def expect(count: int, rows: int) -> None:
+    """Raises AssertionError unless all rows came: what was not read costs nothing."""
+    if count != rows:
+        raise AssertionError(f"{count} rows came, not {rows}")

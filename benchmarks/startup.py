@@ -1,0 +1,40 @@
+"""What a connector costs before its first request, in a process that does nothing else.
+
+`python -m benchmarks.startup CONFIGURATION [FOLDER]` writes to stderr the seconds of CPU since the
+process began, when the connector in FOLDER is imported, and when it makes its first request;
+without FOLDER, when the SDK and requests are imported, and at the first request of a bare session.
+"""
+
+import importlib
+import json
+import sys
+import time
+from typing import Any
+
+import fivetran_connector_sdk  # noqa: F401  # as every connector does
+import requests
+
+
+class _ReachedError(BaseException):
+    """Passes everything that catches an Exception."""
+
+
+def _stop(*_: Any, **__: Any) -> None:
+    sys.stderr.write(json.dumps([imported, time.process_time()]))  # the log goes to stdout
+    raise _ReachedError
+
+
+configuration, *folders = sys.argv[1:]
+if folders:
+    sys.path.append(*folders)  # as the SDK does
+    connector = importlib.import_module("connector")
+
+imported = time.process_time()
+requests.Session.request = _stop  # type: ignore[assignment, method-assign]
+try:
+    if folders:
+        connector.update(json.loads(configuration), state={})
+    else:
+        requests.Session().request("GET", "http://127.0.0.1")
+except _ReachedError:
+    pass
