@@ -27,22 +27,22 @@ def test_pages_come_in_order() -> None:
     assert list(read_ahead(iter([]), lambda: None)) == []
 
 
-def test_one_page_is_read_ahead_and_no_more() -> None:
-    """Memory is bounded by two pages, however slow the reader."""
+def test_two_pages_are_read_ahead_and_no_more() -> None:
+    """Memory is bounded by three pages, however slow the reader."""
     begun: list[int] = []
     third = threading.Event()
 
     def pages() -> Iterator[int]:
         for number in range(10):
             begun.append(number)
-            if number == 1:
+            if number == 2:
                 third.set()
             yield number
 
     reading = cast("Generator[int]", read_ahead(pages(), lambda: None))
     assert next(reading) == 0
     assert third.wait(5)
-    assert begun == [0, 1]
+    assert begun == [0, 1, 2]
     reading.close()
 
 

@@ -25,16 +25,17 @@ class Page:
 
 
 def read_ahead(pages: Iterator[T], cancel: Callable[[], None]) -> Iterator[T]:
-    """``pages``, the next of which a thread reads while the caller has the last one.
+    """``pages``, the next two of which a thread reads while the caller has the last one: so it
+    sends a request before the caller, who may be busy, has taken the answer to the last.
 
     When the caller stops early, ``cancel`` must end a reading under way; no thread is left behind.
     """
     end: Any = object()
     with ThreadPoolExecutor(1) as reader:
         try:
-            following = reader.submit(next, pages, end)
-            while (page := following.result()) is not end:
-                following = reader.submit(next, pages, end)
+            ahead = deque(reader.submit(next, pages, end) for _ in range(2))
+            while (page := ahead.popleft().result()) is not end:
+                ahead.append(reader.submit(next, pages, end))
                 yield page
         except GeneratorExit:
             cancel()
