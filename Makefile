@@ -11,7 +11,7 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench soak mutants new configure check-config \
+.PHONY: help test check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
 	debug show package packages lock clean needs-connector
 
 help: ## Show this list
@@ -45,6 +45,9 @@ sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [POR
 
 bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)
 	@$(BIN)/python -m benchmarks $(CONNECTOR)
+
+coverage: .venv/.ready ## Which lines and branches of shared/ and connectors/ no test takes
+	@$(BIN)/python -m pytest -q -n auto --cov --cov-report=term
 
 soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
 	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
