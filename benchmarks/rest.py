@@ -17,6 +17,8 @@ row, documented form    the same with the fields that a specification names
 request, bare session   CPU of a sync, by request, of pages that hold one record (of SenSource: 24
                         hours), to that of the same requests as in "time"
 memory, 400,000 rows    the most memory with so many rows, to that with 4,000
+state, 400,000 rows     the size of the state that is saved, to that with 4,000
+checkpoints, requests   how often so many rows are checkpointed, to the requests that read them
 import, SDK             CPU from the start of Python until the connector is imported, to importing
                         the SDK and requests alone
 first request, SDK      the same until the connector's first request, to one of a new Session
@@ -62,11 +64,12 @@ def run(name: str, plan: Plan) -> Iterator[Figure]:
 
 class Cost(NamedTuple):
     """Of a sync, or of its requests alone: ``seconds`` that passed, those of ``cpu``, MB at the
-    ``peak``."""
+    ``peak``, and ``checkpoints``."""
 
     seconds: float
     cpu: float
     peak: float
+    checkpoints: int = 0
 
 
 def _time_figures(name: str, plan: Plan) -> Iterator[Figure]:
@@ -106,16 +109,20 @@ def _request_figure(name: str, plan: Plan) -> Figure:
 
 
 def _memory_figures(name: str, plan: Plan) -> Iterator[Figure]:
-    peaks = []
+    peaks, states = [], []
     most = plan.size(ROWS)
     for rows in (most // 100, most // 10, most):
         plan.say(f"{name}, memory: {rows:,} rows")
         with serving(name, _size(name, rows)) as ask:
-            cost, _ = fresh(_sync, name, ask("configuration"), ask("rows"))
+            cost, state = fresh(_sync, name, ask("configuration"), ask("rows"))
+            requests = len(ask("take"))
         peaks.append(cost.peak)
+        states.append(len(json.dumps(state)))
     small, middle, large = peaks
     yield Figure(f"memory, {most // 10:,} rows", "MB", [middle], [small], most_above=20)
     yield Figure(f"memory, {most:,} rows", "MB", [large], [small], most_above=20)
+    yield Figure(f"state, {most:,} rows", "bytes", states[-1:], states[:1], most_above=50)
+    yield Figure("checkpoints, requests", "count", [cost.checkpoints], [requests], most_ratio=1)
 
 
 def _start_figures(name: str, plan: Plan) -> Iterator[Figure]:
@@ -160,7 +167,8 @@ def _sync(
     with counted(sink):
         began, before = time.monotonic(), time.process_time()
         update(configuration, state=state or {})
-        cost = Cost(time.monotonic() - began, time.process_time() - before, peak_memory())
+        seconds, cpu = time.monotonic() - began, time.process_time() - before
+    cost = Cost(seconds, cpu, peak_memory(), sink.checkpoints)
     expect(sink.count, sink.count if rows is None else rows)
     return cost, sink.state
 

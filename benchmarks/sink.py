@@ -11,10 +11,10 @@ from fivetran_connector_sdk import Logging, Operations
 
 
 class Sink:
-    """``count``: the rows that came; ``state``: that of the last checkpoint."""
+    """``count``: the rows that came; ``state``: that of the last of the ``checkpoints``."""
 
     def __init__(self) -> None:
-        self.count, self.state = 0, dict[str, Any]()
+        self.count, self.checkpoints, self.state = 0, 0, dict[str, Any]()
 
     def upsert(self, _table: str, _row: dict[str, Any]) -> None:
         self.count += 1
@@ -23,6 +23,7 @@ class Sink:
         pass
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
+        self.checkpoints += 1
         self.state = dict(state)
 
     def warning(self, message: str) -> None:
