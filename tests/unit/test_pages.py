@@ -242,3 +242,34 @@ def test_numbered_pages_go_on_beyond_those_announced(announced: int | None, want
     cast("Generator[Page]", pages).close()
     # No page is asked for that neither was announced nor wanted.
     assert max(asked) <= max(wanted, announced or 1)
+
+
+@pytest.mark.parametrize(
+    ("total", "size", "last"), [(0, 0, 2), (2, 3, 2), (9, 3, 3), (10, 3, 3), (7, 1, 6), (5, 0, 5)]
+)
+def test_the_number_of_records_tells_that_of_pages(total: int, size: int, last: int) -> None:
+    """As many as are full are asked for at once: what is behind them may be none."""
+    asked: list[int] = []
+
+    def fetch(number: int) -> Page:
+        asked.append(number)
+        return Page([None] * size, number, None, total)
+
+    pages = numbered(client(4), fetch)
+    assert [page.number for page in islice(pages, 2)] == [1, 2]
+    cast("Generator[Page]", pages).close()
+    assert sorted(asked) == list(range(1, last + 1))
+
+
+def test_pages_are_read_by_one_thread() -> None:
+    """A generator cannot be run by two."""
+    threads = set[int]()
+
+    def pages() -> Iterator[int]:
+        for number in range(9):
+            threads.add(threading.get_ident())
+            yield number
+
+    for _ in read_ahead(pages(), lambda: None):
+        threading.Event().wait(0.001)
+    assert len(threads) == 1

@@ -50,20 +50,18 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
     """
     left, begun = iter(calls), deque[Future[T]]()
     taken: tuple[T, ...] = ()  # handed on when another call has its place
-    pool = ThreadPoolExecutor(client.parallel)
-    try:
-        while True:
-            most = client.parallel if taken else 1
-            begun += map(pool.submit, islice(left, max(0, most - len(begun))))
-            yield from taken
-            if not begun:
-                return
-            taken = (begun.popleft().result(),)
-    except Exception:
-        client.closed.set()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(client.parallel) as pool:
+        try:
+            while True:
+                most = client.parallel if taken else 1
+                begun += map(pool.submit, islice(left, max(0, most - len(begun))))
+                yield from taken
+                if not begun:
+                    return
+                taken = (begun.popleft().result(),)
+        except Exception:
+            client.closed.set()
+            raise
 
 
 def numbered(client: RestClient, fetch: Callable[[int], P]) -> Iterator[P]:
