@@ -3,6 +3,7 @@
 SourceError (shared)
 ├── Refused        the server answered with an error that no repeat will change; `number`
 ├── Expired        Change Tracking no longer knows what changed since the last sync
+├── Altered        the table has columns that were not there when the sync began
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
     └── Gone       nobody answers: it concerns the whole server, not one table
@@ -106,6 +107,9 @@ class Refused(SourceError):
 
 
 class Expired(SourceError): ...
+
+
+class Altered(SourceError): ...
 
 
 class Undecodable(SourceError): ...

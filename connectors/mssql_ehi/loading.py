@@ -21,7 +21,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
 from catalogue import Column
-from faults import ADVICE, Expired, Refused, Undecodable
+from faults import ADVICE, Altered, Expired, Refused, Undecodable
 from names import quoted
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
@@ -37,7 +37,7 @@ LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
 _PROGRESS = 5.0  # seconds between two lines of progress
 # The first load of a table truncates it; a replacement is handed over when it is whole.
 FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
-INCREMENTAL, CHANGES = "incremental", "changes"
+INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
 GetData = Callable[
     [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
 ]
@@ -117,6 +117,10 @@ class Load:
         self._began = self._said = time.monotonic()
         try:
             return self._sync_once()
+        except Altered as alteration:
+            self.mode = POSTPONED
+            self._warn(f"{alteration}: the next sync reads the table")
+            return 0
         finally:
             self.seconds = time.monotonic() - self._began
 
@@ -215,10 +219,23 @@ class Load:
         [clocks] = self._session.patiently(doing, lambda: self._session.rows(sql))
         if None in clocks:
             raise Refused(f"the server does not tell {doing}", 0)
+        self._session.patiently("its columns", self._check_columns)
         if self.plan.column and not self.plan.by_version:
             *clocks, offset = clocks
             return min(clocks), round(offset / 15) * 15
         return str(clocks[0]).lower(), 0
+
+    def _check_columns(self) -> None:
+        """Raises Altered for a column that was added since the sync began: a row that has a value
+        there already, and changed before the clock was read, would not come again."""
+        found = self._session.rows(
+            "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS "
+            "WHERE TABLE_SCHEMA = %(schema)s AND TABLE_NAME = %(name)s",
+            {"schema": self._table.schema, "name": self._table.name},
+        )
+        known = {column.name for column in self._table.columns}
+        if new := [name for (name,) in found if name not in known]:
+            raise Altered(f"columns were added since the sync began ({', '.join(new)})")
 
     def _announce_new_columns(self, known: str) -> None:
         new = [c.name for c in self._table.columns if _fingerprint([c]) not in known.split()]
@@ -259,6 +276,8 @@ class Load:
                 with self._session.transaction() if tracked else nullcontext():
                     if tracked:
                         version = self._check_versions(reading)
+                        if reading.after is None:
+                            self._check_columns()
                         reading.clock = reading.clock if reading.after else version
                     where = reading.start, reading.clock, reading.after
                     for batch in self._sync.get_data(self._session, plan, *where):

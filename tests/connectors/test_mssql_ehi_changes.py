@@ -90,7 +90,8 @@ def test_it_goes_before_a_column_of_changes(project: Project, server: MssqlSandb
 def test_the_version_is_read_in_the_snapshot_of_the_rows(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """In one transaction: the versions, then the changes."""
+    """In one transaction: the versions, then the changes. In between the columns, which may be
+    new."""
     create_tracked(server)
     synced(project, server)
     server.statements.clear()
@@ -98,8 +99,9 @@ def test_the_version_is_read_in_the_snapshot_of_the_rows(
     sent = [statement.sql for statement in server.statements]
     begin = sent.index("BEGIN TRANSACTION")
     assert "CHANGE_TRACKING_MIN_VALID_VERSION" in sent[begin + 1]
-    assert "CHANGETABLE" in sent[begin + 2]
-    assert sent[begin + 3] == "COMMIT TRANSACTION"
+    assert "INFORMATION_SCHEMA.COLUMNS" in sent[begin + 2]
+    assert "CHANGETABLE" in sent[begin + 3]
+    assert sent[begin + 4] == "COMMIT TRANSACTION"
 
 
 @pytest.mark.parametrize("snapshot", [True, False])
@@ -489,6 +491,39 @@ def test_a_column_of_times_goes_before_a_rowversion(
     columns: Columns = [*VERSIONED, ("ModifiedDate", "datetime2(7)")]
     server.create_table("dbo", "t", columns, key=["id"], rows=[(1, "a", datetime(2026, 1, 1))])
     assert "incremental by ModifiedDate" in synced(project, server).output
+
+
+@pytest.mark.parametrize("plan", ["times", "rowversion", "tracked"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_column_that_is_added_while_a_sync_is_under_way(
+    project: Project, server: MssqlSandbox, plan: str, first: bool
+) -> None:
+    """A row that has a value there, and changed before the table's clock was read, would never
+    come again: the table waits for the next sync, which knows the column."""
+    if plan == "rowversion":
+        create_versioned(server)
+    else:
+        columns: Columns = [("id", "int", False), ("v", "text"), ("ModifiedDate", "datetime2(7)")]
+        rows = [(number, "v", datetime(2026, 1, number)) for number in (1, 2, 3)]
+        server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    if plan == "tracked":
+        track(server)
+    if not first:
+        synced(project, server)
+
+    def alter() -> None:
+        server.execute("ALTER TABLE dbo.t ADD extra int")
+        moved = {} if plan == "rowversion" else {"ModifiedDate": datetime(2026, 1, 3)}
+        server.update("dbo.t", {"id": 1}, v="changed", extra=7, **moved)
+
+    clock = {"times": "SYSUTCDATETIME", "rowversion": "ROWVERSION", "tracked": "CURRENT_VERSION"}
+    server.faults.add(faults.call(alter, clock[plan]))
+    output = synced(project, server).output
+    assert "dbo.t: columns were added since the sync began (extra): the next sync" in output
+    reports = project.query("FROM tester.sync_validation_tables ORDER BY sync_timestamp")
+    assert reports[-1]["mode"] == "postponed"
+    synced(project, server)
+    assert [row["extra"] for row in project.rows("t") if row["id"] == 1] == [7]
 
 
 # Several tables at once

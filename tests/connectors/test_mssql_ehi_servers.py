@@ -372,7 +372,7 @@ def test_a_catalogue_that_calls_a_primary_key_nullable(
 
     def rows(self: Any, sql: str, parameters: Any = None) -> Any:
         found = original(self, sql, parameters)
-        if "INFORMATION_SCHEMA.COLUMNS" in sql:
+        if "IS_NULLABLE" in sql:
             return [(*row[:3], "YES", *row[4:]) for row in found]
         return found
 

@@ -228,18 +228,21 @@ class _Schedule:
     def _sync(self, words: Sequence[str], **changes: str) -> str:
         """One sync; returns what it printed. It must succeed unless ``words`` give a reason."""
         process, state, excused = self._prepare(words)
+        valid = self.states if state is None else self._states_up_to(state)
         changes = {key: value for key, value in changes.items() if key in self._known}
         changes |= self._settings(words)
         configuration = self.stand_in.configuration(**changes)
-        self._failed, spent = False, time.process_time()
+        self._failed, spent, result = False, time.process_time(), None
         try:
             with process.running():
                 result = self.project.sync(configuration, state)
         except Crash:
-            result = None
             self.tally["crashes survived"] += 1
         finally:
             self.stand_in.calm()
+            if result is None or result.code != 0:
+                # It may have emptied tables that a later state calls whole.
+                self.states = valid
             self.states += process.states
         self.tally["syncs"] += 1
         if result is None:
@@ -254,6 +257,11 @@ class _Schedule:
             return self._sync([], **changes)
         assert result.code == 0 or excused, result.output[-2000:]
         return result.output
+
+    def _states_up_to(self, state: Any) -> list[str]:
+        """Those that were written up to this one, for which no later sync has emptied a table."""
+        places = [at for at, text in enumerate(self.states) if json.loads(text) == state]
+        return self.states[: places[0] + 1] if places else [json.dumps(state)]
 
     def _prepare(self, words: Sequence[str]) -> tuple[Process, Any, bool]:
         """The process to sync in, the state to sync with (None: the last one), and whether the
