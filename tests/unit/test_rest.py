@@ -390,3 +390,69 @@ def test_only_a_known_code_is_shown_of_an_error(body: str, code: str) -> None:
     answer = requests.Response()
     answer._content = body.encode()
     assert error_code(answer) == code
+
+
+@responses.activate
+def test_a_query_and_a_form_are_sent() -> None:
+    """As they were given, to the path below the address."""
+    form = responses.matchers.urlencoded_params_matcher({"grant": "x y"})
+    responses.post(URL + "/token", match=[form], json={"made": 1})
+    query = responses.matchers.query_param_matcher({"page": "2", "since": "a b"})
+    responses.get(URL + "/a", match=[query], json={"n": 2})
+    assert client().post("/token", data={"grant": "x y"}) == {"made": 1}
+    assert client().get("/a", {"page": 2, "since": "a b"}) == {"n": 2}
+
+
+@responses.activate
+def test_a_redirect_is_not_followed() -> None:
+    """Not even to the same host; no other answer but 2xx is one."""
+    responses.get(URL + "/a", status=302, headers={"Location": URL + "/b"})
+    target = responses.get(URL + "/b", json=1)
+    responses.get(URL + "/c", status=300, json=1)
+    with pytest.raises(SourceError, match=r"/a: status 302, a redirect, which is not followed$"):
+        client().get("/a")
+    with pytest.raises(SourceError, match=r"/c: status 300, a redirect"):
+        client().get("/c")
+    assert target.call_count == 0
+
+
+@responses.activate
+def test_each_limit_halves_the_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one; other failures do not."""
+    limited, found = RestClient(URL, 30, Retry(4), parallel=4), list[int]()
+    for status in (503, 429, 429, 429):
+        responses.get(URL + "/a", status=status)
+    responses.get(URL + "/a", json=1)
+    monkeypatch.setattr(RestClient, "_sleep", lambda rest_, _: found.append(rest_.parallel))
+    assert limited.get("/a") == 1
+    assert found == [4, 2, 1, 1]
+
+
+@responses.activate
+def test_the_log_counts_the_repeats(
+    waits: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what failed, why, and how long the next one waits."""
+    responses.get(URL + "/a", status=503, headers={"Retry-After": "7"})
+    with pytest.raises(SourceError, match=rf"^GET {URL}/a: status 503; gave up after 2 repeats$"):
+        client().get("/a", {"key": "k"})
+    output = capsys.readouterr().out
+    for number in (1, 2):
+        assert f"GET {URL}/a: status 503; repeat {number} of 2 in 7.0 s" in output
+    assert waits == [7.0, 7.0]
+
+
+@responses.activate
+def test_what_a_limit_says_of_its_end_is_waited_for(waits: list[float]) -> None:
+    """By the vendor's own header, too."""
+    with time_machine.travel(NOW, tick=False):
+        responses.get(URL + "/a", status=429, headers={"X-Reset": str(NOW.timestamp() + 90)})
+        responses.get(URL + "/a", json=1)
+        client(reset_header="X-Reset").get("/a")
+    assert waits == [90.0]
+
+
+def test_a_date_without_a_zone_is_in_utc() -> None:
+    """Mail calls it -0000."""
+    with time_machine.travel(NOW, tick=False):
+        assert retry_after({"Retry-After": "Sat, 31 Jan 2026 12:00:09 -0000"}) == 9
