@@ -510,6 +510,27 @@ def test_a_source_that_repeats_a_page_is_an_error(dentally: Project, meta: str) 
         assert "/v1/treatments: page 2 holds what the page before it held" in result.output
 
 
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({"current_page": 7}, "asked for page 1, the source sent another one"),
+        ({"total": "many"}, "meta holds what is no number"),
+        ({"total": [1]}, "meta holds what is no number"),
+        ({"total_pages": 1e999}, "meta holds what is no number"),
+        ([1], 'the answer has no list "treatments" or "data"'),
+    ],
+)
+def test_what_meta_says_must_be_understood(
+    dentally: Project, sandbox: Dentally, meta: Any, reason: str
+) -> None:
+    """It decides where a list ends."""
+    body = json.dumps({"treatments": sandbox.records["treatments"][:3], "meta": meta})
+    sandbox.fault("/v1/treatments", times=None, status=200, body=body.replace("Infinity", "1e999"))
+    result = dentally.sync(sandbox.configuration())
+    assert result.code == 1
+    assert f"/v1/treatments: {reason}" in result.output
+
+
 # Windows and deletes
 
 

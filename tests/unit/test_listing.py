@@ -122,8 +122,12 @@ class Synced:
         state = State({"version": 1, "tables": {"things": entry}} if entry else {}, ())
         self.given: list[Any] = []
         operations = {
-            "upsert": lambda table, row: self.given.append(row["id"]),
-            "truncate": lambda table: self.given.append("truncate"),
+            "upsert": lambda table, row: self.given.append(
+                row["id"] if table == "things" else table
+            ),
+            "truncate": lambda table: self.given.append(
+                "truncate" if table == "things" else table
+            ),
             "checkpoint": lambda saved: self.given.append("checkpoint"),
             "warning": lambda message: self.given.append(message),
         }
@@ -229,6 +233,13 @@ def test_a_list_that_became_empty_is_believed_when_it_is_seen_twice(sync: Any) -
     assert done.given == ["truncate", "checkpoint"]
     assert (done.entry["rows"], "emptied" in done.entry) == (0, False)
     assert sync(done.entry, Source(([[]], 0))).given == ["truncate", "checkpoint"]
+
+
+def test_a_first_page_without_records_is_no_empty_list(sync: Any) -> None:
+    """What follows counts."""
+    done = sync(KNOWN, Source(([[], [1]], 1)))
+    assert done.given == ["truncate", "1", "checkpoint"]
+    assert done.entry["rows"] == 1
 
 
 def test_an_empty_first_load_is_no_warning(sync: Any) -> None:
