@@ -54,6 +54,18 @@ def test_kinds_with_limits() -> None:
             kind.parse(text)
 
 
+def test_half_a_character_is_no_text() -> None:
+    """It could not be sent; the error comes before a request, and does not show it."""
+
+    @dataclass(frozen=True, repr=False)
+    class Named:
+        name: str = setting("Name", "A name")
+
+    assert read(Named, {"name": " a b \U0001f600 "}).name == "a b \U0001f600"
+    with pytest.raises(SettingsError, match=r"^The configuration is wrong:\nname must be text$"):
+        read(Named, {"name": "a \ud83d b"})
+
+
 def test_defaults() -> None:
     """Missing, blank and placeholder are all the same; an empty default is None."""
     for given in ({}, {"size": "", "days": "  "}, {"size": "<SIZE>", "days": "<THE_DAYS_1>"}):

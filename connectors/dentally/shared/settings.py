@@ -75,7 +75,7 @@ def _parse_token(text: str) -> str:
     return text
 
 
-TEXT = Kind("text", str)
+TEXT = Kind("text", lambda text: text.encode() and text)  # half of a surrogate pair is none
 TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
 _FLAG = one_of("true", "false")
 FLAG = _FLAG._replace(parse=lambda text: _FLAG.parse(text) == "true")
