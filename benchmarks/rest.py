@@ -46,7 +46,7 @@ from .sources import Size, Source, create
 ROWS = 400_000  # of the largest table, unless others are asked for
 # Of Dexory, a page is known by the link in the one before it alone.
 MOST_TIME = {"dentally": 0.4, "dexory": 1.1, "paligo": 0.4, "sensource": 0.4}
-SHAPES = {"live": 2, "documented": 2.5}  # and the most that a row may cost
+SHAPES = ("live", "documented")
 _URL = "http://127.0.0.1:1"  # where nobody listens
 
 
@@ -186,14 +186,14 @@ def _send(address: str, sent: list[Request]) -> Cost:
 
 
 def _row_figures(name: str, plan: Plan) -> Iterator[Figure]:
-    for shape, most in SHAPES.items():
+    for shape in SHAPES:
         size = _size(name, plan.size(ROWS) // 10, shape)
         values, floors = [], []
         for number in range(1, plan.repeats + 1):
             plan.say(f"{name}, CPU by row, {shape} form: run {number} of {plan.repeats}")
             floors.append(fresh(_plain_seconds, name, size))
             values.append(fresh(_sync_seconds, name, size))
-        yield Figure(f"row, {shape} form", "us CPU", values, floors, most_ratio=most)
+        yield Figure(f"row, {shape} form", "us CPU", values, floors, most_ratio=2)
 
 
 def _size(name: str, rows: int, shape: str = "live") -> Size:
