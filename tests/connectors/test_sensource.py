@@ -546,8 +546,7 @@ def test_a_chunk_that_fails_keeps_what_came_before(
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("parallel", ["1", "4"])
-@pytest.mark.parametrize("request_number", [0, 1, 5])
+@pytest.mark.parametrize(("request_number", "parallel"), [(0, "4"), (1, "4"), (5, "1"), (5, "4")])
 def test_killed_in_the_hours_the_next_sync_goes_on(
     project: Project, request_number: int, parallel: str
 ) -> None:
