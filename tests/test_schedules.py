@@ -37,7 +37,7 @@ def test_after_any_schedule_the_destination_equals_the_source(name: str) -> None
 @pytest.mark.parametrize("name", names())
 def test_a_sync_goes_on_from_any_state_that_was_written(name: str) -> None:
     """A connection may be set back to any of them: nothing that changed since is left out."""
-    schedules.resume(name, form=7, most=3)
+    schedules.resume(name, form=7)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -97,10 +97,9 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     return answers | answers | settings
 
 
-def resume(name: str, form: int, most: int) -> None:
+def resume(name: str, form: int) -> None:
     """Two syncs of a stand-in that is drawn from ``form``; then, from each state that they have
-    written, or ``most`` of them up to the last, one more, after changes. Raises AssertionError if
-    a row is missing then."""
+    written, one more, after changes. Raises AssertionError if a row is missing then."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
@@ -109,13 +108,11 @@ def resume(name: str, form: int, most: int) -> None:
         schedule = _Schedule(stand_in, Project(name, Path(folder)), clock, None)
         for step in ("sync", "wait 2", "change 1", "sync"):
             schedule.take(step)
-        written = list(dict.fromkeys(schedule.states[1:]))
-        apart = max(len(written) / most, 1)
-        for number in range(min(most, len(written))):
+        for number, state in enumerate(dict.fromkeys(schedule.states[1:])):
             schedule.take("wait 1")
             for change in range(20):
                 stand_in.mutate(random.Random(20 * number + change))
-            schedule.resume(written[int((number + 1) * apart) - 1])
+            schedule.resume(state)
         schedule.finish()
 
 
