@@ -213,7 +213,7 @@ def _get_pages(
 ) -> Iterator[Page]:
     """Pages from where the pass stands, ``limit`` at most. Where the link that was saved can no
     longer be read, they begin with the first one."""
-    place, previous = current.place, None
+    place, previous, repeats = current.place, None, 0
     for _ in range(limit):
         try:
             records, link = fetch_locations_with_retry(client, settings, place.link)
@@ -223,8 +223,10 @@ def _get_pages(
             Logging.warning(f"A new pass begins, for the page of the last sync is gone: {reason}")
             place = Place(_first_link(settings))
             records, link = fetch_locations_with_retry(client, settings, place.link)
-        if records and records == previous:
-            raise SourceError(f"{PATH}: page {place.number} repeats the one before")
+        # One may have been moved on by what was added meanwhile.
+        repeats = repeats + 1 if records and records == previous else 0
+        if repeats > 1:
+            raise SourceError(f"{PATH}: page {place.number} repeats the two before")
         following = place.follow(link) if link else None
         yield Page(place, records, following)
         if following is None:

@@ -615,7 +615,7 @@ def test_links_in_a_circle_end_the_sync(
     """However long the circle, and whatever comes before it; the requests are bounded."""
     sandbox.leads = {start: end}
     output = failed(dexory, sandbox, **MANY).output
-    assert "the links begin again" in output or "repeats the one before" in output
+    assert "the links begin again" in output or "repeats the two before" in output
     assert len(sandbox.requests) <= 3 * start + 2
 
 
@@ -633,8 +633,17 @@ def test_a_server_that_ignores_the_page_is_noticed(dexory: Project, sandbox: Dex
     """Ever new links to the same records do not keep the sync busy for good."""
     sandbox.stuck = True
     output = failed(dexory, sandbox).output
-    assert f"{PATH}: page 2 repeats the one before" in output
-    assert len(sandbox.requests) == 2
+    assert f"{PATH}: page 3 repeats the two before" in output
+    assert len(sandbox.requests) == 3
+
+
+def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
+    """As many locations were added before it as a page holds."""
+    with Dexory(locations=5) as sandbox:
+        sandbox.fault(PATH, skip=2, act=lambda: sandbox.records.insert(0, location("new")))
+        for _ in range(2):
+            synced(dexory, sandbox, page_size="1")
+        assert_equal_to_source(dexory, sandbox)
 
 
 @pytest.mark.parametrize("tail", [*range(5), 7, 8, 33])
