@@ -640,7 +640,7 @@ def test_a_server_that_ignores_the_page_is_noticed(dexory: Project, sandbox: Dex
 def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
     """As many locations were added before it as a page holds."""
     with Dexory(locations=5) as sandbox:
-        sandbox.fault(PATH, skip=2, act=lambda: sandbox.records.insert(0, location("new")))
+        sandbox.fault(PATH, skip=2, act=lambda: sandbox.scan(0, at=0))
         for _ in range(2):
             synced(dexory, sandbox, page_size="1")
         assert_equal_to_source(dexory, sandbox)
