@@ -136,7 +136,11 @@ def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
 @responses.activate
 @pytest.mark.parametrize(
     "failure",
-    [requests.ConnectionError("s3cret"), requests.ReadTimeout("s3cret"), OSError("s3cret")],
+    [
+        *(requests.ConnectionError("s3cret"), requests.ReadTimeout("s3cret"), OSError("s3cret")),
+        requests.ConnectionError("url: /a?site=CertError"),
+        requests.exceptions.SSLError("url: /a?site=Certes (Caused by SSLEOFError(8, 'EOF'))"),
+    ],
 )
 def test_failures_of_the_connection_are_repeated(failure: Exception, waits: list[float]) -> None:
     """Their own messages, which hold URLs, are not shown."""

@@ -99,3 +99,11 @@ def test_what_is_no_timestamp(value: Any) -> None:
     """A ValueError, which does not show the value."""
     with pytest.raises(ValueError, match=r"^is not a timestamp$"):
         times.parse(value)
+
+
+@pytest.mark.parametrize("end", ["Z", "+00:00"])
+def test_a_comma_before_the_fraction(end: str) -> None:
+    """As ISO 8601 prefers it, in every version of Python."""
+    expected = datetime(2026, 1, 31, 8, 0, 0, 120_000, tzinfo=timezone.utc)
+    for fraction in ("12", "120", "120000"):
+        assert times.parse(f"2026-01-31T08:00:00,{fraction}{end}") == expected

@@ -60,7 +60,8 @@ class Table:
 
     def rows(self, records: Sequence[Any], **given: Any) -> "Rows":
         """``records`` as rows, column by column since that takes half the time; ``given`` holds
-        the columns whose value is not in them. In place of a row may stand why it is none.
+        the columns whose value is not in them. In place of a row may stand why it is none. What no
+        column takes is not looked at: records are as ``parse_json`` makes them.
 
         A STRING part of the key that is missing becomes "".
         """

@@ -246,7 +246,8 @@ class RestClient:
         except requests.Timeout:
             raise TransientError(f"no answer within {self.timeout:g} s") from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
-            if "Cert" in str(error):  # an SSLCertVerificationError or a CertificateError
+            of_tls = isinstance(error, requests.exceptions.SSLError)  # any text holds the URL
+            if of_tls and re.search("Cert[A-Za-z]*Error", str(error)):
                 raise SourceError(f"{what}: the TLS certificate could not be verified") from None
             raise TransientError("the connection failed or the answer was cut short") from None
         if len(body) > _LARGE_ANSWER:

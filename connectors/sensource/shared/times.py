@@ -35,7 +35,8 @@ def parse(value: Any) -> datetime:
     try:
         if isinstance(value, str):
             text = value[:-1] + "+00:00" if value[-1:] == "Z" else value
-            if text[4:17:3] == "--T::" and len(text) in _USUAL and text[-6:] == "+00:00":
+            usual = text[4:17:3] == "--T::" and len(text) in _USUAL and text[19] in "+."
+            if usual and text[-6:] == "+00:00":
                 return datetime.fromisoformat(text)  # in a tenth of the time
             if match := _ISO.fullmatch(value.strip()):
                 return _from_iso(*match.groups())
