@@ -29,8 +29,8 @@ from sealing import Seal
 from session import Session, Values
 from shared.errors import SourceError, TransientError
 from shared.rows import Rejects, Row, UnusableRecord
+from shared.spool import Spool
 from shared.state import State
-from spool import Spool
 
 SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes

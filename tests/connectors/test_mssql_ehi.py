@@ -53,9 +53,9 @@ from tests.sandbox.mssql import (
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-catalogue, column_types, driver, loading, mapping, names, plans, spool = map(
+catalogue, column_types, driver, loading, mapping, names, plans = map(
     import_module,
-    ("catalogue", "column_types", "driver", "loading", "mapping", "names", "plans", "spool"),
+    ("catalogue", "column_types", "driver", "loading", "mapping", "names", "plans"),
 )
 
 
@@ -689,37 +689,6 @@ def test_a_table_without_a_key_is_mapped() -> None:
 def test_the_size_of_values() -> None:
     """Text counts double, bytes by their number, anything else eight."""
     assert mapping.size([1, "abc", b"abcd", None, 2.5, b"ab", "a"]) == 3 * 8 + 6 + 4 + 2 + 2
-
-
-def test_rows_that_wait_come_back_in_order() -> None:
-    """As often as they are asked for; what was cleared does not."""
-    first, second = [{"id": 1, "at": NOW}], [{"id": 2}, {"id": 3}]
-    with spool.Spool() as waiting:
-        assert (waiting.size, list(waiting.batches())) == (0, [])
-        waiting.add(first)
-        size_of_first = waiting.size
-        waiting.add(second)
-        for _ in range(2):
-            batches = waiting.batches()
-            assert next(batches) == first
-            assert waiting.place == size_of_first > 0
-            assert list(batches) == [second]
-            assert waiting.place == waiting.size
-        waiting.clear()
-        assert (waiting.size, waiting.place, list(waiting.batches())) == (0, 0, [])
-        waiting.add(second)
-        assert list(waiting.batches()) == [second]
-
-
-def test_many_rows_wait_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded, however large a table is that waits."""
-    monkeypatch.setattr(spool, "_IN_MEMORY", 1000)
-    with spool.Spool() as waiting:
-        waiting.add([{"v": "x" * 400}])
-        assert waiting._file.name is None  # in memory
-        waiting.add([{"v": "y" * 800}])
-        assert waiting._file.name is not None
-        assert [len(rows[0]["v"]) for rows in waiting.batches()] == [400, 800]
 
 
 # Discovery

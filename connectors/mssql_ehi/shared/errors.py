@@ -4,14 +4,18 @@ ConnectorError       its message never holds a secret or a row's value
 ├── SettingsError    the configuration is wrong (a ValueError, too); nothing was requested
 ├── StateError       the state is not one that this version understands; nothing was requested
 ├── SourceError      the source refused, or sent what cannot be understood; the cursor stays
-│   └── TransientError   a repeat may heal it; `wait`: the seconds that the source asks for
+│   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for
+│   └── SourceUnavailable   it concerns every table: credentials are refused, nobody answers
 └── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
 """
 
 import functools
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from fivetran_connector_sdk import Logging
 
 T = TypeVar("T")
 
@@ -34,7 +38,35 @@ class TransientError(SourceError):
         self.wait = wait
 
 
+class SourceUnavailable(SourceError): ...
+
+
 class UnexpectedError(ConnectorError): ...
+
+
+class TableFailures:
+    """The tables of a sync that failed. The others are synced all the same."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+
+    @contextmanager
+    def collect(self, table: str) -> Iterator[None]:
+        """Notes a SourceError in place of raising it, unless it concerns every table."""
+        try:
+            yield
+        except SourceUnavailable:
+            raise
+        except SourceError as error:
+            # Not the error itself: its traceback would hold rows.
+            self._reasons[table] = str(error)
+            Logging.error(f"{table}: {error}")
+
+    def raise_any(self, tables: int) -> None:
+        """Raises SourceError with all reasons, if any of so many ``tables`` failed."""
+        if self._reasons:
+            reasons = "\n".join(f"{table}: {why}" for table, why in self._reasons.items())
+            raise SourceError(f"{len(self._reasons)} of {tables} tables failed:\n{reasons}")
 
 
 def guarded(entry_point: Callable[..., T]) -> Callable[..., T]:
