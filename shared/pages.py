@@ -1,45 +1,55 @@
 """Pages of a list, the next of which are on their way while the rows of one are handed over."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
-from typing import Any, TypeVar
+from typing import Any
 
-from .errors import T
+from .errors import SourceError, T
 from .rest import RestClient
 
-P = TypeVar("P", bound="Page")
+# With these a source may refuse a page behind the last one.
+_NO_SUCH_PAGE = (400, 404, 410, 416, 422)
 
 
 @dataclass(repr=False)
 class Page:
-    """The records of one answer; how many ``pages``, and records in ``total``, it speaks of."""
+    """The records of one response, and what it says of the list: its ``number`` (from 1),
+    ``current``, the number by which the source calls it, ``pages`` and ``total``, how many pages
+    and records there are, ``more``, whether it names a next page. None: it does not say."""
 
     records: list[Any]
     number: int = 1
     pages: int | None = None
     total: int | None = None
+    more: bool | None = None
+    current: int | None = None
 
 
-def read_ahead(pages: Iterator[T], cancel: Callable[[], None]) -> Iterator[T]:
+def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
     """``pages``, the next two of which a thread reads while the caller has the last one: so it
-    sends a request before the caller, who may be busy, has taken the answer to the last.
+    sends a request before the caller, who may be busy, has taken the response to the last.
 
-    When the caller stops early, ``cancel`` must end a reading under way; no thread is left behind.
+    When the caller stops early, ``closed``, which is set meanwhile, must end a request that is
+    under way; no thread is left behind.
     """
     end: Any = object()
-    with ThreadPoolExecutor(1) as reader:
-        try:
-            ahead = deque(reader.submit(next, pages, end) for _ in range(2))
-            while (page := ahead.popleft().result()) is not end:
-                ahead.append(reader.submit(next, pages, end))
-                yield page
-        except GeneratorExit:
-            cancel()
-            raise
+    try:
+        with ThreadPoolExecutor(1) as reader:
+            try:
+                ahead = deque(reader.submit(next, pages, end) for _ in range(2))
+                while (page := ahead.popleft().result()) is not end:
+                    ahead.append(reader.submit(next, pages, end))
+                    yield page
+            except BaseException:
+                closed.set()
+                raise
+    finally:
+        closed.clear()
 
 
 def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
@@ -50,24 +60,128 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
     """
     left, begun = iter(calls), deque[Future[T]]()
     taken: tuple[T, ...] = ()  # handed on when another call has its place
-    with ThreadPoolExecutor(client.parallel) as pool:
-        try:
-            while True:
-                most = client.parallel if taken else 1
-                begun += map(pool.submit, islice(left, max(0, most - len(begun))))
-                yield from taken
-                if not begun:
+    try:
+        with ThreadPoolExecutor(client.parallel) as pool:
+            try:
+                while True:
+                    most = client.parallel if taken else 1
+                    begun += map(pool.submit, islice(left, max(0, most - len(begun))))
+                    yield from taken
+                    if not begun:
+                        return
+                    taken = (begun.popleft().result(),)
+            except Exception:
+                client.closed.set()
+                raise
+    finally:
+        client.closed.clear()
+
+
+class NumberedPages:
+    """The pages of a list that a source numbers from 1.
+
+    ``fetch`` gets the page of a number, ``where`` names the list in errors, ``size`` is how many
+    records a page was asked to have, ``key`` are the fields that tell records apart. A page may
+    be shorter than asked for: sources cap its size.
+    """
+
+    def __init__(
+        self,
+        client: RestClient,
+        where: str,
+        fetch: Callable[[int], Page],
+        size: int,
+        key: tuple[str, ...],
+    ) -> None:
+        self._client, self._where, self._fetch, self._size = client, where, fetch, size
+        self._repeats = RepeatedPages(where, key)
+        self._received = self._longest = 0
+
+    def __iter__(self) -> Iterator[Page]:
+        """The pages up to the last one that is announced, by their number, by that of the records
+        or by a link to the next one; where nothing is announced, up to an empty one.
+
+        A source may stop counting, or count records that it does not list: where the last page
+        that is announced is full, or where records are missing, those behind it are asked for,
+        too. Raises SourceError for a page that is not the one asked for, one that is empty though
+        the source links to more, and for pages that repeat.
+        """
+        for page in self._announced():
+            where = f"{self._where}: page {page.number}"
+            if page.current not in (None, page.number):
+                raise SourceError(f"{where} was asked for, and the source sent another one")
+            links = [page.more, page.pages is not None and page.number < page.pages]
+            if any(links) and not page.records:
+                raise SourceError(f"{where} is empty, but more are announced")
+            self._repeats.check(page.number, page.records)
+            yield page
+            self._received += len(page.records)
+            is_full = len(page.records) >= (min(self._longest, self._size) or self._size)
+            self._longest = max(self._longest, len(page.records))
+            if not page.records:
+                return
+            if self._is_last(page):
+                if is_full or self._received < (page.total or 0):
+                    yield from self._behind(page.number)
+                return
+
+    def _is_last(self, page: Page) -> bool:
+        """Whether nothing announces a page behind this one, though something could."""
+        links = [page.number < page.pages] if page.pages is not None else []
+        links += [page.more] if page.more is not None else []
+        links += [page.number * self._longest < page.total] if page.total is not None else []
+        return bool(links) and not any(links)
+
+    def _announced(self) -> Iterator[Page]:
+        """Pages for as long as the caller takes them: one by one, but for those that the first one
+        announces, be it by the number of records."""
+        first = self._fetch(1)
+        yield first
+        announced = max(first.pages or (first.total or 0) // max(len(first.records), 1), 1)
+        numbers = range(2, announced + 1)
+        yield from in_order(self._client, (partial(self._fetch, number) for number in numbers))
+        yield from map(self._fetch, count(announced + 1))
+
+    def _behind(self, last: int) -> Iterator[Page]:
+        """The pages behind the ``last`` that was announced, until one is empty or refused, or the
+        source sends one again that it has sent before."""
+        for number in count(last + 1):
+            try:
+                page = self._fetch(number)
+            except SourceError as refusal:
+                if refusal.status in _NO_SUCH_PAGE:
                     return
-                taken = (begun.popleft().result(),)
-        except Exception:
-            client.closed.set()
-            raise
+                raise
+            if not page.records or page.current not in (None, number):
+                return
+            if self._repeats.is_repeated(page.records):
+                return
+            yield page
 
 
-def numbered(client: RestClient, fetch: Callable[[int], P]) -> Iterator[P]:
-    """The pages ``fetch(1)``, ``fetch(2)`` and so on, for as long as the caller takes them: one by
-    one, but for those that the first page announces, be it by the number of records."""
-    yield (first := fetch(1))
-    announced = max(first.pages or (first.total or 0) // max(len(first.records), 1), 1)
-    yield from in_order(client, (partial(fetch, number) for number in range(2, announced + 1)))
-    yield from map(fetch, count(announced + 1))
+class RepeatedPages:
+    """Tells pages that hold what one before them held, by the fields that are the ``key`` of a
+    record (others may change from response to response); a number a page is kept."""
+
+    def __init__(self, where: str, key: tuple[str, ...]) -> None:
+        self._where, self._key = where, key
+        self._seen = set[int]()
+        self._repeats = 0
+
+    def is_repeated(self, records: list[Any]) -> bool:
+        """Whether a page of these records, which is noted, came before."""
+        try:
+            key = [record[name] for record in records for name in self._key]
+            mark = hash(repr(records) if None in key else tuple(key))
+        except (KeyError, TypeError):  # no object, or a key that no key can be
+            mark = hash(repr(records))
+        repeated = bool(records) and mark in self._seen
+        self._seen.add(mark)
+        return repeated
+
+    def check(self, number: int, records: list[Any]) -> None:
+        """Raises SourceError at the second repeated page in a row: what is inserted meanwhile may
+        move one page on."""
+        self._repeats = self._repeats + 1 if self.is_repeated(records) else 0
+        if self._repeats > 1:
+            raise SourceError(f"{self._where}: page {number} and the one before it repeat others")

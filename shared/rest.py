@@ -222,7 +222,9 @@ class RestClient:
         if 300 <= status < 400:
             reason += ", a redirect, which is not followed"
         if not 200 <= status < 300:
-            raise SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
+            refusal = SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
+            refusal.status = status
+            raise refusal
         try:
             return parse_json(answer.content.decode("utf-8-sig"))
         except (ValueError, RecursionError):

@@ -16,10 +16,10 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from sealed_tokens import Tokens
 from shared import times
-from shared.errors import SourceError, guarded
+from shared.errors import SourceError, SourceUnavailable, TableFailures, guarded
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.pages import Page, numbered
+from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, error_code
 from shared.rows import Column, Rejects, Rows, Table, decimal
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
@@ -30,7 +30,7 @@ SANDBOX_URL = "https://api.sandbox.dentally.co"
 # Without a User-Agent of its own kind a request is answered with 403.
 USER_AGENT = "fivetran-dentally-connector/1.0"
 Since = datetime | None
-GetData = Callable[[RestClient, "Settings", Since], Iterator[Page]]
+GetData = Callable[..., Iterator[Page]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,22 +167,26 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         days = settings.initial_sync_days
         oldest = times.to_text(started - timedelta(days=days)) if days else None
         saved.values["oldest"] = oldest  # fixed now; saved with the first checkpoint
-    rejects = Rejects()
+    rejects, failures, enabled = Rejects(), TableFailures(), _enabled(settings)
     try:
-        for table, get_data, map_data in _enabled(settings):
-            tokens.refresh_if_near_end()
-            time_range = get_time_range(settings, saved, table.name)
-            Listing(
-                table,
-                time_range,
-                pages=partial(get_data, client, settings, time_range.since),
-                to_rows=partial(map_data, synced_at=started),
-                cancel=client.closed.set,
-                changed_at=lambda row: row["updated_at"],
-                log_pages=settings.enable_debug_logging,
-            ).sync(saved, rejects)
+        for table, get_data, map_data in enabled:
+            with failures.collect(table.name):
+                tokens.refresh_if_near_end()
+                time_range = get_time_range(settings, saved, table.name)
+                pages = partial(get_data, client, settings, time_range.since)
+                Listing(
+                    table,
+                    time_range,
+                    client,
+                    pages=pages,
+                    pages_again=partial(pages, descending=True),
+                    to_rows=partial(map_data, synced_at=started),
+                    changed_at=lambda row: row["updated_at"],
+                    log_pages=settings.enable_debug_logging,
+                ).sync(saved, rejects)
     finally:
         rejects.report()
+    failures.raise_any(len(enabled))
 
 
 def _enabled(settings: Settings) -> list[tuple[Table, GetData, Callable[..., Rows]]]:
@@ -313,49 +317,53 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    return _connect(settings, explain).post("/oauth/token", data=form)
+    try:
+        return _connect(settings, explain).post("/oauth/token", data=form)
+    except SourceError as error:
+        raise SourceUnavailable(str(error)) from None
 
 
-def get_sites_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
+def get_sites_data(
+    client: RestClient, settings: Settings, since: Since, *, descending: bool = False
+) -> Iterator[Page]:
     """Pages of practice sites. Sites carry no times, so they have no order to ask for."""
+    del descending
     return _get_pages(client, settings, "sites", since)
 
 
-def get_rooms_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
+def get_rooms_data(
+    client: RestClient, settings: Settings, since: Since, *, descending: bool = False
+) -> Iterator[Page]:
     """Pages of treatment rooms, in the order of their creation."""
-    return _get_pages(client, settings, "rooms", since, sort_by="created_at")
+    return _get_pages(client, settings, "rooms", since, **_by_creation(descending))
 
 
-def get_treatments_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
+def get_treatments_data(
+    client: RestClient, settings: Settings, since: Since, *, descending: bool = False
+) -> Iterator[Page]:
     """Pages of treatments, in the order of their creation."""
-    return _get_pages(client, settings, "treatments", since, sort_by="created_at")
+    return _get_pages(client, settings, "treatments", since, **_by_creation(descending))
+
+
+def _by_creation(descending: bool) -> dict[str, str]:
+    return {"sort_by": "created_at", "sort_direction": "desc" if descending else "asc"}
 
 
 def _get_pages(
     client: RestClient, settings: Settings, resource: str, since: Since, **order: str
 ) -> Iterator[Page]:
-    """The pages of a resource, until ``meta`` says that all came or, where it says nothing, until
-    a page is empty. A page may be shorter than asked for: Dentally caps ``per_page``."""
-    path, received, previous = f"/v1/{resource}", 0, None
-    params: dict[str, Any] = {"per_page": settings.max_records_per_page, **order}
-    if order:
-        params["sort_direction"] = "asc"
+    """The pages of a resource, up to the last one that ``meta`` announces or, where it says
+    nothing, up to an empty one."""
+    size = settings.max_records_per_page
+    params: dict[str, Any] = {"per_page": size, **order}
     if since:
         params["updated_after"] = times.to_text(since)
-    for page in numbered(client, partial(_get_page, client, resource, params)):
-        if page.records and page.records == previous:
-            raise SourceError(f"{path}: page {page.number} holds what the page before it held")
-        received += len(page.records)
-        yield page
-        more = [received < page.total] if page.total is not None else []
-        more += [page.number < page.pages] if page.pages is not None else []
-        if not page.records or (more and not any(more)):
-            return
-        previous = page.records
+    fetch = partial(_get_page, client, resource, params)
+    return iter(NumberedPages(client, f"/v1/{resource}", fetch, size, ("id",)))
 
 
 def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], number: int) -> Page:
-    """Page ``number`` (from 1) of a resource. Raises SourceError for anything but that page."""
+    """Page ``number`` (from 1) of a resource. Raises SourceError for what is no page."""
     path, records, meta = f"/v1/{resource}", None, None
     answer = client.get(path, {**params, "page": number})
     if isinstance(answer, dict):
@@ -367,9 +375,7 @@ def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], numb
         current, pages, total = (int(meta[key]) if meta.get(key) else None for key in numbers)
     except (ValueError, TypeError, OverflowError):
         raise SourceError(f"{path}: meta holds what is no number") from None
-    if current not in (None, number):
-        raise SourceError(f"{path}: asked for page {number}, the source sent another one")
-    return Page(records, number, pages, total)
+    return Page(records, number, pages, total, current=current)
 
 
 def _map_room_data(records: list[Any], synced_at: datetime) -> Rows:

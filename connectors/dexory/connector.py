@@ -123,7 +123,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     # The page that is read once more does not count: a limit of one page would never be passed.
     left = settings.max_pages + current.resumed
     try:
-        for page in read_ahead(_get_pages(client, settings, current, left), client.closed.set):
+        for page in read_ahead(_get_pages(client, settings, current, left), client.closed):
             current.store(page)
             saved.values["key_in_query"] = api_key.in_query
             left -= 1

@@ -16,10 +16,10 @@ from fivetran_connector_sdk import ConfigurationForm, Connector
 from requests.auth import HTTPBasicAuth
 
 from shared import times
-from shared.errors import SourceError, guarded
+from shared.errors import SourceError, TableFailures, guarded
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.pages import Page, numbered
+from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, retry_after
 from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord, convert
 from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
@@ -149,7 +149,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     _fix_oldest(settings, saved, started)
     client = _connect(settings)
-    rejects = Rejects()
+    rejects, failures = Rejects(), TableFailures()
     sources = (
         (USERS, get_users_data, _map_user_data),
         (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
@@ -157,17 +157,19 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     )
     try:
         for table, get_data, map_data in sources:
-            Listing(
-                table,
-                get_time_range(settings, saved, table.name),
-                pages=partial(get_data, client, settings),
-                to_rows=partial(map_data, synced_at=started),
-                cancel=client.closed.set,
-                changed_at=_changed_at,
-                log_pages=settings.enable_debug_logging,
-            ).sync(saved, rejects)
+            with failures.collect(table.name):
+                Listing(
+                    table,
+                    get_time_range(settings, saved, table.name),
+                    client,
+                    pages=partial(get_data, client, settings),
+                    to_rows=partial(map_data, synced_at=started),
+                    changed_at=_changed_at,
+                    log_pages=settings.enable_debug_logging,
+                ).sync(saved, rejects)
     finally:
         rejects.report()
+    failures.raise_any(len(sources))
 
 
 def configuration_form() -> ConfigurationForm:
@@ -248,16 +250,8 @@ def _handle_request_error(answer: requests.Response) -> str:
     return f"{advice}. {BASE_URL_ADVICE}" if advice else BASE_URL_ADVICE
 
 
-@dataclass(repr=False)
-class _Page(Page):
-    """``follows``: whether the answer names another page (None: it does not say)."""
-
-    follows: bool | None = None
-
-
-def execute_api_request(client: RestClient, resource: str, number: int, per_page: int) -> "_Page":
-    """Page ``number`` (from 1) of the list of a resource. Raises SourceError for anything but that
-    page.
+def execute_api_request(client: RestClient, resource: str, number: int, per_page: int) -> Page:
+    """Page ``number`` (from 1) of the list of a resource. Raises SourceError for what is no page.
 
     Paligo sends ``{"page", "next_page", "total_pages", "<resource>": [...]}``, with an empty
     ``next_page`` on the last page; the records may also stand under ``data``.
@@ -273,10 +267,8 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
         )
     except UnusableRecord as reason:
         raise SourceError(f"{where}: in the answer {reason}") from None
-    if current not in (None, number):
-        raise SourceError(f"{where}: asked for page {number}, the source sent another one")
-    follows = bool(answer["next_page"]) if "next_page" in answer else None
-    return _Page(records, number, pages, follows=follows)
+    more = bool(answer["next_page"]) if "next_page" in answer else None
+    return Page(records, number, pages, more=more, current=current)
 
 
 def _count_records(client: RestClient, resource: str) -> int | None:
@@ -287,29 +279,22 @@ def _count_records(client: RestClient, resource: str) -> int | None:
 
 
 def _get_pages(client: RestClient, settings: Settings, resource: str) -> Iterator[Page]:
-    """The pages of a list, until ``total_pages`` and ``next_page`` say that it was the last or,
-    where both are missing, one is empty. A short page is no end: Paligo may cap ``per_page``."""
-    where, previous = f"{client.base_url}/{resource}, page ", None
+    """The pages of a list, up to the last one that ``total_pages`` or ``next_page`` announces or,
+    where both are missing, up to an empty one; each with the number of records in the list."""
+    where, size = f"{client.base_url}/{resource}", settings.max_records_per_page
     total = _count_records(client, resource)
-    per_page = settings.max_records_per_page
-    fetch = partial(execute_api_request, client, resource, per_page=per_page)
-    for page in numbered(client, fetch):
-        page.total = total
-        announced = [page.number < page.pages] if page.pages is not None else []
-        announced += [page.follows] if page.follows is not None else []
-        more = any(announced) if announced else bool(page.records)
-        if more and not page.records:
-            raise SourceError(f"{where}{page.number}: it is empty, but more are announced")
-        if page.records and page.records == previous:
-            raise SourceError(f"{where}{page.number}: it holds what the page before it held")
-        if not more and page.number > 2:
+    fetch = partial(execute_api_request, client, resource, per_page=size)
+    last: Page | None = None
+    for page in NumberedPages(client, where, fetch, size, ("id",)):
+        if last:
+            yield last
+        page.total, last = total, page
+    if last:
+        if last.number > 2:
             # Of pages that are read at once, a delete may take a record from one to another that
             # has come already, and leave their sum as it was.
-            page.total = _count_records(client, resource)
-        yield page
-        if not more:
-            return
-        previous = page.records
+            last.total = _count_records(client, resource)
+        yield last
 
 
 def get_users_data(client: RestClient, settings: Settings) -> Iterator[Page]:

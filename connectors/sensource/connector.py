@@ -160,13 +160,13 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             Listing(
                 table,
                 window(saved.table(table.name), reconcile_hours=0),
+                client,
                 pages=partial(fetch_static_data, client, table.name),
                 to_rows=table.rows,
-                cancel=client.closed.set,
             ).sync(saved, rejects)
         plans = [_plan(name, settings, saved.table(name), today) for name in ENTITIES]
         chunks = in_order(client, _chunks(client, plans, settings.chunk_days, today))
-        for plan, start, end, records in read_ahead(chunks, client.closed.set):
+        for plan, start, end, records in read_ahead(chunks, client.closed):
             name = plan.table.name
             if "start" not in saved.table(name):
                 op.truncate(name)  # a first load takes the place of what is there

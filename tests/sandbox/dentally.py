@@ -27,7 +27,8 @@ class Dentally(Sandbox):
 
     ``shape``: "live" (what accounts send), or "documented" (what the specification names).
     ``cap``: the most records in a page. ``meta``: "total" (what is seen live), "pages" (with
-    ``total_pages``), "text" (numbers as text), "none". ``filters``: whether ``updated_after`` is
+    ``total_pages``), "text" (numbers as text), "none"; ``miscount``: how many more than it lists
+    it counts. ``filters``: whether ``updated_after`` is
     honoured. ``rotates``: whether a refresh token works once only. ``limit``: requests until the
     rate limit, which answers with ``limit_status``.
     """
@@ -39,7 +40,7 @@ class Dentally(Sandbox):
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
-        "shared.listing.REPLACED_AT_ONCE": 8,
+        "shared.listing.STREAMED_FIRST_LOAD": 8,
     }
 
     def __init__(
@@ -60,6 +61,7 @@ class Dentally(Sandbox):
         self.shape = shape
         self.cap = cap
         self.meta = meta
+        self.miscount = 0
         self.filters = filters
         self.rotates = rotates
         self.lifetime = lifetime
@@ -337,7 +339,7 @@ class Dentally(Sandbox):
         size = min(asked if asked <= 100 else 25, self.cap)
         part = records[(page - 1) * size : page * size]
         key = resource if self.shape == "live" else "data"
-        return jsonify({key: part, **self._meta(page, size, len(records))})
+        return jsonify({key: part, **self._meta(page, size, len(records) + self.miscount)})
 
     def _filtered(self, resource: str) -> list[Record]:
         records = list(self.records[resource])

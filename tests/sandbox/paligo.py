@@ -38,7 +38,7 @@ class Paligo(Sandbox):
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
-        "shared.listing.REPLACED_AT_ONCE": 8,
+        "shared.listing.STREAMED_FIRST_LOAD": 8,
     }
 
     def __init__(

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import time_machine
 from fivetran_connector_sdk import Operations
+from hypothesis import given, strategies as st
 
 from shared.errors import SourceError
-from shared.listing import Listing
+from shared.listing import Keys, Listing
 from shared.pages import Page
+from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Table
 from shared.state import State, window
 
@@ -38,6 +40,9 @@ class Destination:
         self.log.append((self.rows, kind))
 
 
+CLIENT = RestClient("https://api.example.com", 30, Retry())
+
+
 def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
     def pages() -> Iterator[Page]:
         for number in range(amount // size):
@@ -45,20 +50,17 @@ def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
             yield Page(records, number + 1, None, amount)
 
     time_range = window(state.table("things"), hours)
-    Listing(TABLE, time_range, pages, TABLE.rows, lambda: None).sync(state, Rejects())
+    Listing(TABLE, time_range, CLIENT, pages, TABLE.rows).sync(state, Rejects())
 
 
-def test_a_first_load_checkpoints_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cursor stays where it was until the end, and the state says that it is unfinished."""
+def test_a_first_load_replaces_what_an_earlier_connection_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one step, when all of it has come: a re-sync begins with an empty state, too."""
     state = State({}, ())
     destination = Destination(monkeypatch, state)
     listed(12_000, 1_000, state)
-    assert destination.log == [
-        "truncate",
-        (5_000, "unfinished"),
-        (10_000, "unfinished"),
-        (12_000, "done"),
-    ]
+    assert destination.log == ["truncate", (12_000, "done")]
 
 
 def test_a_later_listing_replaces_the_table_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,18 +73,40 @@ def test_a_later_listing_replaces_the_table_in_one_step(monkeypatch: pytest.Monk
     assert destination.log == ["truncate", (32_000, "done")]
 
 
-def test_a_long_listing_checkpoints_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond 100,000 rows: truncated once, at its start, and marked until it is done."""
+def test_a_long_first_load_is_streamed_and_the_next_sync_replaces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It truncates nothing and checkpoints on its way; then a full refresh is due."""
+    state = State({}, ())
+    destination = Destination(monkeypatch, state)
+    listed(112_000, 1_000, state)
+    assert destination.log[:2] == [(5_000, "open"), (10_000, "open")]
+    assert destination.log[-1] == (112_000, "done")
+    assert "truncate" not in destination.log
+    destination.log.clear()
+    listed(112_000, 1_000, state)
+    assert destination.log == ["truncate", (224_000, "done")]
+    destination.log.clear()
+    listed(1_000, 1_000, state)
+    assert destination.log == [(225_000, "done")]
+
+
+def test_a_list_of_more_rows_than_may_wait_replaces_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its rows are stored, and the dashboard says that deletes were not looked for."""
+    monkeypatch.setattr("shared.listing.REPLACED_AT_ONCE", 20_000)
     state = State({}, ())
     destination = Destination(monkeypatch, state)
     listed(1_000, 1_000, state)
     destination.log.clear()
-    listed(112_000, 1_000, state, hours=0)
-    assert destination.log[0] == "truncate"
-    assert destination.log.count("truncate") == 1
-    assert destination.log[1] == (1_000 + 101_000, "unfinished")
-    assert destination.log[-1] == (1_000 + 112_000, "done")
-    assert len(destination.log) == 5
+    listed(32_000, 1_000, state, hours=0)
+    *checkpoints, warning, last = destination.log
+    assert len(checkpoints) == 6
+    assert "truncate" not in checkpoints
+    assert warning.startswith("things: more than 20000 rows. They were stored, and nothing was ")
+    assert last == (33_000, "done")
+    assert state.table("things")["rows"] == 32_000
 
 
 # What a reading does to the state and the destination
@@ -91,6 +115,7 @@ def test_a_long_listing_checkpoints_on_its_way(monkeypatch: pytest.MonkeyPatch) 
 NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
 LISTED, CURSOR = "2026-06-10T08:00:00Z", "2026-06-10T09:00:00Z"
 KNOWN = {"listed_at": LISTED, "cursor": CURSOR, "rows": 7}
+SYNCED = {"listed_at": "2026-06-10T12:00:00Z", "cursor": "2026-06-10T11:50:00Z"}
 
 
 class Source:
@@ -138,7 +163,7 @@ class Synced:
             time_range = window(state.table("things"), hours)
             changed_at = changed or (lambda row: None)
             Listing(
-                TABLE, time_range, source.pages, TABLE.rows, lambda: None, changed_at=changed_at
+                TABLE, time_range, CLIENT, source.pages, TABLE.rows, changed_at=changed_at
             ).sync(state, self.rejects)
         self.entry, self.log = state.table("things"), capsys.readouterr().out
 
@@ -161,8 +186,8 @@ def test_a_full_reading_sets_all_that_the_state_knows(sync: Any) -> None:
 
 
 def test_a_reading_of_changes_moves_the_cursor_alone(sync: Any) -> None:
-    """Rows are added up, and when all was read last stays known; what did not change is not
-    sent, what changed at the very cursor is."""
+    """When all was read last, and how many rows there were, stay known; what did not change is
+    not sent, what changed at the very cursor is."""
     at = {
         "1": datetime(2026, 6, 10, 8, 59, 59, tzinfo=timezone.utc),
         "2": datetime(2026, 6, 10, 9, tzinfo=timezone.utc),
@@ -170,7 +195,7 @@ def test_a_reading_of_changes_moves_the_cursor_alone(sync: Any) -> None:
     }
     done = sync(KNOWN, Source(([[1, 2], [3]], 3)), hours=24, changed=lambda row: at[row["id"]])
     assert done.given == ["2", "3", "checkpoint"]
-    assert done.entry == {"cursor": "2026-06-10T11:50:00Z", "listed_at": LISTED, "rows": 9}
+    assert done.entry == {"cursor": "2026-06-10T11:50:00Z", "listed_at": LISTED, "rows": 7}
     assert "things: changes since 2026-06-10 09:00:00+00:00, 3 records read, 2 rows" in done.log
 
 
@@ -182,26 +207,106 @@ def test_a_later_full_reading_replaces_the_table_when_it_is_whole(sync: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "first", [([[1, 2, None]], 4), ([[1, None], [3]], 2), ([[1, None]], 0), ([[None]], 2)]
+    "first",
+    [
+        ([[1, 2, None]], 4),
+        ([[1, None], [3]], 2),
+        ([[1, 2], [2, 3]], 4),  # a page repeats a row, and another one is missing
+        ([[1, 2], [2, 3]], 3),
+        ([[1, 2], [2, 3]], None),
+    ],
 )
 def test_a_list_that_changed_is_read_once_more(sync: Any, first: Any) -> None:
-    """What came first is forgotten, unusable records too."""
+    """What came first is forgotten when the second reading is whole, skipped records too."""
     done = sync(KNOWN, Source(first, ([[4, 5]], 2)))
     assert done.given == ["truncate", "4", "5", "checkpoint"]
-    assert done.log.count("things: the list changed under the first reading") == 1
-    assert "second reading" not in done.log
+    assert done.log.count("; the list is read once more") == 1
     assert not done.rejects.counts
 
 
-def test_a_list_that_never_stands_still_replaces_nothing(sync: Any) -> None:
-    """Its rows are stored, the state stays what it was, and the dashboard shows why."""
-    done = sync(KNOWN, Source(([[1, 2]], 3), ([[1, 2], [4]], 2)))
-    warning = done.given.pop()
-    assert done.given == ["1", "2", "4"]
-    assert warning.startswith("things: what was read, twice, does not agree with the source's own")
+def test_two_readings_that_make_the_total_together_are_whole(sync: Any) -> None:
+    """Ties in the order made each of them leave out what the other has; the rows of both count,
+    those of the second last."""
+    done = sync(KNOWN, Source(([[1, 2], [2, 3]], 4), ([[4, 3], [3, 2]], 4)))
+    assert done.given == ["truncate", *"12234332", "checkpoint"]
+    assert done.entry == {**SYNCED, "rows": 4}
+
+
+def test_the_second_reading_goes_in_the_other_direction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the source can sort."""
+    given: list[str] = []
+    for name in ("truncate", "checkpoint"):
+        monkeypatch.setattr(Operations, name, lambda *_: None)
+    monkeypatch.setattr(Operations, "upsert", lambda table, row: given.append(row["id"]))
+    there, back = Source(([[1, 2], [2]], 3)), Source(([[3, 2], [1]], 3))
+    listing = Listing(
+        TABLE, window({}, 0), CLIENT, there.pages, TABLE.rows, pages_again=back.pages
+    )
+    listing.sync(State({}, ()), Rejects())
+    assert given == ["3", "2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("second", "totals"),
+    [
+        (([[1, 2], [4]], 2), "2 distinct of 3 records, then 3 distinct of 2 records"),
+        (([[1, 2], [2, 4]], 9), "2 distinct of 3 records, then 3 distinct of 9 records"),
+    ],
+)
+def test_a_list_that_never_stands_still_replaces_nothing(
+    sync: Any, second: Any, totals: str
+) -> None:
+    """Its rows are stored, the cursor stays, and the dashboard shows why."""
+    done = sync({**KNOWN, "emptied": True}, Source(([[1, 2]], 3), second))
+    *rows, warning, checkpoint = done.given
+    assert set(rows) == {"1", "2", "4"}
+    assert warning.startswith(f"things: read twice, {totals}, 3 in both: the list changes while")
     assert "deletes were not looked for, and the next sync reads them again" in warning
+    assert checkpoint == "checkpoint"
     assert done.entry == KNOWN
-    assert "the list changed under the second reading" in done.log
+
+
+def test_a_total_that_never_agrees_is_what_is_wrong(sync: Any) -> None:
+    """Two readings saw the same: the rows are stored, the cursor moves, nothing is deleted, and
+    the next sync reads once, unless the difference is another one."""
+    same = ([[1, 2], [3]], 5)
+    done = sync(KNOWN, Source(same, same))
+    *rows, warning, checkpoint = done.given
+    assert rows == [*"123123"]
+    assert warning.startswith("things: read twice, 3 distinct of 5 records, then 3 distinct of 5")
+    assert "deletes were not looked for" in warning
+    assert done.entry == {**SYNCED, "rows": 3, "miscount": 2}
+    done = sync(done.entry, Source(([[1, 2], [3, 4]], 6)))
+    *rows, warning, checkpoint = done.given
+    assert (rows, checkpoint) == ([*"1234"], "checkpoint")
+    assert "4 distinct of 6 records, as at the last sync" in warning
+    assert done.entry == {**SYNCED, "rows": 4, "miscount": 2}
+    done = sync(done.entry, Source(([[1, 2], [3]], 3)))
+    assert done.given == ["truncate", *"123", "checkpoint"]
+    assert "miscount" not in done.entry
+
+
+def test_a_window_of_changes_with_such_a_total_moves_its_cursor(sync: Any) -> None:
+    """Also when nothing changed; where the difference is news, an empty window proves nothing."""
+    done = sync({**KNOWN, "miscount": 2}, Source(([[]], 2)), hours=24)
+    assert done.entry["cursor"] == SYNCED["cursor"]
+    done = sync(KNOWN, Source(([[]], 2), ([[]], 2)), hours=24)
+    assert done.entry == KNOWN
+    assert "read twice, 0 distinct of 2 records, then 0 distinct of 2 records" in done.given[0]
+
+
+def test_a_total_that_stops_counting_is_wrong(sync: Any) -> None:
+    """More records come than it says, at each sync some more: nothing is deleted, and it is read
+    once from the second sync on."""
+    same = ([[1, 2], [3]], 2)
+    done = sync(KNOWN, Source(same, same))
+    assert "truncate" not in done.given
+    assert done.entry == {**SYNCED, "rows": 3, "miscount": -1}
+    done = sync(done.entry, Source(([[1, 2], [3, 4]], 2)))
+    assert done.given[:4] == [*"1234"]
+    assert done.entry == {**SYNCED, "rows": 4, "miscount": -2}
 
 
 def test_pages_that_tell_different_totals_are_no_whole_list(sync: Any) -> None:
@@ -219,8 +324,32 @@ def test_pages_that_tell_different_totals_are_no_whole_list(sync: Any) -> None:
 
 
 def test_without_totals_what_comes_is_the_list(sync: Any) -> None:
-    """There is nothing to compare it with."""
+    """Unless pages repeat a key; one page by itself may."""
     assert sync(KNOWN, Source(([[1, 2], [3]], None))).given[0] == "truncate"
+    assert sync(KNOWN, Source(([[1, 2, 2]], None))).given[0] == "truncate"
+
+
+def test_a_skipped_record_is_no_reason_to_delete_its_row(sync: Any) -> None:
+    """The rows are stored, and nothing is replaced until no record is skipped any more."""
+    ids = [[*range(10)], [*range(10, 20), None]]
+    done = sync(KNOWN, Source((ids, 21)))
+    assert done.given == [*map(str, range(20)), "checkpoint"]
+    assert done.entry == {**SYNCED, "rows": 20}
+    assert "1 records were skipped, so nothing was replaced" in done.log
+
+
+def test_the_share_of_skipped_records_is_one_of_this_reading(sync: Any) -> None:
+    """However many rows there were before: a list that loses its key deletes nothing."""
+    with pytest.raises(SourceError, match="more than a tenth of 3"):
+        sync({**KNOWN, "rows": 2_760}, Source(([[1, 2, None]], 3)))
+
+
+def test_a_window_of_changes_may_hold_few_records(sync: Any) -> None:
+    """One of them may be skipped, of a table that had many rows when it was listed."""
+    done = sync(KNOWN | {"rows": 10}, Source(([[1, None]], 2)), hours=24)
+    assert done.given == ["1", "checkpoint"]
+    with pytest.raises(SourceError, match="more than a tenth of 9"):
+        sync(KNOWN | {"rows": 9}, Source(([[1, None]], 2)), hours=24)
 
 
 def test_a_list_that_became_empty_is_believed_when_it_is_seen_twice(sync: Any) -> None:
@@ -250,20 +379,18 @@ def test_an_empty_first_load_is_no_warning(sync: Any) -> None:
 
 
 def test_a_first_load_that_broke_off_begins_again(sync: Any) -> None:
-    """The table is emptied at once, for its rows are not whole."""
+    """An older version emptied the table at its beginning, and said so in the state."""
     done = sync({**KNOWN, "unfinished": True}, Source(([[1, 2], [3]], 3)))
     assert done.given == ["truncate", "1", "2", "3", "checkpoint"]
     assert "unfinished" not in done.entry
 
 
 def test_records_are_named_by_page_and_position(sync: Any) -> None:
-    """A tenth may be unusable, of the rows that there were before if these are more."""
-    done = sync({**KNOWN, "rows": 20}, Source(([[1, 2, None], [4, ""]], 5)))
+    """Never by a value."""
+    done = sync(KNOWN, Source(([[*range(20), None], [20, ""]], 23)))
     assert done.rejects.examples == {
-        "things": ["page 1, record 3: id is missing", "page 2, record 2: id is missing"]
+        "things": ["page 1, record 21: id is missing", "page 2, record 2: id is missing"]
     }
-    with pytest.raises(SourceError, match="more than a tenth of 19"):
-        sync({**KNOWN, "rows": 19}, Source(([[1, 2, None], [4, ""]], 5)))
 
 
 def test_each_page_is_logged_on_demand(
@@ -274,11 +401,22 @@ def test_each_page_is_logged_on_demand(
         monkeypatch.setattr(Operations, name, lambda *_arguments: None)
     for wanted, logged in ((True, [1, 2, 3]), (False, [])):
         source, state = Source(([[1], [2], [3]], 3)), State({}, ())
-        listing = Listing(
-            TABLE, window({}, 0), source.pages, TABLE.rows, lambda: None, log_pages=wanted
-        )
+        listing = Listing(TABLE, window({}, 0), CLIENT, source.pages, TABLE.rows, log_pages=wanted)
         listing.sync(state, Rejects())
         output = capsys.readouterr().out
         assert [n for n in (1, 2, 3) if f"things: page {n} of 3, {n} records read" in output] == (
             logged
         )
+
+
+@given(st.lists(st.lists(st.integers(-3, 3) | st.integers() | st.text(max_size=2)), max_size=4))
+def test_distinct_keys_are_counted(lists: list[list[Any]]) -> None:
+    """Of one reading and of several, on each page and in all."""
+    counted = [Keys() for _ in lists]
+    for keys, given_keys in zip(counted, lists, strict=True):
+        half = len(given_keys) // 2
+        for part in (given_keys[:half], given_keys[half:]):
+            assert keys.add(map(repr, part)) == len(set(map(repr, part)))
+        assert keys.distinct() == len(set(map(repr, given_keys)))
+    if counted:
+        assert counted[0].distinct(*counted[1:]) == len({repr(k) for ks in lists for k in ks})

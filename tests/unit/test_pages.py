@@ -11,7 +11,7 @@ import requests
 import responses
 
 from shared.errors import SourceError
-from shared.pages import Page, in_order, numbered, read_ahead
+from shared.pages import NumberedPages, Page, RepeatedPages, in_order, read_ahead
 from shared.rest import RestClient, Retry
 
 _SLEEP = RestClient._sleep  # before a fixture lets clients go on at once
@@ -23,8 +23,8 @@ def client(parallel: int) -> RestClient:
 
 def test_pages_come_in_order() -> None:
     """All of them, once."""
-    assert list(read_ahead(iter(range(100)), lambda: None)) == list(range(100))
-    assert list(read_ahead(iter([]), lambda: None)) == []
+    assert list(read_ahead(iter(range(100)), threading.Event())) == list(range(100))
+    assert list(read_ahead(iter([]), threading.Event())) == []
 
 
 def test_two_pages_are_read_ahead_and_no_more() -> None:
@@ -39,7 +39,7 @@ def test_two_pages_are_read_ahead_and_no_more() -> None:
                 third.set()
             yield number
 
-    reading = cast("Generator[int]", read_ahead(pages(), lambda: None))
+    reading = cast("Generator[int]", read_ahead(pages(), threading.Event()))
     assert next(reading) == 0
     assert third.wait(5)
     assert begun == [0, 1, 2]
@@ -53,26 +53,27 @@ def test_an_error_of_the_source_reaches_the_caller() -> None:
         yield 1
         raise ValueError("page 2")
 
-    reading = read_ahead(pages(), lambda: None)
+    reading = read_ahead(pages(), threading.Event())
     assert next(reading) == 1
     with pytest.raises(ValueError, match="page 2"):
         next(reading)
 
 
 def test_stopping_early_leaves_no_thread_behind() -> None:
-    """`cancel` ends a reading that would wait for long."""
+    """The event ends a reading that would wait for long; then the next one may begin."""
     before = threading.active_count()
-    cancelled = threading.Event()
+    closed, ended = threading.Event(), list[bool]()
 
     def pages() -> Iterator[int]:
         yield 1
-        assert cancelled.wait(10)
+        ended.append(closed.wait(10))
         yield 2
 
-    reading = cast("Generator[int]", read_ahead(pages(), cancelled.set))
+    reading = cast("Generator[int]", read_ahead(pages(), closed))
     next(reading)
     reading.close()
-    assert cancelled.is_set()
+    assert ended == [True]
+    assert not closed.is_set()
     assert threading.active_count() == before
 
 
@@ -149,20 +150,22 @@ def test_fewer_are_begun_when_the_client_slows_down() -> None:
 
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
-    """It ends the back-offs of the others, and leaves no thread."""
-    before, closing = threading.active_count(), client(parallel)
+    """It ends the back-offs of the others, and leaves no thread; then the next list may begin."""
+    before, closing, ended = threading.active_count(), client(parallel), list[bool]()
 
     def fail() -> int:
         raise SourceError("the third")
 
     def back_off() -> int:
-        return int(closing.closed.wait(10))
+        ended.append(closing.closed.wait(10))
+        return 0
 
     results = in_order(closing, [lambda: 1, lambda: 2, fail, back_off, back_off, lambda: 6])
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(SourceError, match="the third"):
         next(results)
-    assert closing.closed.is_set()
+    assert all(ended)
+    assert not closing.closed.is_set()
     assert threading.active_count() == before
 
 
@@ -227,36 +230,153 @@ def test_who_stops_early_can_go_on_with_the_client() -> None:
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("announced", [None, 0, -3, 1, 2, 5, 10**30])
-@pytest.mark.parametrize("wanted", [1, 2, 7])
-def test_numbered_pages_go_on_beyond_those_announced(announced: int | None, wanted: int) -> None:
-    """A list may have grown: who takes the pages decides which one is the last."""
-    asked: list[int] = []
+class Numbered:
+    """A list of ``count`` records in pages of ``size``, which announces what ``says`` makes of a
+    page's number; ``asked`` are the numbers of the pages that were asked for."""
+
+    def __init__(self, count: int, size: int, says: Callable[[int], dict[str, Any]]) -> None:
+        self._records = [{"id": number} for number in range(count)]
+        self._size, self._says = size, says
+        self.asked: list[int] = []
+        self.refuses_from: tuple[int, int] | None = None  # a page and a status
+
+    def fetch(self, number: int) -> Page:
+        self.asked.append(number)
+        if self.refuses_from and number >= self.refuses_from[0]:
+            refusal = SourceError("no such page")
+            refusal.status = self.refuses_from[1]
+            raise refusal
+        part = self._records[(number - 1) * self._size : number * self._size]
+        return Page(part, number, **self._says(number))
+
+    def ids(self, size: int | None = None) -> list[int]:
+        pages = NumberedPages(client(4), "/things", self.fetch, size or self._size, ("id",))
+        return [record["id"] for page in pages for record in page.records]
+
+
+def nothing(_number: int) -> dict[str, Any]:
+    return {}
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 35, 40])
+@pytest.mark.parametrize(
+    "says",
+    [
+        lambda count, number: {"pages": -(-count // 10)},
+        lambda count, number: {"total": count},
+        lambda count, number: {"more": number * 10 < count},
+        lambda count, number: {"more": number * 10 < count, "pages": -(-count // 10)},
+        lambda count, number: {},
+        # It stops counting.
+        lambda count, number: {"total": min(count, 20)},
+        lambda count, number: {"pages": min(-(-count // 10), 2)},
+        # It counts what it does not list.
+        lambda count, number: {"total": count + 3},
+    ],
+)
+def test_all_pages_come_whatever_is_announced(says: Any, count: int) -> None:
+    """At most as many are asked for that are not there as are under way at once."""
+    source = Numbered(count, 10, partial(says, count))
+    assert source.ids() == list(range(count))
+    assert len(source.asked) <= -(-count // 10) + 4
+
+
+@pytest.mark.parametrize("count", [3, 9, 21])
+def test_no_page_is_asked_for_behind_a_last_one_that_is_short(count: int) -> None:
+    """A total that was reached, or a number of pages, is the end."""
+    for says in ({"total": count}, {"pages": -(-count // 10)}):
+        source = Numbered(count, 10, lambda number, says=says: says)  # type: ignore[misc]
+        assert source.ids() == list(range(count))
+        assert len(source.asked) == -(-count // 10)
+
+
+def test_a_page_may_be_shorter_than_asked_for() -> None:
+    """The source caps it; with a total that is known the last page is no riddle."""
+    source = Numbered(57, 25, lambda number: {"total": 57})
+    assert source.ids(size=100) == list(range(57))
+    assert len(source.asked) == 3
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 416, 422])
+def test_a_source_may_refuse_a_page_behind_the_last(status: int) -> None:
+    """But none that it announced."""
+    source = Numbered(20, 10, lambda number: {"total": 20})
+    source.refuses_from = (3, status)
+    assert source.ids() == list(range(20))
+    source.refuses_from = (2, status)
+    with pytest.raises(SourceError, match="no such page"):
+        source.ids()
+    source = Numbered(20, 10, nothing)
+    source.refuses_from = (3, status)
+    with pytest.raises(SourceError, match="no such page"):
+        source.ids()
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, None])
+def test_a_failure_behind_the_last_page_is_one(status: Any) -> None:
+    """Whether there is such a page is not known then."""
+    source = Numbered(20, 10, lambda number: {"total": 20})
+    source.refuses_from = (3, status)
+    with pytest.raises(SourceError, match="no such page"):
+        source.ids()
+
+
+def test_a_source_may_send_its_last_page_for_every_one_behind_it() -> None:
+    """Under the number asked for, or under its own."""
+
+    for current in (None, 2):
+
+        def fetch(number: int, current: int | None = current) -> Page:
+            number_sent = min(number, 2)
+            ids = [{"id": 10 * number_sent + place} for place in range(10)]
+            return Page(ids, number, total=20, current=current if number > 2 else None)
+
+        pages = NumberedPages(client(1), "/things", fetch, 10, ("id",))
+        assert [page.number for page in pages] == [1, 2]
+
+
+def test_an_announced_page_must_be_the_one_asked_for() -> None:
+    """Neither another one, nor an empty one in the middle, nor the same one for ever."""
+    with pytest.raises(SourceError, match="page 2 was asked for, and the source sent another"):
+        Numbered(30, 10, lambda number: {"pages": 3, "current": 1}).ids()
+    for says in ({"pages": 4}, {"more": True}):
+        with pytest.raises(SourceError, match="page 3 is empty, but more are announced"):
+            Numbered(20, 10, lambda number, says=says: says).ids()  # type: ignore[misc]
 
     def fetch(number: int) -> Page:
-        asked.append(number)
-        return Page([], number, announced)
+        return Page([{"id": 1, "image_url": f"https://x/?signed={number}"}, {"id": 2}], number)
 
-    pages = numbered(client(4), fetch)
-    assert [page.number for page in islice(pages, wanted)] == list(range(1, wanted + 1))
-    cast("Generator[Page]", pages).close()
-    # No page is asked for that neither was announced nor wanted.
-    assert max(asked) <= max(wanted, announced or 1)
+    with pytest.raises(SourceError, match="page 3 and the one before it repeat others"):
+        list(NumberedPages(client(1), "/things", fetch, 2, ("id",)))
 
 
-@pytest.mark.parametrize(
-    ("total", "size", "last"), [(0, 0, 2), (2, 3, 2), (9, 3, 3), (10, 3, 3), (7, 1, 6), (5, 0, 5)]
-)
+def test_repeated_pages_are_told_by_their_keys() -> None:
+    """By whole records where there is no key in them."""
+    repeats = RepeatedPages("/things", ("a", "b"))
+    assert not repeats.is_repeated([{"a": 1, "b": 2, "c": 3}])
+    assert repeats.is_repeated([{"a": 1, "b": 2, "c": 4}])
+    assert not repeats.is_repeated([{"a": 1, "b": 3}])
+    odds: list[list[Any]] = [[{"a": 1}], [{"a": [], "b": {}}], [None], [{"a": None, "b": 1}]]
+    for odd in odds:
+        assert not repeats.is_repeated(odd)
+        assert repeats.is_repeated(odd)
+    assert not repeats.is_repeated([{"a": None, "b": 1, "c": 5}])
+    assert not repeats.is_repeated([])
+    assert not repeats.is_repeated([])
+
+
+@pytest.mark.parametrize(("total", "size", "last"), [(3, 3, 2), (9, 3, 3), (10, 3, 3), (7, 1, 6)])
 def test_the_number_of_records_tells_that_of_pages(total: int, size: int, last: int) -> None:
     """As many as are full are asked for at once: what is behind them may be none."""
     asked: list[int] = []
 
     def fetch(number: int) -> Page:
         asked.append(number)
-        return Page([None] * size, number, None, total)
+        records = [{"id": (number, place)} for place in range(size)]
+        return Page(records, number, None, total)
 
-    pages = numbered(client(4), fetch)
-    assert [page.number for page in islice(pages, 2)] == [1, 2]
+    pages = iter(NumberedPages(client(4), "/things", fetch, size, ("id",)))
+    list(islice(pages, 2))
     cast("Generator[Page]", pages).close()
     assert sorted(asked) == list(range(1, last + 1))
 
@@ -270,6 +390,6 @@ def test_pages_are_read_by_one_thread() -> None:
             threads.add(threading.get_ident())
             yield number
 
-    for _ in read_ahead(pages(), lambda: None):
+    for _ in read_ahead(pages(), threading.Event()):
         threading.Event().wait(0.001)
     assert len(threads) == 1

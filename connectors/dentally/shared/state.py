@@ -1,6 +1,14 @@
 """The state of a connector, and the window that a table is read for.
 
 {"version": 1, "tables": {"rooms": {"cursor": "2026-01-31T08:00:00Z", ...}}, ...}
+
+The entry of a table that ``Listing`` syncs:
+cursor     changes from this moment on are still to be read
+listed_at  when the last full reading began; missing: the next one is due
+rows       how many rows that reading left
+emptied    the last full reading found nothing, and did not replace the table
+miscount   by how many the source's total differs from the distinct keys that it lists
+unfinished (of older versions) a full reading broke off, and the table is not whole
 """
 
 import copy

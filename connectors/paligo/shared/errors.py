@@ -29,7 +29,8 @@ class SettingsError(ConnectorError, ValueError): ...
 class StateError(ConnectorError): ...
 
 
-class SourceError(ConnectorError): ...
+class SourceError(ConnectorError):
+    status: int | None = None  # of the response, where there was one and it was final
 
 
 class TransientError(SourceError):

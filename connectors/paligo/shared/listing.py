@@ -1,172 +1,331 @@
-"""A table brought up to date from its list at the source: replaced where that is due, else by the
-rows that changed."""
+"""A table brought up to date from its list at the source: replaced where that is due and the list
+is proven whole, else by the rows that changed."""
 
-import pickle
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import IO, Any
+from operator import itemgetter
+from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
 from . import times
 from .pages import Page, read_ahead
+from .rest import RestClient
 from .rows import Rejects, Row, Rows, Table, UnusableRecord
+from .spool import Spool
 from .state import OVERLAP, State, Window
 
 CHECKPOINT_ROWS = 5_000
-REPLACED_AT_ONCE = 100_000  # rows; a longer list checkpoints on its way
-_IN_MEMORY = 8 * 1024 * 1024  # bytes of rows that wait; more of them go to a temporary file
+REPLACED_AT_ONCE = 1_000_000  # rows that may wait; a longer list is stored, and replaces nothing
+STREAMED_FIRST_LOAD = 100_000  # rows of a first load that may wait; more are handed over at once
 _PROGRESS = 10.0  # seconds between two lines of progress
 
 
 @dataclass(repr=False)
 class Listing:
-    """How to read one table. ``pages`` begins a reading, ``cancel`` ends a request under way,
-    ``to_rows`` maps the records of a page, ``changed_at`` tells when a row last changed
-    (None: nobody knows, it is always sent)."""
+    """How to read one table.
+
+    ``pages`` begins a full pass over the list, ``pages_again`` a second one, in the other
+    direction where the source can sort (None: as the first). ``to_rows`` maps the records of a
+    page, ``changed_at`` tells when a row last changed (None: nobody knows, it is always sent).
+    """
 
     table: Table
     window: Window
+    client: RestClient
     pages: Callable[[], Iterator[Page]]
     to_rows: Callable[[list[Any]], Rows]
-    cancel: Callable[[], None]
     changed_at: Callable[[Row], datetime | None] = lambda row: None
+    pages_again: Callable[[], Iterator[Page]] | None = None
     log_pages: bool = False
 
     def sync(self, state: State, rejects: Rejects) -> None:
         """Hands the rows over and moves the cursor.
 
-        Where the source's totals disagree with what was read, the list is read once more; if they
-        still do, the rows are stored, nothing is replaced and the cursor stays. A first load goes
-        straight to the destination; the rows of a later full one wait until it has proven whole.
-        A list that has become empty replaces the table when it is empty at the next sync, too.
+        A full reading replaces the table only when it is proven whole: its distinct keys are as
+        many as the source's own total, and no page repeats another's. Where they are not, the
+        list is read once more and the rows of both are stored. If both saw the same keys, the
+        total is what is wrong: the cursor moves, but nothing is deleted; else it stays. A list
+        that became empty is believed when the next sync finds it empty, too. Raises SourceError.
         """
         name, entry = self.table.name, state.table(self.table.name)
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY) as spool:
-            for attempt in ("first", "second"):
-                reading = self._read(state, rejects, entry, spool)
-                if reading.whole or reading.emptied:
-                    break
-                Logging.warning(f"{name}: the list changed under the {attempt} reading")
-            if reading.emptied:
-                if entry.get("rows"):
-                    op.warning(
-                        f"{name}: the source lists nothing where it had {entry['rows']} rows. "
-                        "Nothing is replaced unless the next sync sees the same: check what the "
-                        "credentials may read"
-                    )
-                state.save({name: {**entry, "emptied": True}})
+        with ExitStack() as stack:
+            store = _Store(name, state, self._may_wait(entry), stack)
+            readings = [self._read(self.pages, store, rejects)]
+            if self.window.full and _became_empty(readings[0], entry):
+                self._note_empty(state, entry)
                 return
-            rejects.check(name, max(reading.seen, entry.get("rows", 0)))
-            if reading.whole and not reading.direct:
-                op.truncate(name)
-            self._hand_over(reading)
-        if not reading.whole:
-            op.warning(
-                f"{name}: what was read, twice, does not agree with the source's own total. The "
-                "rows are stored; deletes were not looked for, and the next sync reads them again"
-            )
-            return
-        full, cursor = self.window.full, times.to_text(self.window.started - OVERLAP)
-        listed_at = times.to_text(self.window.started) if full else entry["listed_at"]
-        rows = reading.sent + (0 if full else entry["rows"])
-        state.save({name: {"cursor": cursor, "listed_at": listed_at, "rows": rows}})
+            if not readings[0].is_settled(entry.get("miscount", 0)):
+                Logging.warning(f"{name}: {readings[0].counts()}; the list is read once more")
+                readings.append(self._read(self.pages_again or self.pages, store, rejects))
+            self._check_skipped(readings[-1], entry, rejects)
+            self._store(_judge(readings), store, entry, state, rejects)
+
+    def _may_wait(self, entry: dict[str, Any]) -> int:
+        """How many rows wait until they are proven whole; the others are handed over as they
+        come."""
+        if not self.window.full:
+            return 0
+        return REPLACED_AT_ONCE if entry else STREAMED_FIRST_LOAD
 
     def _read(
-        self, state: State, rejects: Rejects, entry: dict[str, Any], spool: IO[bytes]
+        self, pages: Callable[[], Iterator[Page]], store: "_Store", rejects: Rejects
     ) -> "_Reading":
-        name, full, said = self.table.name, self.window.full, time.monotonic()
-        direct = not full or "listed_at" not in entry or "unfinished" in entry
-        reading = _Reading(direct, spool)
-        spool.seek(0)
-        spool.truncate()
+        name, reading, said = self.table.name, _Reading(), time.monotonic()
         rejects.clear(name)
-        for page in read_ahead(self.pages(), self.cancel):
-            if full and not reading.totals:
-                known = entry.get("emptied") or entry.get("rows") == 0
-                reading.emptied = not page.records and not known
-                if reading.emptied:
-                    continue
-                if reading.direct:
-                    self._truncate(state, entry)
-            reading.totals.add(page.total)
-            reading.seen += len(page.records)
-            reading.keep(self._rows(page, rejects))
-            if not reading.direct and reading.sent > REPLACED_AT_ONCE:
-                reading.direct = True
-                self._truncate(state, entry)
-            if reading.direct:
-                self._hand_over(reading)
-                if reading.sent - reading.saved >= CHECKPOINT_ROWS:
-                    reading.saved = reading.sent
-                    state.save()
+        store.begin()
+        for page in read_ahead(pages(), self.client.closed):
+            store.add(self._rows(page, reading, rejects))
             if self.log_pages or time.monotonic() - said >= _PROGRESS:
                 said = time.monotonic()
-                pages = f" of {page.pages}" if page.pages else ""
-                Logging.info(f"{name}: page {page.number}{pages}, {reading.progress()}")
+                of = f" of {page.pages}" if page.pages else ""
+                Logging.info(f"{name}: page {page.number}{of}, {reading.progress(store.count)}")
+        reading.end()
         since = f"changes since {self.window.since}" if self.window.since else "everything"
-        Logging.info(f"{name}: {since}, {reading.progress()}")
+        Logging.info(f"{name}: {since}, {reading.progress(store.count)}")
         return reading
 
-    def _rows(self, page: Page, rejects: Rejects) -> list[Row]:
-        rows, since = [], self.window.since
+    def _rows(self, page: Page, reading: "_Reading", rejects: Rejects) -> list[Row]:
+        """The rows of a page that are to be stored; records that cannot be are reported."""
+        name, rows = self.table.name, []
         for position, row in enumerate(self.to_rows(page.records), 1):
             if isinstance(row, UnusableRecord):
-                rejects.add(self.table.name, f"page {page.number}, record {position}", row)
-            elif not since or (self.changed_at(row) or since) >= since:
+                rejects.add(name, f"page {page.number}, record {position}", row)
+            else:
                 rows.append(row)
-        return rows
+        keys = map(itemgetter(*self.table.key), rows)
+        reading.note(page, keys, skipped=len(page.records) - len(rows))
+        since = self.window.since
+        if not since:
+            return rows
+        return [row for row in rows if (self.changed_at(row) or since) >= since]
 
-    def _truncate(self, state: State, entry: dict[str, Any]) -> None:
-        # From here on any checkpoint, one for new tokens too, shows a table that is not whole.
-        state.put({self.table.name: {**entry, "unfinished": True}})
-        op.truncate(self.table.name)
+    def _note_empty(self, state: State, entry: dict[str, Any]) -> None:
+        name = self.table.name
+        if entry.get("rows"):
+            op.warning(
+                f"{name}: the source lists nothing where it had {entry['rows']} rows. "
+                "Nothing is replaced unless the next sync sees the same: check what the "
+                "credentials may read"
+            )
+        state.save({name: {**entry, "emptied": True}})
 
-    def _hand_over(self, reading: "_Reading") -> None:
-        for rows in reading.waiting():
-            for row in rows:
-                op.upsert(self.table.name, row)
+    def _check_skipped(self, reading: "_Reading", entry: dict[str, Any], rejects: Rejects) -> None:
+        # A window of changes may hold a few records only, and one of them a bad one.
+        known = 0 if self.window.full else entry.get("rows", 0)
+        rejects.check(self.table.name, max(reading.seen, known))
+
+    def _store(
+        self,
+        outcome: "_Outcome",
+        store: "_Store",
+        entry: dict[str, Any],
+        state: State,
+        rejects: Rejects,
+    ) -> None:
+        """Hands over what waits, replaces the table if it may be, and checkpoints."""
+        name, full = self.table.name, self.window.full
+        replaces = full and outcome.whole and not store.streams
+        if replaces and rejects.counts[name]:
+            replaces = False
+            Logging.warning(
+                f"{name}: {rejects.counts[name]} records were skipped, so nothing was replaced "
+                "and deletes were not looked for"
+            )
+        if replaces:
+            op.truncate(name)
+        store.hand_over(only_last=len(outcome.used) == 1, in_one_step=replaces)
+        if outcome.why:
+            op.warning(f"{name}: {outcome.why}")
+        if not outcome.moves:
+            state.save({name: {key: entry[key] for key in entry if key != "emptied"}})
+            return
+        streamed = full and store.streams
+        if streamed and entry and outcome.whole:
+            op.warning(
+                f"{name}: more than {REPLACED_AT_ONCE} rows. They were stored, and nothing was "
+                "replaced: deletes were not looked for"
+            )
+        new: dict[str, Any] = {"cursor": times.to_text(self.window.started - OVERLAP)}
+        # A first load that was streamed is not proven whole: the next sync is a full refresh.
+        if full and (entry or not streamed):
+            new["listed_at"] = times.to_text(self.window.started)
+        elif "listed_at" in entry:
+            new["listed_at"] = entry["listed_at"]
+        new["rows"] = store.count if full else entry.get("rows", 0)
+        if outcome.miscount:
+            new["miscount"] = outcome.miscount
+        state.save({name: new})
+
+
+class _Store:
+    """The rows of one or two readings on their way to the destination: ``may_wait`` of a reading
+    wait in spools, and are handed over as they come when there are more."""
+
+    def __init__(self, table: str, state: State, may_wait: int, stack: ExitStack) -> None:
+        self._table, self._state, self._may_wait, self._stack = table, state, may_wait, stack
+        self._spools: list[Spool] = []
+        self._unsaved = 0
+        self.count = 0  # rows of the last reading
+        self.streams = may_wait == 0
+
+    def begin(self) -> None:
+        """A reading begins."""
+        self.count = 0
+        self._spools.append(self._stack.enter_context(Spool()))
+
+    def add(self, rows: list[Row]) -> None:
+        self.count += len(rows)
+        if self.streams:
+            self._upsert(rows)
+            return
+        self._spools[-1].add(rows)
+        if self.count > self._may_wait:
+            self.streams = True
+            self.hand_over()
+
+    def hand_over(self, *, only_last: bool = False, in_one_step: bool = False) -> None:
+        """Upserts the rows that wait: those of all readings, or ``only_last``; ``in_one_step``:
+        without a checkpoint, since they take the place of rows that were truncated."""
+        for spool in self._spools[-1 if only_last else 0 :]:
+            for rows in spool.batches():
+                self._upsert(rows, in_one_step=in_one_step)
+            spool.clear()
+
+    def _upsert(self, rows: list[Row], *, in_one_step: bool = False) -> None:
+        for row in rows:
+            op.upsert(self._table, row)
+        self._unsaved += len(rows)
+        if self._unsaved >= CHECKPOINT_ROWS and not in_one_step:
+            self._state.save()
+            self._unsaved = 0
+
+
+class Keys:
+    """Counts the distinct ones of many keys; of each 8 bytes are kept, a 64-bit hash."""
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+
+    def add(self, keys: Iterable[Hashable]) -> int:
+        """Notes the keys of a page. Returns how many distinct ones it has."""
+        hashes = array("q", map(hash, keys))
+        self._hashes += hashes
+        return len(set(hashes))
+
+    def distinct(self, *others: "Keys") -> int:
+        """How many distinct keys there are in these and ``others``."""
+        # Sets of all would take ten times the memory.
+        parts = [array("q") for _ in range(256)]
+        for keys in (self, *others):
+            for each in keys._hashes:
+                parts[each & 255].append(each)
+        return sum(len(set(part)) for part in parts)
 
 
 @dataclass(repr=False)
 class _Reading:
-    """One reading of a list. Its rows wait in ``spool`` unless they are handed over ``direct``."""
+    """What one reading of a list has seen."""
 
-    direct: bool
-    spool: IO[bytes]
-    emptied: bool = False
-    seen: int = 0
-    sent: int = 0
-    saved: int = 0
-    kept: int = 0
-    next_rows: list[Row] = field(default_factory=list)
-    totals: set[int | None] = field(default_factory=set)
+    keys: Keys = field(default_factory=Keys)
+    totals: dict[int | None, None] = field(default_factory=dict)  # in the order they came
+    seen: int = 0  # records
+    skipped: int = 0  # of them, since they cannot be stored
+    on_pages: int = 0  # keys that are distinct on their page
+    distinct: int = 0
     began: float = field(default_factory=time.monotonic)
+
+    def note(self, page: Page, keys: Iterable[Hashable], skipped: int) -> None:
+        self.totals[page.total] = None
+        self.seen += len(page.records)
+        self.skipped += skipped
+        self.on_pages += self.keys.add(keys)
+
+    def end(self) -> None:
+        self.distinct = self.keys.distinct()
+
+    @property
+    def total(self) -> int | None:
+        """The records that the source says it has. None: it does not say, or it says several
+        numbers."""
+        [total, *others] = self.totals or [None]
+        return None if others else total
+
+    @property
+    def moved(self) -> bool:
+        """Whether the source told several totals."""
+        return len(self.totals) > 1
+
+    @property
+    def miscount(self) -> int:
+        """By how many the distinct keys differ from the source's total or, without one, how many
+        keys stand on several pages."""
+        total = self.total
+        return (self.on_pages if total is None else total - self.skipped) - self.distinct
 
     @property
     def whole(self) -> bool:
-        """Whether all pages spoke of one total (or of none), and so many records came."""
-        return self.totals in ({self.seen}, {None}, set())
+        return not self.moved and self.miscount == 0 and self.on_pages == self.distinct
 
-    def keep(self, rows: list[Row]) -> None:
-        self.sent += len(rows)
-        if self.direct:
-            self.next_rows = rows
-        else:
-            pickle.dump(rows, self.spool)
-            self.kept += 1
+    def is_settled(self, known_miscount: int) -> bool:
+        """Whether another reading would tell nothing new: it is whole, or the source counts what
+        it does not list, or stops counting, as it did at the last sync."""
+        counts = self.miscount == known_miscount != 0 or max(self.miscount, known_miscount) < 0
+        return self.whole or (counts and not self.moved)
 
-    def waiting(self) -> Iterator[list[Row]]:
-        """The rows to hand over next."""
-        self.spool.seek(0)
-        for _ in range(self.kept):
-            yield pickle.load(self.spool)  # noqa: S301  # written by this very object
-        yield self.next_rows
-        self.kept, self.next_rows = 0, []
+    def counts(self) -> str:
+        of = " or ".join(str(total) for total in self.totals if total is not None)
+        return f"{self.distinct + self.skipped} distinct of {of or self.seen} records"
 
-    def progress(self) -> str:
+    def progress(self, to_store: int) -> str:
         rate = self.seen / max(time.monotonic() - self.began, 0.001)
-        return f"{self.seen} records read, {self.sent} rows to store, {rate:.0f} records/s"
+        return f"{self.seen} records read, {to_store} rows to store, {rate:.0f} records/s"
+
+
+@dataclass(repr=False)
+class _Outcome:
+    """What to do with the rows of the readings that are ``used``: whether they are the ``whole``
+    list, whether the cursor ``moves``, and ``why`` no deletes were looked for."""
+
+    used: list[_Reading]
+    whole: bool
+    moves: bool
+    why: str = ""
+    miscount: int = 0
+
+
+def _became_empty(reading: _Reading, entry: dict[str, Any]) -> bool:
+    """Whether a list is empty that was not, as far as is known, at the last sync."""
+    return not reading.seen and not (entry.get("emptied") or entry.get("rows") == 0)
+
+
+def _judge(readings: list[_Reading]) -> _Outcome:
+    first, last = readings[0], readings[-1]
+    if last.whole:
+        return _Outcome([last], whole=True, moves=True)
+    if first is last:
+        why = f"{last.counts()}, as at the last sync: the source's total {_STORED}"
+        return _Outcome(readings, whole=False, moves=True, why=why, miscount=last.miscount)
+    both = first.keys.distinct(last.keys)
+    steady = not first.moved and first.totals.keys() == last.totals.keys()
+    if steady and both + last.skipped == last.total:
+        return _Outcome(readings, whole=True, moves=True)
+    counts = f"read twice, {first.counts()}, then {last.counts()}"
+    if last.seen and not last.moved and both == first.distinct == last.distinct:
+        why = f"{counts}. Both had the same keys: the source's total {_STORED}"
+        return _Outcome(readings, whole=False, moves=True, why=why, miscount=last.miscount)
+    why = (
+        f"{counts}, {both} in both: the list changes while it is read. The rows were stored, "
+        "deletes were not looked for, and the next sync reads them again, since the cursor stays"
+    )
+    return _Outcome(readings, whole=False, moves=False, why=why)
+
+
+_STORED = (
+    "is not the number of its records. The rows were stored and the cursor moved, but deletes "
+    "were not looked for"
+)

@@ -81,9 +81,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         Listing(
             ITEMS,
             to_read,
+            client,
             pages=partial(get_items, client, settings.page_size, to_read.since),
             to_rows=ITEMS.rows,
-            cancel=client.closed.set,
             changed_at=lambda row: row["updated_at"],
         ).sync(saved, rejects)
     finally:

@@ -30,7 +30,7 @@ class Example(Sandbox):
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
-        "shared.listing.REPLACED_AT_ONCE": 8,
+        "shared.listing.STREAMED_FIRST_LOAD": 8,
     }
 
     def __init__(self, *, items: int = 50, seed: int = 1) -> None:
