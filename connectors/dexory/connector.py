@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,14 +18,16 @@ import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 from requests.auth import AuthBase
 
-from page_links import PATH, Place, digest, resolve
+from page_links import PATH, Place, digest, is_page, resolve
 from shared import times
 from shared.errors import SourceError, StateError, guarded
 from shared.form import setup_form
-from shared.pages import read_ahead
-from shared.rest import RestClient, Retry
+from shared.listing import REPLACED_AT_ONCE, Keys
+from shared.pages import RepeatedPages, read_ahead
+from shared.rest import RestClient, Retry, as_list
 from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord
 from shared.settings import TOKEN, URL, Kind, integer, read, setting
+from shared.spool import Spool
 from shared.state import State
 
 BASE_URL = "https://api.service.dexoryview.com"
@@ -100,6 +102,12 @@ OBJECTS = Table(
 
 
 FROM_LOCATION = (*LOCATIONS.key, "occurrence")  # not fields of an object
+# For locations that were never scanned, whose objects are expected all the same.
+_UNSCANNED = Table(
+    LOCATIONS.name,
+    LOCATIONS.key[:-1],
+    {**LOCATIONS.columns, "scan_date": replace(LOCATIONS.columns["scan_date"], required=False)},
+)
 
 
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -119,20 +127,21 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved, rejects = State(state, (OBJECTS.name,)), Rejects()
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
-    current = Pass(saved, rejects, _first_link(settings))
-    # The page that is read once more does not count: a limit of one page would never be passed.
-    left = settings.max_pages + current.resumed
-    try:
-        for page in read_ahead(_get_pages(client, settings, current, left), client.closed):
-            current.store(page)
-            saved.values["key_in_query"] = api_key.in_query
-            left -= 1
-            if page.following is None:
-                current.finish()
-            elif page.place.number >= PAGES_AT_ONCE or left == 0:
-                current.save(page.place)
-    finally:
-        rejects.report()
+    with Spool() as spool:
+        current = Pass(saved, rejects, _first_link(settings), spool)
+        # The page that is read once more does not count: a limit of one page would not be passed.
+        left = settings.max_pages + current.resumed
+        try:
+            for page in read_ahead(_get_pages(client, settings, current, left), client.closed):
+                current.store(page)
+                saved.values["key_in_query"] = api_key.in_query
+                left -= 1
+                if page.following is None:
+                    current.finish()
+                elif page.place.number >= PAGES_AT_ONCE or left == 0:
+                    current.save(page.place)
+        finally:
+            rejects.report()
     if page.following:
         op.warning(
             f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts within an "
@@ -213,25 +222,22 @@ def _get_pages(
 ) -> Iterator[Page]:
     """Pages from where the pass stands, ``limit`` at most. Where the link that was saved can no
     longer be read, they begin with the first one."""
-    place, previous, repeats = current.place, None, 0
+    place, repeats, first = current.place, RepeatedPages(PATH, LOCATIONS.key), True
     for _ in range(limit):
         try:
             records, link = fetch_locations_with_retry(client, settings, place.link)
         except SourceError as reason:
-            if not current.resumed or previous is not None:
+            if not current.resumed or not first:
                 raise
             Logging.warning(f"A new pass begins, for the page of the last sync is gone: {reason}")
             place = Place(_first_link(settings))
             records, link = fetch_locations_with_retry(client, settings, place.link)
-        # One may have been moved on by what was added meanwhile.
-        repeats = repeats + 1 if records and records == previous else 0
-        if repeats > 1:
-            raise SourceError(f"{PATH}: page {place.number} repeats the two before")
+        repeats.check(place.number, records)
         following = place.follow(link) if link else None
         yield Page(place, records, following)
         if following is None:
             return
-        place, previous = following, records
+        place, first = following, False
 
 
 def fetch_locations_with_retry(
@@ -240,16 +246,19 @@ def fetch_locations_with_retry(
     """The locations of the page at ``link``, and the link of the next one.
 
     A passing failure is repeated after ``base_retry_delay * 2**attempt`` seconds, half of them
-    random. The list ends where ``links.next`` is null, and nowhere else. Raises SourceError.
+    random. The list ends where ``links.next`` is null or, where it is left out, ``links.last`` is
+    this very page, as JSON:API has it; nowhere else. Raises SourceError.
     """
     answer = client.get(link)
     data, links = map(answer.get, ("data", "links")) if isinstance(answer, dict) else (None, None)
-    if not isinstance(data, list) or not isinstance(links, dict) or "next" not in links:
-        raise SourceError(f'{PATH}: the answer has no list "data", or no "next" in "links"')
-    following = links["next"]
+    records, key = as_list(data), settings.site_api_key
+    if records is None or not isinstance(links, dict):
+        raise SourceError(f'{PATH}: the answer has no list "data", or no object "links"')
+    if "next" not in links and not is_page(link, links.get("last"), key):
+        raise SourceError(f'{PATH}: "links" has no "next", and "last" is not this page')
+    following = links.get("next")
     try:
-        key = settings.site_api_key
-        return data, None if following is None else resolve(link, following, key)
+        return records, None if following is None else resolve(link, following, key)
     except (ValueError, TypeError, AttributeError):
         raise SourceError(f"{PATH}: links.next is not the link of a page") from None
 
@@ -257,13 +266,22 @@ def fetch_locations_with_retry(
 class Pass:
     """A reading of the whole list, by one sync or several. In the state it stands at the last page
     that is stored, which is read again, for rows may have moved. One that stood for more than an
-    hour, or for another list, begins anew."""
+    hour, or for another list, begins anew.
 
-    def __init__(self, saved: State, rejects: Rejects, first: str) -> None:
-        self._saved, self._rejects, self._seen = saved, rejects, Counter[str]()
+    The objects wait in ``spool`` until the pass has proven whole, and then replace their table. A
+    pass that checkpoints on its way hands them over before that, too, so that none is lost.
+    """
+
+    def __init__(self, saved: State, rejects: Rejects, first: str, spool: Spool) -> None:
+        self._saved, self._rejects, self._spool = saved, rejects, spool
+        self._seen, self._keys, self._on_pages = Counter[str](), Keys(), 0
         self._entry, now = saved.table(OBJECTS.name), times.now()
-        self._new = {"list": digest(first), "started": times.to_text(now), "replaced": False}
+        self._new = {"list": digest(first), "started": times.to_text(now)}
         self.place, self.resumed, self._values = Place(first), False, self._new
+        # Whether the first page was read in this sync, whether objects are handed over as they
+        # come, and whether too many came to wait.
+        self._begun = self._streams = self._too_many = False
+        self._never_scanned = 0
         stop = saved.values.get("stop")
         try:
             if stop and stop["list"] == self._new["list"]:
@@ -275,76 +293,173 @@ class Pass:
             raise StateError("The saved state holds no place in the list") from None
 
     def store(self, page: Page) -> None:
-        """Hands the rows of a page over."""
+        """Hands the locations of a page over; its objects wait, or are handed over too."""
         if page.place.number == 1:
-            self._values = self._new
-        records, objects = _take_objects(page.records)
-        locations, rows = convert_lists_to_strings(records, LOCATIONS), _map_object_data(objects)
-        self._seen[LOCATIONS.name] += len(locations)
-        for position, location in enumerate(locations, 1):
-            where, its_objects = f"page {page.place.number}, record {position}", next(rows)
+            self._values, self._begun = self._new, True
+        where = f"page {page.place.number}, record "
+        records, things = _take_objects(page.records)
+        unscanned = [_was_never_scanned(record) for record in records]
+        locations = self._locations(records, unscanned, where)
+        objects: list[Row] = []
+        for position, (location, its) in enumerate(
+            zip(locations, _map_object_data(things), strict=True), 1
+        ):
             if isinstance(location, UnusableRecord):
-                self._rejects.add(LOCATIONS.name, where, location)
                 lost = UnusableRecord("its location cannot be stored")
-                self._store_objects({}, [lost] * len(its_objects), where)
-            else:
+                its = Rows([lost] * len(its.rows))
+                location = {}
+            elif not unscanned[position - 1]:
                 op.upsert(LOCATIONS.name, location)
-                self._store_objects(location, its_objects, where)
+            objects += self._objects(location, its, f"{where}{position}")
+        self._add(objects)
         if page.place.number % 10 == 0 or page.following is None:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
             Logging.info(f"Page {page.place.number}: {counts} read")
 
-    def _store_objects(self, location: Row, objects: Rows, where: str) -> None:
-        self._seen[OBJECTS.name] += len(objects)
-        keys: Row = {}
+    def _locations(
+        self, records: list[Any], unscanned: list[bool], where: str
+    ) -> list[Row | UnusableRecord]:
+        """Locations as rows; of one that was never scanned, which is none, its key as far as it
+        has one."""
+        scanned = convert_lists_to_strings(records, LOCATIONS)
+        named = convert_lists_to_strings(records, _UNSCANNED) if any(unscanned) else scanned
+        locations = [
+            (named if never else scanned).rows[at] for at, never in enumerate(unscanned)
+        ]
+        self._seen[LOCATIONS.name] += len(locations)
+        self._never_scanned += sum(unscanned)
+        for record, column, placeholder in scanned.odd:
+            if not unscanned[record]:
+                at = f"{where}{record + 1}"
+                self._rejects.add_odd(LOCATIONS.name, column, at, placeholder)
+        keys = []
+        for position, location in enumerate(locations, 1):
+            if isinstance(location, UnusableRecord):
+                self._rejects.add(LOCATIONS.name, f"{where}{position}", location)
+            else:
+                keys.append(tuple(location[name] for name in LOCATIONS.key))
+        self._on_pages += self._keys.add(keys)
+        return locations
+
+    def _objects(self, location: Row, objects: Rows, where: str) -> list[Row]:
+        """The objects that are expected in a location, as rows."""
+        self._seen[OBJECTS.name] += len(objects.rows)
+        for thing, column, placeholder in objects.odd:
+            at = f"{where}, object {thing + 1}"
+            self._rejects.add_odd(OBJECTS.name, column, at, placeholder)
+        keys = {
+            name: location[name] for name in LOCATIONS.key if location.get(name) is not None
+        }
         alike = defaultdict[Any, list[Any]](list)
-        for position, row in enumerate(objects, 1):
+        rows: list[Row] = []
+        for position, row in enumerate(objects.rows, 1):
             if isinstance(row, UnusableRecord):
                 self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
                 continue
-            keys = keys or {name: location[name] for name in LOCATIONS.key}
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
             fields = given.pop("additional_fields", None)  # cannot be part of a key
-            same = alike[tuple(given.items())] if len(objects) > 1 else []
+            same = alike[tuple(given.items())] if len(objects.rows) > 1 else []
             same.append(fields)
             given.update(keys, occurrence=same.count(fields))
             if fields:
                 given["additional_fields"] = fields
-            self._replace()
-            op.upsert(OBJECTS.name, given)
-            self._entry["rows"] += 1
+            rows.append(given)
+        return rows
 
-    def _replace(self) -> None:
-        """Truncates the table of objects, once in a pass, and only for rows that take its place: a
-        key that lost its rights may see none."""
-        if not self._values["replaced"]:
-            self._values, self._entry = {**self._values, "replaced": True}, {"rows": 0}
-            op.truncate(OBJECTS.name)
+    def _add(self, objects: list[Row]) -> None:
+        if not self._too_many:
+            self._spool.add(objects)
+            self._too_many = self._spool.rows > REPLACED_AT_ONCE
+        if self._streams:
+            _upsert(objects)
+        elif self._too_many:
+            self._stream()
+
+    def _stream(self) -> None:
+        """Hands over the objects that wait, and from now on those that come."""
+        if not self._streams:
+            self._streams = True
+            for rows in self._spool.batches():
+                _upsert(rows)
 
     def save(self, place: Place) -> None:
         """Checkpoints, with the place of the page that was stored last."""
+        self._stream()
         now = times.to_text(times.now())
         self._checkpoint(stop={**self._values, **place._asdict(), "saved_at": now})
 
     def finish(self) -> None:
-        """Checkpoints at the end of the list. If it had no objects, their table is emptied only
-        when the last one had none, either."""
-        if self._entry.get("emptied"):
-            self._replace()
-        elif not self._values["replaced"] and self._entry.get("rows") != 0:
+        """Checkpoints at the end of the list. The objects replace their table if the pass is whole;
+        if it had none, their table is emptied only when the last one had none, either."""
+        self._check()
+        objects = self._seen[OBJECTS.name]
+        if reason := self._not_whole():
+            self._stream()
+            if objects:
+                self._entry.pop("emptied", None)
+            op.warning(
+                f"{OBJECTS.name}: {reason}. The {objects} objects that were read are stored, and "
+                "none is taken away before a sync reads the whole list"
+            )
+        elif objects or self._entry.get("emptied"):
+            op.truncate(OBJECTS.name)
+            for rows in self._spool.batches():
+                _upsert(rows)
+            self._entry = {"rows": objects}
+        elif self._entry.get("rows") != 0:
             if "rows" in self._entry:
                 op.warning(
                     f"{OBJECTS.name}: the source lists nothing where it had objects. Nothing is "
                     "replaced unless the next sync sees the same: check what the key may read"
                 )
             self._entry["emptied"] = True
+        if self._never_scanned:
+            Logging.info(
+                f"{LOCATIONS.name}: {self._never_scanned} were never scanned, and have no row"
+            )
         self._checkpoint(stop=None, last_sync_time=self._values["started"])
 
-    def _checkpoint(self, **others: Any) -> None:
+    def _not_whole(self) -> str:
+        """Why the pass cannot replace the objects, "" if it can."""
+        repeated = self._on_pages - self._keys.distinct()
+        skipped = self._rejects.counts[LOCATIONS.name] + self._rejects.counts[OBJECTS.name]
+        if not self._begun:
+            return "this pass began in an earlier sync"
+        if self._too_many:
+            return f"there are more than {REPLACED_AT_ONCE}"
+        if repeated:
+            return f"{repeated} locations came on several pages, for the list moved meanwhile"
+        return f"{skipped} records were skipped" if skipped else ""
+
+    def _check(self) -> None:
         for table, records in self._seen.items():
             self._rejects.check(table, records)
+
+    def _checkpoint(self, **others: Any) -> None:
+        self._check()
         self._saved.save({OBJECTS.name: dict(self._entry)}, **others)
+
+
+def _upsert(objects: list[Row]) -> None:
+    for row in objects:
+        op.upsert(OBJECTS.name, row)
+
+
+def _was_never_scanned(record: Any) -> bool:
+    """Whether a location says no date of a scan: null, blank, or what stands for no date."""
+    if not isinstance(record, dict):
+        return False
+    given = record.get("scan_date")
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return True
+    try:
+        times.parse(given)
+    except times.NoDate:
+        return True
+    except ValueError:
+        pass
+    return False
 
 
 def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
@@ -379,9 +494,8 @@ def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
         for name, column in OBJECTS.columns.items()
         if name not in FROM_LOCATION and not sent.isdisjoint(column.sources or (name,))
     }
-    rows = iter(convert_lists_to_strings(things, replace(OBJECTS, columns=columns)))
-    for each in objects:
-        yield [*islice(rows, len(each))]
+    found = convert_lists_to_strings(things, replace(OBJECTS, columns=columns))
+    yield from found.split(map(len, objects))
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -1,8 +1,8 @@
 """Links of pages: whether one may be followed, and whether they lead in a circle."""
 
 import hashlib
-from typing import NamedTuple
-from urllib.parse import unquote_plus, urljoin, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote_plus, urljoin, urlsplit
 
 from shared.errors import SourceError
 
@@ -31,16 +31,33 @@ class Place(NamedTuple):
 
 def resolve(link: str, given: str, key: str) -> str:
     """``given``, which the page at ``link`` names, as an absolute link without the API key.
-    Raises ValueError, TypeError or AttributeError if it cannot be one."""
-    new = urlsplit(urljoin(link, given))
+
+    A proxy that ends TLS may have the source write ``http:`` links to its own host and port: they
+    are followed over ``https:`` as the page was. Raises ValueError, TypeError or AttributeError if
+    it cannot be the link of a page.
+    """
+    page, new = urlsplit(link), urlsplit(urljoin(link, given))
+    same_host = new.hostname == page.hostname and new.port in (None, page.port or 443)
+    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
+    if (page.scheme, new.scheme) == ("https", "http") and same_host and not ambiguous:
+        new = new._replace(scheme=page.scheme, netloc=page.netloc)
     pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
     query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
     resolved = new._replace(query=query).geturl()
     # Where one of these stands before a host, libraries do not agree on which host is meant.
-    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
     if not given or ambiguous or key in unquote_plus(resolved) or len(resolved) > LONGEST_LINK:
         raise ValueError
     return resolved
+
+
+def is_page(link: str, given: Any, key: str) -> bool:
+    """Whether ``given`` is a link to the page at ``link``, whatever the order of its query."""
+    try:
+        pages = [urlsplit(link), urlsplit(resolve(link, given, key))]
+    except (ValueError, TypeError, AttributeError):
+        return False
+    here, there = ((page.netloc, page.path, sorted(parse_qsl(page.query))) for page in pages)
+    return here == there
 
 
 def digest(text: str) -> str:

@@ -7,8 +7,7 @@ import json
 import math
 import re
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -20,13 +19,20 @@ from requests.auth import AuthBase
 
 from setting_kinds import DATE, METRICS, Metric, each_once
 from shared import times
-from shared.errors import SourceError, TransientError, guarded
+from shared.errors import (
+    SourceError,
+    SourceUnavailable,
+    TableFailures,
+    TransientError,
+    guarded,
+)
 from shared.form import setup_form
-from shared.listing import Listing
+from shared.listing import STREAMED_FIRST_LOAD, Listing
 from shared.pages import Page, in_order, read_ahead
-from shared.rest import RestClient, Retry
-from shared.rows import Column, Rejects, Table, UnusableRecord
-from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
+from shared.rest import RestClient, Retry, as_list
+from shared.rows import Column, Rejects, Row, Table, UnusableRecord
+from shared.settings import FLAG, TOKEN, URL, declared, integer, one_of, read, setting
+from shared.spool import Spool
 from shared.state import State, window
 
 API_URL = "https://vea.sensourceinc.com/api"
@@ -58,6 +64,8 @@ class Settings:
     static_endpoints: tuple[str, ...] = setting(
         "Static endpoints", "Listings to read", ENDPOINTS, default="location,site,zone,space"
     )
+    enable_traffic_sync: bool = setting("Traffic", "Read traffic", FLAG, default="true")
+    enable_occupancy_sync: bool = setting("Occupancy", "Read occupancy", FLAG, default="true")
     start_date: date = setting(  # noqa: RUF009  # it makes a field
         "Start date", "The first day to read", DATE, default="2022-01-01"
     )
@@ -77,8 +85,12 @@ class Settings:
 
     @property
     def metrics(self) -> dict[str, tuple[Metric, ...]]:
-        """The metrics of each table of data."""
-        return {"traffic": self.traffic_metrics, "occupancy": self.occupancy_metrics}
+        """The metrics of each table of data that is enabled."""
+        tables = {
+            "traffic": (self.enable_traffic_sync, self.traffic_metrics),
+            "occupancy": (self.enable_occupancy_sync, self.occupancy_metrics),
+        }
+        return {name: metrics for name, (enabled, metrics) in tables.items() if enabled}
 
 
 def _snake_case(field: str) -> str:
@@ -97,26 +109,32 @@ def _table(name: str, key: tuple[str, ...], fields: Mapping[str, str]) -> Table:
     return Table(name, tuple(map(_snake_case, key)), columns)
 
 
+# Beside these, each has its name, its organisation and the times of its changes.
 STATIC_TABLES = {
-    name: _table(name, (f"{name}Id",), fields)
-    for name, fields in {
-        "location": {
-            "STRING": "locationId orgId locationTypeId name description locationNumber country "
-            "city postalCode state street shippingId",
-            "DOUBLE": "latitude longitude",
+    name: _table(
+        name,
+        (f"{name}Id",),
+        {
+            **fields,
+            "STRING": f"{name}Id name orgId {fields.get('STRING', '')}",
             "UTC_DATETIME": "createdAt updatedAt",
         },
-        "site": {"STRING": "siteId locationId"},
+    )
+    for name, fields in {
+        "location": {
+            "STRING": "locationTypeId description locationNumber country city postalCode state "
+            "street shippingId",
+            "DOUBLE": "latitude longitude",
+        },
+        "site": {"STRING": "locationId"},
         "zone": {
-            "STRING": "zoneId orgId name sensorId deviceId countType countFilter countApplication "
-            "perimeter",
+            "STRING": "sensorId deviceId countType countFilter countApplication perimeter",
             "DOUBLE": "scaleFactor",
             "BOOLEAN": "disabled",
             "JSON": "settings",
-            "UTC_DATETIME": "createdAt updatedAt",
         },
-        "space": {"STRING": "spaceId name locationId", "LONG": "maxCapacity"},
-        "sensor": {"STRING": "sensorId siteId"},
+        "space": {"STRING": "locationId", "LONG": "maxCapacity"},
+        "sensor": {"STRING": "siteId"},
     }.items()
 }
 
@@ -149,33 +167,87 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 @guarded
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Replaces the static tables, then reads traffic and occupancy, chunk by chunk, each from its
-    own cursor on."""
+    own cursor on. A table that fails leaves the others alone."""
     settings = validate_configuration(configuration)
     today = times.now().date()
     saved, rejects = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), Rejects()
-    token, read_hours = Token(settings), Counter[str]()
-    client = _connect(settings, token)
+    client, failures = _connect(settings, Token(settings)), TableFailures()
     try:
         for table in (STATIC_TABLES[endpoint] for endpoint in settings.static_endpoints):
-            Listing(
-                table,
-                window(saved.table(table.name), reconcile_hours=0),
-                client,
-                pages=partial(fetch_static_data, client, table.name),
-                to_rows=table.rows,
-            ).sync(saved, rejects)
-        plans = [_plan(name, settings, saved.table(name), today) for name in ENTITIES]
-        chunks = in_order(client, _chunks(client, plans, settings.chunk_days, today))
-        for plan, start, end, records in read_ahead(chunks, client.closed):
-            name = plan.table.name
-            if "start" not in saved.table(name):
-                op.truncate(name)  # a first load takes the place of what is there
-            _store(plan.table, records, rejects, f"{start} to {end}")
-            read_hours[name] += len(records)
-            rejects.check(name, read_hours[name])
-            saved.save({name: plan.entry(end, today)})
+            with failures.collect(table.name):
+                Listing(
+                    table,
+                    window(saved.table(table.name), reconcile_hours=0),
+                    client,
+                    pages=partial(fetch_static_data, client, table.name),
+                    to_rows=table.rows,
+                ).sync(saved, rejects)
+        for name in settings.metrics:
+            with failures.collect(name):
+                plan = _plan(name, settings, saved.table(name), today)
+                _sync_hours(client, plan, settings.chunk_days, today, saved, rejects)
     finally:
         rejects.report()
+    failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
+
+
+def _sync_hours(
+    client: RestClient, plan: "Plan", days: int, today: date, saved: State, rejects: Rejects
+) -> None:
+    """Stores the hours of a table, chunk by chunk, and moves its cursor.
+
+    The rows of a first load wait, and replace what is there when all of them have come; those of
+    a long one, and what came before a failure, are stored, and take nothing away.
+    """
+    name, read, end, messages = plan.table.name, 0, plan.begin, dict[str, None]()
+    with Spool() as waiting:
+        waits = "start" not in saved.table(name)
+        try:
+            calls = _chunks(client, plan, days, today)
+            for chunk in read_ahead(in_order(client, calls), client.closed):
+                rows = _rows(plan.table, chunk, rejects)
+                read, end = read + len(chunk.records), chunk.end
+                messages.update(dict.fromkeys(chunk.messages))
+                rejects.check(name, read)
+                if waits:
+                    waiting.add(rows)
+                    if waiting.rows <= STREAMED_FIRST_LOAD:
+                        continue
+                    waits, rows = False, []
+                    _hand_over(name, waiting.batches())
+                _hand_over(name, [rows])
+                saved.save({name: plan.entry(end, today)})
+        except SourceError:
+            if waits and end > plan.begin and not rejects.counts[name]:
+                _hand_over(name, waiting.batches())
+                saved.save({name: plan.entry(end, today)})
+            raise
+        if waits:
+            if waiting.rows and not rejects.counts[name]:
+                op.truncate(name)
+            _hand_over(name, waiting.batches())
+            saved.save({name: plan.entry(end, today)})
+    if messages:
+        op.warning(f"{name}: SenSource says: {'; '.join([*messages][:5])}")
+
+
+def _rows(table: Table, chunk: "Chunk", rejects: Rejects) -> list[Row]:
+    """The hours of a chunk as rows; what cannot be stored is reported."""
+    where, found, rows = f"{chunk.start} to {chunk.end}, record ", table.rows(chunk.records), []
+    for record, column, placeholder in found.odd:
+        rejects.add_odd(table.name, column, f"{where}{record + 1}", placeholder)
+    for position, row in enumerate(found.rows, 1):
+        if isinstance(row, UnusableRecord):
+            rejects.add(table.name, f"{where}{position}", row)
+        else:
+            rows.append(row)
+    return rows
+
+
+def _hand_over(table: str, batches: Iterable[list[Row]]) -> None:
+    for rows in batches:
+        for row in rows:
+            op.upsert(table, row)
 
 
 def configuration_form() -> ConfigurationForm:
@@ -191,7 +263,7 @@ def read_each_table(settings: Settings) -> None:
     today, client = times.now().date(), _connect(settings, Token(settings))
     for endpoint in settings.static_endpoints:
         list(fetch_static_data(client, endpoint))
-    for name in ENTITIES:
+    for name in settings.metrics:
         fetch_data(client, _plan(name, settings, {}, today), today - DAY, today)
 
 
@@ -210,13 +282,18 @@ def _connect(settings: Settings, token: "Token") -> RestClient:
 
 def get_access_token(client: RestClient, settings: Settings) -> tuple[str, float]:
     """A new access token by the client credentials flow, and its lifetime in seconds, infinite if
-    none is stated. Raises SourceError if there will be no token."""
+    none is stated. Raises SourceUnavailable if there will be no token."""
     credentials = {"client_id": settings.client_id, "client_secret": settings.client_secret}
-    answer = client.post("", json={"grant_type": "client_credentials", **credentials})
+    try:
+        answer = client.post("", json={"grant_type": "client_credentials", **credentials})
+    except SourceError as error:
+        raise SourceUnavailable(str(error)) from None
     try:
         return TOKEN.parse(answer["access_token"] or " "), float(answer.get("expires_in") or "inf")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise SourceError(f"{settings.auth_url}: no usable access token in the answer") from None
+        raise SourceUnavailable(
+            f"{settings.auth_url}: no usable access token in the response"
+        ) from None
 
 
 class Token(AuthBase):
@@ -273,21 +350,28 @@ def _explain(answer: requests.Response) -> str:
 
 
 def make_request_with_retry(
-    client: RestClient, path: str, params: Mapping[str, str] | None = None
+    client: RestClient,
+    path: str,
+    params: Mapping[str, str] | None = None,
+    read: Callable[[Any], Any] = lambda answer: answer,
 ) -> Any:
-    """The JSON at ``path``; failures that can heal are repeated after a back-off. Raises
-    SourceError, also for an ``error`` in an answer of status 200."""
-    answer = client.get(path, params)
-    if isinstance(answer, dict) and answer.get("error"):
-        raise SourceError(f"{client.base_url}{path}: status 200, but the answer is an error")
-    return answer
+    """What ``read`` makes of the JSON at ``path``; transient failures are retried after a
+    back-off. Raises SourceError, also for an ``error`` in a response of status 200."""
+
+    def read_answer(answer: Any) -> Any:
+        if isinstance(answer, dict) and answer.get("error"):
+            raise SourceError(f"{client.base_url}{path}: status 200, but the answer is an error")
+        return read(answer)
+
+    return client.get(path, params, read_answer)
 
 
 def fetch_static_data(client: RestClient, endpoint: str) -> Iterator[Page]:
     """All records of a static endpoint, as one page: SenSource does not divide them."""
     answer = make_request_with_retry(client, f"/{endpoint}")
-    records = answer.get("results") if isinstance(answer, dict) else answer
-    if not isinstance(records, list):
+    found = isinstance(answer, dict) and "results" in answer
+    records = as_list(answer["results"] if found else answer)
+    if records is None:
         raise SourceError(f"{client.base_url}/{endpoint}: status 200, but the answer is no list")
     yield Page(records)
 
@@ -335,59 +419,96 @@ def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tup
         start = last
 
 
-Chunk = tuple[Plan, date, date, list[Any]]
+@dataclass(frozen=True, repr=False)
+class Chunk:
+    """The hours of the days from ``start`` up to ``end``, which is not in it, and what the source
+    says of them, in plain words."""
+
+    start: date
+    end: date
+    records: list[Any]
+    messages: tuple[str, ...]
 
 
 def _chunks(
-    client: RestClient, plans: list[Plan], days: int, today: date
+    client: RestClient, plan: Plan, days: int, today: date
 ) -> Iterator[Callable[[], Chunk]]:
     """All chunks, up to two days after today's UTC date: so all of today is inside in every zone,
     and so are hours a little ahead of the clock."""
-    begin = min(plan.begin for plan in plans)
-    for start, end in generate_date_ranges(begin, today + 2 * DAY, days):
-        for plan in plans:
-            if (first := max(start, plan.begin)) < end:
-                yield partial(fetch_data, client, plan, first, end)
+    for start, end in generate_date_ranges(plan.begin, today + 2 * DAY, days):
+        yield partial(fetch_data, client, plan, start, end)
 
 
 def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
-    """The hours of ``[start, end)``. SenSource takes both as midnights in the account's zone."""
-    path = f"/data/{plan.table.name}"
+    """The hours of ``[start, end)``. SenSource takes both as midnights in the account's zone.
+
+    A message in the place of results is no empty day: the request is repeated. Raises SourceError,
+    also when no record has the field of a metric that was asked for.
+    """
+    name = plan.table.name
     params = {
         "relativeDate": "custom",
         "startDate": start.isoformat(),
         "endDate": end.isoformat(),
         "dateGroupings": "hour",
-        "entityType": ENTITIES[plan.table.name],
+        "entityType": ENTITIES[name],
         "metrics": ",".join(metric.name for metric in plan.metrics),
     }
-    answer = make_request_with_retry(client, path, params)
-    records = answer.get("results") if isinstance(answer, dict) else None
-    if not isinstance(records, list):
-        raise SourceError(f'{client.base_url}{path}: status 200, but no list "results"')
-    Logging.info(f"{plan.table.name}: {start} to {end}, {len(records)} hours read")
-    _log_messages(plan.table.name, answer.get("messages"), records)
-    return plan, start, end, records
+    where = f"{client.base_url}/data/{name}: status 200, but "
+
+    def read(answer: Any) -> Chunk:
+        results, said = None, None
+        if isinstance(answer, dict):
+            results, said = answer.get("results"), answer.get("messages")
+        records = as_list(results)
+        messages = _plain_messages(said, records or [])
+        if messages and not records:
+            raise TransientError(f"no results, and the source says: {messages[0]}")
+        if records is None:
+            raise SourceError(f'{where}no list "results"')
+        return Chunk(start, end, _with_metrics(records, plan.metrics, where), messages)
+
+    chunk: Chunk = make_request_with_retry(client, f"/data/{name}", params, read)
+    Logging.info(f"{name}: {start} to {end}, {len(chunk.records)} hours read")
+    return chunk
 
 
-def _log_messages(table: str, messages: Any, records: list[Any]) -> None:
-    """Logs what the source says of an answer: its plain words, but nothing that may be a value."""
+def _with_metrics(records: list[Any], metrics: tuple[Metric, ...], where: str) -> list[Any]:
+    """``records`` with the fields of metrics under the names that the table knows, in whatever
+    case they were sent. Raises SourceError for a metric that no record has."""
+    objects = [record for record in records if isinstance(record, dict)]
+    sent: set[str] = set().union(*objects)
+    known = {metric.field for metric in metrics}
+    renamed = {name: name.lower() for name in sent - known if name.lower() in known}
+    missing = known - sent - set(renamed.values())
+    if missing and objects:
+        lacking = ", ".join(metric.name for metric in metrics if metric.field in missing)
+        raise SourceError(
+            f"{where}none of the {len(records)} hours has the metric {lacking}: check "
+            "traffic_metrics and occupancy_metrics"
+        )
+    if not renamed:
+        return records
+    return [
+        {renamed.get(name, name): value for name, value in record.items()}
+        if isinstance(record, dict)
+        else record
+        for record in records
+    ]
+
+
+def _plain_messages(messages: Any, records: list[Any]) -> tuple[str, ...]:
+    """What the source says of a response: its plain words, but nothing that may be a value."""
     names = {str(record.get("name") or "\n") for record in records if isinstance(record, dict)}
+    told = []
     for message in messages[:5] if isinstance(messages, list) else [messages] if messages else []:
         text = str(message)
         for name in names:
             text = text.replace(name, " * ")
         words = (text[:1].lower() + text[1:]).split()[:30]
-        plain = " ".join(word if _PLAIN_WORD.fullmatch(word) else "*" for word in words)
-        Logging.warning(f"{table}: the source says: {plain}")
-
-
-def _store(table: Table, records: list[Any], rejects: Rejects, where: str) -> None:
-    for position, row in enumerate(table.rows(records), 1):
-        if isinstance(row, UnusableRecord):
-            rejects.add(table.name, f"{where}, record {position}", row)
-        else:
-            op.upsert(table.name, row)
+        if words:
+            told.append(" ".join(w if _PLAIN_WORD.fullmatch(w) else "*" for w in words))
+    return tuple(told)
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
