@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
@@ -280,13 +280,16 @@ class Pass:
             self._values = self._new
         records, objects = _take_objects(page.records)
         locations, rows = convert_lists_to_strings(records, LOCATIONS), _map_object_data(objects)
-        self._seen[LOCATIONS.name] += len(locations)
-        for position, location in enumerate(locations, 1):
+        self._seen[LOCATIONS.name] += len(locations.rows)
+        for record, column, placeholder in locations.odd:
+            where = f"page {page.place.number}, record {record + 1}"
+            self._rejects.add_odd(LOCATIONS.name, column, where, placeholder)
+        for position, location in enumerate(locations.rows, 1):
             where, its_objects = f"page {page.place.number}, record {position}", next(rows)
             if isinstance(location, UnusableRecord):
                 self._rejects.add(LOCATIONS.name, where, location)
                 lost = UnusableRecord("its location cannot be stored")
-                self._store_objects({}, [lost] * len(its_objects), where)
+                self._store_objects({}, Rows([lost] * len(its_objects.rows)), where)
             else:
                 op.upsert(LOCATIONS.name, location)
                 self._store_objects(location, its_objects, where)
@@ -295,18 +298,21 @@ class Pass:
             Logging.info(f"Page {page.place.number}: {counts} read")
 
     def _store_objects(self, location: Row, objects: Rows, where: str) -> None:
-        self._seen[OBJECTS.name] += len(objects)
+        self._seen[OBJECTS.name] += len(objects.rows)
+        for number, column, placeholder in objects.odd:
+            position = f"{where}, object {number + 1}"
+            self._rejects.add_odd(OBJECTS.name, column, position, placeholder)
         keys: Row = {}
         alike = defaultdict[Any, list[Any]](list)
-        for position, row in enumerate(objects, 1):
+        for number, row in enumerate(objects.rows, 1):
             if isinstance(row, UnusableRecord):
-                self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
+                self._rejects.add(OBJECTS.name, f"{where}, object {number}", row)
                 continue
             keys = keys or {name: location[name] for name in LOCATIONS.key}
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
             fields = given.pop("additional_fields", None)  # cannot be part of a key
-            same = alike[tuple(given.items())] if len(objects) > 1 else []
+            same = alike[tuple(given.items())] if len(objects.rows) > 1 else []
             same.append(fields)
             given.update(keys, occurrence=same.count(fields))
             if fields:
@@ -379,9 +385,8 @@ def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
         for name, column in OBJECTS.columns.items()
         if name not in FROM_LOCATION and not sent.isdisjoint(column.sources or (name,))
     }
-    rows = iter(convert_lists_to_strings(things, replace(OBJECTS, columns=columns)))
-    for each in objects:
-        yield [*islice(rows, len(each))]
+    found = convert_lists_to_strings(things, replace(OBJECTS, columns=columns))
+    yield from found.split(map(len, objects))
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -383,9 +383,12 @@ def _log_messages(table: str, messages: Any, records: list[Any]) -> None:
 
 
 def _store(table: Table, records: list[Any], rejects: Rejects, where: str) -> None:
-    for position, row in enumerate(table.rows(records), 1):
+    found = table.rows(records)
+    for record, column, placeholder in found.odd:
+        rejects.add_odd(table.name, column, f"{where}, record {record + 1}", placeholder)
+    for number, row in enumerate(found.rows, 1):
         if isinstance(row, UnusableRecord):
-            rejects.add(table.name, f"{where}, record {position}", row)
+            rejects.add(table.name, f"{where}, record {number}", row)
         else:
             op.upsert(table.name, row)
 

@@ -113,9 +113,13 @@ class Listing:
 
     def _rows(self, page: Page, rejects: Rejects) -> list[Row]:
         rows, since = [], self.window.since
-        for position, row in enumerate(self.to_rows(page.records), 1):
+        found = self.to_rows(page.records)
+        for record, column, placeholder in found.odd:
+            position = f"page {page.number}, record {record + 1}"
+            rejects.add_odd(self.table.name, column, position, placeholder)
+        for number, row in enumerate(found.rows, 1):
             if isinstance(row, UnusableRecord):
-                rejects.add(self.table.name, f"page {page.number}, record {position}", row)
+                rejects.add(self.table.name, f"page {page.number}, record {number}", row)
             elif not since or (self.changed_at(row) or since) >= since:
                 rows.append(row)
         return rows
