@@ -4,15 +4,46 @@ import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+_OFFSET = r"Z|UTC|GMT|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?"
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s?(Z|[+-]\d\d(?::?\d\d)?)?)?",
+    rf"(\d{{4}}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:[.,](\d+))?\s?({_OFFSET})?)?",
     re.ASCII | re.IGNORECASE,
 )
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
+# RFC 2822, 4.3. Any other letters may be several zones.
+_ZONES = {
+    **dict.fromkeys(("ut", "utc", "gmt", "z"), "Z"),
+    "edt": "-04",
+    "est": "-05",
+    "cdt": "-05",
+    "cst": "-06",
+    "mdt": "-06",
+    "mst": "-07",
+    "pdt": "-07",
+    "pst": "-08",
+}
+_RFC = re.compile(  # Wed, 31 Jan 2024 08:00:00 +0100 (CET)
+    rf"(?:({'|'.join(_WEEKDAYS)}),? )?(\d\d?) ({'|'.join(_MONTHS)}) (\d{{4}}) "
+    rf"(\d\d:\d\d(?::\d\d)?) ({'|'.join(_ZONES)}|[+-](?:[01]\d|2[0-3])[0-5]\d)(?: \(\w*\))?",
+    re.ASCII | re.IGNORECASE,
+)
+_ASP_NET = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/", re.ASCII)
 # Text of fewer digits may be a date without dashes.
 _UNIX = re.compile(r"-?\d{9,13}(?:\.\d+)?", re.ASCII)
+# What sources write for "no date": 0000-00-00T00:00:00Z, "-" and words.
+_ZERO = re.compile(r"[\W_0TZ]*", re.IGNORECASE)
+_NO_DATE = {
+    *("n/a", "na", "n.a.", "nan", "nat", "none", "null", "nil", "(null)", "(none)"),
+    *("undefined", "unknown", "never", "false"),
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _USUAL = [len(f"2026-01-31T08:00:00{more}+00:00") for more in ("", ".000", ".000000")]
 _FIRST_MILLISECONDS = 100_000_000_000  # as seconds this would be the year 5138
+
+
+class NoDate(ValueError):
+    """A value that stands for "no date"."""
 
 
 def now() -> datetime:
@@ -28,32 +59,68 @@ def parse(value: Any) -> datetime:
     """A timestamp as an aware datetime in UTC.
 
     Takes ISO 8601 (T or a blank; without an offset it is UTC; a date alone is its midnight;
-    digits after the microsecond are cut) and unix time, as a number or as text of 9 digits or
-    more, in seconds or, from 100,000,000,000 on, in milliseconds. Raises ValueError, without the
-    value, otherwise.
+    digits after the microsecond are cut), the dates of RFC 1123 and RFC 2822, ASP.NET's
+    ``/Date(milliseconds)/``, and unix time, as a number or as text of 9 digits or more, in
+    seconds or, from 100,000,000,000 on, in milliseconds.
+
+    Raises ValueError, without the value, for anything else: an order of day and month that has
+    to be guessed, the hour 24, a weekday that is not that of the date. It is a NoDate where the
+    value says that there is no date: blank text, ``0000-00-00``, false, ``N/A``, ``-``.
     """
     try:
         if isinstance(value, str):
             text = value[:-1] + "+00:00" if value[-1:] == "Z" else value
             usual = text[4:17:3] == "--T::" and len(text) in _USUAL and text[19] in "+."
-            if usual and text[-6:] == "+00:00":
+            if usual and text[-6:] == "+00:00" and text[11:13] != "24":
                 return datetime.fromisoformat(text)  # in a tenth of the time
-            if match := _ISO.fullmatch(value.strip()):
-                return _from_iso(*match.groups())
-            value = float(value) if _UNIX.fullmatch(value.strip()) else None
+            return _from_text(value.strip())
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            seconds = value / 1000 if abs(value) >= _FIRST_MILLISECONDS else value
-            return _EPOCH + timedelta(0, seconds)
+            return _from_unix(value)
     except (ValueError, OverflowError):
         pass
-    raise ValueError("is not a timestamp")
+    raise (NoDate if _says_no_date(value) else ValueError)("is not a timestamp")
+
+
+def _from_unix(number: float) -> datetime:
+    seconds = number / 1000 if abs(number) >= _FIRST_MILLISECONDS else number
+    return _EPOCH + timedelta(0, seconds)
+
+
+def _from_text(text: str) -> datetime:
+    if match := _ISO.fullmatch(text):
+        return _from_iso(*match.groups())
+    if match := _RFC.fullmatch(text):
+        return _from_rfc(*match.groups())
+    if match := _ASP_NET.fullmatch(text):  # the offset is for display
+        return _EPOCH + timedelta(milliseconds=int(match[1]))
+    if _UNIX.fullmatch(text):
+        return _from_unix(float(text))
+    raise ValueError
 
 
 def _from_iso(day: str, clock: str | None, fraction: str | None, offset: str | None) -> datetime:
     clock, fraction = (clock or "00:00") + ":00", (fraction or "")[:6]
+    if clock[:2] == "24":  # Python 3.14 would take the next day
+        raise ValueError
     moment = datetime.fromisoformat(f"{day}T{clock[:8]}.{fraction:0<6}+00:00")
-    if offset and offset not in "Zz":
+    if offset and offset[0] in "+-":
         digits = offset[1:].replace(":", "").ljust(4, "0")
         ahead = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
         moment += ahead if offset[0] == "-" else -ahead
     return moment
+
+
+def _from_rfc(
+    weekday: str | None, day: str, month: str, year: str, clock: str, zone: str
+) -> datetime:
+    iso_day = f"{year}-{_MONTHS.index(month.lower()) + 1:02}-{day:0>2}"
+    if weekday and _WEEKDAYS[datetime.fromisoformat(iso_day).weekday()] != weekday.lower():
+        raise ValueError
+    return _from_iso(iso_day, clock, None, _ZONES.get(zone.lower(), zone))
+
+
+def _says_no_date(value: Any) -> bool:
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return text in _NO_DATE or _ZERO.fullmatch(text) is not None
+    return value is False

@@ -21,7 +21,7 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, error_code
-from shared.rows import Column, Rejects, Rows, Table, decimal
+from shared.rows import Column, Rejects, Rows, Table, decimal, plain_text, to_flag
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
 
@@ -86,21 +86,31 @@ class Settings:
 
 
 def _address(site: Mapping[str, Any]) -> str | None:
-    """The address of a site in one line, from an object or from the fields that hold its parts."""
+    """The address of a site in one line, from an object or from the fields that hold its parts:
+    those that are a text or a number."""
     parts = site.get("address")
     if not isinstance(parts, dict):
         names = ("address_line_1", "address_line_2", "town", "county", "postcode")
         parts = {name: site.get(name) for name in names}
-    return ", ".join(str(part) for part in parts.values() if part) or None
+    lines = (plain_text(part) for part in parts.values() if part)
+    return ", ".join(line for line in lines if line) or None
 
 
 def _site_id(room: Mapping[str, Any]) -> Any:
+    """Raises ValueError for an id that is neither a text nor a number."""
     site = room.get("site")
-    return site.get("id") if isinstance(site, dict) else None
+    site_id = site.get("id") if isinstance(site, dict) else None
+    if site_id is not None and plain_text(site_id) is None:
+        raise ValueError
+    return site_id
 
 
 def _status(record: Mapping[str, Any]) -> str | None:
-    return {True: "active", False: "inactive"}.get(record.get("active"))  # type: ignore[arg-type]
+    """Raises ValueError for an ``active`` that is neither yes nor no."""
+    active = record.get("active")
+    if active is None or plain_text(active) == "":
+        return None
+    return "active" if to_flag(active) else "inactive"
 
 
 _TEXT, _ID = Column(), Column(required=True)

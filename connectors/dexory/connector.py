@@ -323,9 +323,7 @@ class Pass:
         has one."""
         scanned = convert_lists_to_strings(records, LOCATIONS)
         named = convert_lists_to_strings(records, _UNSCANNED) if any(unscanned) else scanned
-        locations = [
-            (named if never else scanned).rows[at] for at, never in enumerate(unscanned)
-        ]
+        locations = [(named if never else scanned).rows[at] for at, never in enumerate(unscanned)]
         self._seen[LOCATIONS.name] += len(locations)
         self._never_scanned += sum(unscanned)
         for record, column, placeholder in scanned.odd:
@@ -347,9 +345,7 @@ class Pass:
         for thing, column, placeholder in objects.odd:
             at = f"{where}, object {thing + 1}"
             self._rejects.add_odd(OBJECTS.name, column, at, placeholder)
-        keys = {
-            name: location[name] for name in LOCATIONS.key if location.get(name) is not None
-        }
+        keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
         alike = defaultdict[Any, list[Any]](list)
         rows: list[Row] = []
         for position, row in enumerate(objects.rows, 1):
@@ -390,7 +386,7 @@ class Pass:
         self._checkpoint(stop={**self._values, **place._asdict(), "saved_at": now})
 
     def finish(self) -> None:
-        """Checkpoints at the end of the list. The objects replace their table if the pass is whole;
+        """Checkpoints at the end of the list. The objects replace their table if it is whole;
         if it had none, their table is emptied only when the last one had none, either."""
         self._check()
         objects = self._seen[OBJECTS.name]

@@ -21,7 +21,17 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, retry_after
-from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord, convert
+from shared.rows import (
+    Column,
+    Rejects,
+    Row,
+    Rows,
+    Table,
+    UnusableRecord,
+    convert,
+    plain_text,
+    to_key,
+)
 from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
 from shared.state import State, Window, window
 
@@ -329,7 +339,8 @@ class _Tree:
 
     def __init__(self, records: Iterable[Any]) -> None:
         objects = [record for record in records if isinstance(record, dict)]
-        self._by_id = {str(record["id"]): record for record in objects if "id" in record}
+        self._by_id = {_id_text(record.get("id")): record for record in objects}
+        self._by_id.pop("", None)
         unlisted = {_parent(record) for record in objects} - self._by_id.keys()
         self._tops = unlisted & {"", "0"} or (unlisted if len(unlisted) == 1 else set())
 
@@ -340,7 +351,7 @@ class _Tree:
         lineage = self._lineage(record) if isinstance(record, dict) else []
         if not lineage:
             return record
-        titles = [one.get("title") for one in reversed(lineage)]
+        titles = [plain_text(one.get("title")) for one in reversed(lineage)]
         path = None if None in titles else "/".join(map(str, titles))
         derived = {"level": len(lineage) - 1, "path": path}
         return {**record, **{key: derived[key] for key in derived if record.get(key) is None}}
@@ -359,7 +370,15 @@ def _parent(record: dict[str, Any]) -> str:
     """The parent's id as text, "" for none: Paligo's field is ``parent``."""
     given = record.get("parent_id")
     given = record.get("parent") if given is None else given
-    return "" if given is None else str(given)
+    return _id_text(given)
+
+
+def _id_text(given: Any) -> str:
+    """An id as its column holds it, "" for none."""
+    try:
+        return "" if given is None else to_key(given)
+    except ValueError:
+        return ""
 
 
 def _map_user_data(records: list[Any], synced_at: datetime) -> Rows:

@@ -1,6 +1,7 @@
 """Rows: types that do not depend on the data, and nothing dropped."""
 
 import json
+from collections import Counter
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
+from shared import rows as rows_module
 from shared.errors import SourceError
 from shared.rest import parse_json
-from shared.rows import Column, Rejects, Table, UnusableRecord, convert, decimal
+from shared.rows import Column, OddValue, Rejects, Row, Table, UnusableRecord, convert, decimal
 
 TABLE = Table(
     "things",
@@ -26,7 +28,7 @@ TABLE = Table(
     },
 )
 LONG = "1234567890123456789012345678"
-ENDLESS = ["1e999999999", "9" * 5000, "1." + "0" * 40 + "1"]
+ENDLESS = ["1e999999999", "9" * 5000, "1e-999999999", "0." + "0" * 40 + "1"]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -48,7 +50,7 @@ def test_schema_declares_every_column() -> None:
 def test_a_row() -> None:
     """The first source that is not null, derived values, given ones, and the rest kept."""
     record = {"id": 7, "name": None, "title": "T", "place": {"town": "Leeds"}, "more": [1]}
-    [row] = TABLE.rows([record], synced=datetime(2026, 1, 1, tzinfo=timezone.utc))
+    [row] = TABLE.rows([record], synced=datetime(2026, 1, 1, tzinfo=timezone.utc)).rows
     assert row == {
         "id": "7",
         "part": "",
@@ -62,7 +64,7 @@ def test_a_row() -> None:
 
 def test_an_object_where_a_text_is_expected() -> None:
     """It is JSON text, unless the column derives its value from such objects; a text is itself."""
-    [row] = TABLE.rows([{"id": "x", "name": {"a": [1]}, "place": "Leeds"}])
+    [row] = TABLE.rows([{"id": "x", "name": {"a": [1]}, "place": "Leeds"}]).rows
     assert row == {
         **dict.fromkeys(("size", "synced", "additional_fields")),
         "id": "x",
@@ -76,9 +78,8 @@ def test_an_object_where_a_text_is_expected() -> None:
 def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
     """Each field is in a column of its own or in additional_fields; the record is not changed."""
     before = json.dumps(record)
-    [row] = TABLE.rows([{**record, "id": "x"}])
-    if isinstance(row, UnusableRecord):
-        return
+    [row] = TABLE.rows([{**record, "id": "x"}]).rows
+    assert isinstance(row, dict)
     kept = row["additional_fields"] or {}
     assert all(
         kept[key] == record[key] for key in record.keys() - TABLE.columns.keys() - {"title"}
@@ -96,41 +97,47 @@ def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
         ({}, "id is missing"),
         ({"id": ""}, "id is missing"),
         ({"id": None}, "id is missing"),
-        ({"id": "x", "size": "large"}, "size does not fit its type INT"),
+        ({"id": False}, "id does not fit its type STRING"),
+        ({"id": []}, "id does not fit its type STRING"),
+        ({"id": {}}, "id does not fit its type STRING"),
     ],
 )
 def test_records_that_cannot_be_stored(record: Any, reason: str) -> None:
-    """What is no object, lacks what is required, or does not fit; the reason names the column."""
-    [row] = TABLE.rows([record])
+    """What is no object, or has no usable key; the reason names the column."""
+    found = TABLE.rows([record])
+    [row] = found.rows
     assert isinstance(row, UnusableRecord)
-    assert str(row) == reason
+    assert (str(row), found.odd) == (reason, [])
 
 
 def test_one_record_that_cannot_be_stored_costs_no_other() -> None:
     """The others of its page are rows, in their places; the reason names a column, not a value."""
-    records = [{"id": 1}, {"id": 2, "size": "s3cret"}, "s3cret", {"id": 4, "size": 5}, {}]
-    rows = TABLE.rows(records)
-    assert [row["id"] for row in rows if isinstance(row, dict)] == ["1", "4"]
-    reasons = {at: str(row) for at, row in enumerate(rows) if isinstance(row, UnusableRecord)}
-    assert reasons == {
-        1: "size does not fit its type INT",
-        2: "it is not an object",
-        4: "id is missing",
-    }
+    records = [
+        {"id": 1},
+        "s3cret",
+        {"id": 3, "size": "s3cret"},
+        {"id": 4, "size": 5},
+        {"size": []},
+    ]
+    found = TABLE.rows(records)
+    assert [row["id"] for row in found.rows if isinstance(row, dict)] == ["1", "3", "4"]
+    reasons = {at: str(r) for at, r in enumerate(found.rows) if isinstance(r, UnusableRecord)}
+    assert reasons == {1: "it is not an object", 4: "id is missing"}
+    assert found.odd == [OddValue(2, "size")]  # not that of a record that is skipped
 
 
 def test_a_null_gives_way_to_the_next_source_in_each_record_alone() -> None:
     """What no column takes stays, as that of the source that was not needed."""
     records: list[Any] = [{"name": "N", "title": "T"}, {"title": "T"}, {"name": None}]
-    rows = TABLE.rows([{"id": 1, **record} for record in records])
+    rows = TABLE.rows([{"id": 1, **record} for record in records]).rows
     found = [(row["name"], row["additional_fields"]) for row in rows if isinstance(row, dict)]
     assert found == [("N", {"title": "T"}), ("T", None), (None, None)]
 
 
 def test_no_records_are_no_rows() -> None:
     """Also where all columns are given."""
-    assert TABLE.rows([]) == []
-    assert Table("t", (), {"a": Column()}).rows([], a=1) == []
+    assert TABLE.rows([]).rows == []
+    assert Table("t", (), {"a": Column()}).rows([], a=1).rows == []
 
 
 @pytest.mark.parametrize(
@@ -153,7 +160,9 @@ def test_no_records_are_no_rows() -> None:
         ("DOUBLE", "812.5", 812.5),
         ("DOUBLE", 7, 7.0),
         ("BOOLEAN", "TRUE", True),
-        ("BOOLEAN", 0, False),
+        *(("BOOLEAN", value, True) for value in (True, 1, 1.0, "1", " Yes ", "y", "T", "on")),
+        *(("BOOLEAN", value, False) for value in (False, 0, "0", "No", "n", "f", "FALSE", "OFF")),
+        ("BOOLEAN", parse_json("1.0"), True),
         ("UTC_DATETIME", 0, datetime(1970, 1, 1, tzinfo=timezone.utc)),
         ("JSON", {"a": None}, {"a": None}),
         (decimal(19, 4), "27.9", "27.9"),
@@ -165,6 +174,14 @@ def test_no_records_are_no_rows() -> None:
         (decimal(19, 4), "0.00", "0"),
         (decimal(19, 4), "-0", "0"),
         (decimal(3, 3), "0.125", "0.125"),
+        # What the binary form of a number adds is no digit of it.
+        (decimal(19, 4), "19.990000000000002", "19.99"),
+        (decimal(19, 4), parse_json("19.990000000000002"), "19.99"),
+        (decimal(19, 4), parse_json("0.30000000000000004"), "0.3"),
+        (decimal(19, 4), parse_json("-1234567.8900000001"), "-1234567.89"),
+        (decimal(19, 4), "19.98999999999999843680598132777959108352661", "19.99"),
+        (decimal(19, 4), "100000.00005", "100000"),
+        (decimal(19, 4), "100000.00015", "100000.0002"),
         (decimal(38, 10), f"{LONG}.0123456789", f"{LONG}.0123456789"),
         (decimal(38, 10), parse_json(f"{LONG}.0123456789"), f"{LONG}.0123456789"),
     ],
@@ -176,13 +193,24 @@ def test_values_that_fit(kind: Any, value: Any, expected: Any) -> None:
     assert type(converted) is type(expected)
 
 
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 UNFIT: dict[Any, list[Any]] = {
-    "INT": [2**31, -(2**31) - 1, "x", 1.5, True, [], "NaN", "1e999999999"],
-    "LONG": [2**63, "1e30", {}],
-    "DOUBLE": ["inf", "nan", True, [], "1e999", "twelve"],
-    "BOOLEAN": ["yes", 2, [], 0.5],
-    "UTC_DATETIME": ["soon", True, []],
-    "DECIMAL": ["0.00001", "1e15", "NaN", "Infinity", True, [], "1,5", *ENDLESS],
+    "INT": [2**31, -(2**31) - 1, "x", 1.5, True, [], "NaN", "1e999999999", "20_24"],
+    "LONG": [2**63, "1e30", {}, 2.5, "12.6", parse_json("2.5"), [1]],
+    "DOUBLE": ["inf", "nan", True, [], "1e999", "1e309", "-1e309", 10**400, "twelve", "1_0"],
+    "BOOLEAN": ["maybe", 2, [], {"value": True}, 0.5, "truee", "10"],
+    "UTC_DATETIME": ["soon", True, [], "31/12/2024", "0000-00-00", False, 1e300],
+    "DECIMAL": [
+        *("0.00001", "1e15", "NaN", "Infinity", True, [], {}, "1,5", *ENDLESS),
+        *("19.99001", "9.9999500001", "999999999999999.99999999999"),
+    ],
+    "JSON": [float("nan"), deep(100_000)],
 }
 
 
@@ -190,7 +218,7 @@ UNFIT: dict[Any, list[Any]] = {
     ("kind", "value"), [(kind, value) for kind, values in UNFIT.items() for value in values]
 )
 def test_values_that_do_not_fit(kind: Any, value: Any) -> None:
-    """Neither rounded nor nulled, and not left to fail a whole checkpoint; no value is shown."""
+    """Neither rounded nor left to fail a whole checkpoint; no value is shown."""
     with pytest.raises(UnusableRecord, match=r"^c does not fit its type [A-Z_]+$"):
         convert([value], decimal(19, 4) if kind == "DECIMAL" else kind, "c")
 
@@ -204,17 +232,182 @@ def test_decimals_are_exact(number: Decimal) -> None:
         assert "E" not in text
 
 
-def deep(levels: int) -> Any:
-    value: Any = 1
-    for _ in range(levels):
-        value = [value]
-    return value
+def test_json_of_any_depth_is_text() -> None:
+    """Of the same form as any other, though the usual encoder gives up on it."""
+    inner: Any = {"b": [1, "ü", None, {}], "a": []}
+    usual = convert([inner], "STRING", "c")[0]
+    for _ in range(50_000):
+        inner = {"in": [inner]}
+    [text] = convert([inner], "STRING", "c")
+    assert text == '{"in": [' * 50_000 + usual + "]}" * 50_000
 
 
-def test_json_that_is_too_deep_is_no_defect() -> None:
-    """It is one record that cannot be stored."""
-    with pytest.raises(UnusableRecord):
-        convert([deep(100_000)], "STRING", "c")
+# Odd values
+
+
+ODDS = Table(
+    "odds",
+    ("id",),
+    {
+        "id": Column(required=True),
+        "owner_id": Column(),
+        "count": Column("LONG"),
+        "fee": Column(decimal(19, 4)),
+        "share": Column("DOUBLE"),
+        "flag": Column("BOOLEAN"),
+        "due": Column("UTC_DATETIME", sources=("due", "endDate")),
+        "more": Column("JSON"),
+        "state": Column(derive=lambda record: {1: "on"}[record["level"]]),
+    },
+)
+
+
+def only(field: str, value: Any) -> tuple[Row, list[OddValue]]:
+    """The row of a record with a value in a field, and what is odd; its neighbours are sound."""
+    sound = {"id": 1, "level": 1, "count": 3, "due": "2026-01-31", "flag": True}
+    found = ODDS.rows([sound, {"id": 2, "level": 1, field: value}, sound])
+    first, row, last = found.rows
+    assert isinstance(row, dict)
+    assert first == last == ODDS.rows([sound]).rows[0]
+    json.dumps(row["additional_fields"], allow_nan=False)
+    return row, found.odd
+
+
+ODD_VALUES: dict[str, list[Any]] = {
+    "due": ["31/12/2024", "2024-01-31 24:00:00", "9999-12-31T23:00:00-05:00", True, [], {}, 1e300],
+    "endDate": ["31/12/2024", "12/31/2024", "01.02.2024", "soon", True],
+    "count": [2.5, 12.6, "12.6", True, 2**63, "many", [3], {"a": 3}],
+    "fee": ["0.00001", "1e15", "free", [1], True],
+    "share": ["NaN", "1e309", "half", [0.5], deep(50)],
+    "flag": ["perhaps", 2, {"value": True}, []],
+    "owner_id": [False, [], {}],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(field, value) for field, values in ODD_VALUES.items() for value in values],
+)
+def test_an_odd_value_costs_that_value(field: str, value: Any) -> None:
+    """It is null, kept as sent under its own name, and counted; the rest of its row is stored."""
+    row, odd = only(field, value)
+    assert row == {
+        **dict.fromkeys(ODDS.columns),
+        "id": "2",
+        "state": "on",
+        "additional_fields": {"level": 1, field: value},
+    }
+    assert odd == [OddValue(1, "due" if field == "endDate" else field)]
+
+
+@pytest.mark.parametrize("value", [False, "0000-00-00", "0000-00-00 00:00:00", "N/A", "-"])
+def test_what_stands_for_no_date(value: Any) -> None:
+    """It is kept, too, but told apart from what should have been a date."""
+    row, odd = only("due", value)
+    assert (row["due"], row["additional_fields"]) == (None, {"level": 1, "due": value})
+    assert odd == [OddValue(1, "due", placeholder=True)]
+
+
+@pytest.mark.parametrize("field", ["due", "endDate", "count", "fee", "share", "flag", "more"])
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_what_is_blank_is_null(field: str, value: Any) -> None:
+    """It is neither kept nor counted; in JSON, blank text is a text."""
+    row, odd = only(field, value)
+    assert row["additional_fields"] == {"level": 1}
+    assert odd == []
+
+
+def test_what_json_has_no_form_for_is_kept_as_text() -> None:
+    """NaN, and lists in each other that no encoder follows."""
+    row, odd = only("count", deep(100_000))
+    assert row["additional_fields"]["count"] == "[" * 100_000 + "1" + "]" * 100_000
+    row, more = only("more", float("nan"))
+    assert row["additional_fields"]["more"] == "nan"
+    assert [*odd, *more] == [OddValue(1, "count"), OddValue(1, "more")]
+
+
+@pytest.mark.parametrize("level", [2, [], {}, None])
+def test_a_value_that_cannot_be_derived(level: Any) -> None:
+    """It is null and counted; what it is derived from has no column, and stays where it is."""
+    found = ODDS.rows([{"id": 1, "level": level}, {"id": 2, "state": "own", "level": level}])
+    rows = [
+        (row["state"], row["additional_fields"]) for row in found.rows if isinstance(row, dict)
+    ]
+    assert rows == [(None, {"level": level}), ("own", {"level": level})]
+    assert found.odd == [OddValue(0, "state")]
+
+
+def test_odd_values_of_a_page_are_in_the_order_of_its_records() -> None:
+    """Of all columns, and so they can be divided as the records are."""
+    odd: Row = {"id": 1, "level": 1, "flag": "?", "count": "?"}
+    found = ODDS.rows([{"id": 0, "level": 1}, odd, odd, "?", odd])
+    columns = [(value.record, value.column) for value in found.odd]
+    assert columns == [(at, name) for at in (1, 2, 4) for name in ("count", "flag")]
+    parts = [*found.split([2, 0, 3])]
+    assert [row for part in parts for row in part.rows] == found.rows
+    places = [[value.record for value in part.odd] for part in parts]
+    assert places == [[1, 1], [], [0, 0, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (4, "4"),
+        ("4", "4"),
+        (4.0, "4"),
+        (parse_json("4.0"), "4"),
+        (parse_json("4e0"), "4"),
+        (parse_json("1E20"), "1" + "0" * 20),
+        (parse_json("-0.0"), "0"),
+        (parse_json("12345678901234567890.5"), "12345678901234567890.5"),
+        ("4.0", "4.0"),
+        ("4e0", "4e0"),
+        ("004", "004"),
+    ],
+)
+def test_a_whole_number_is_one_key_however_it_is_written(value: Any, text: str) -> None:
+    """In references to keys, too; a text stays as it is, and so do numbers in other text."""
+    columns = {**ODDS.columns, "name": Column()}
+    record = {"id": value, "owner_id": value, "name": parse_json("4.0")}
+    [row] = Table("t", ("id",), columns).rows([record]).rows
+    assert isinstance(row, dict)
+    assert (row["id"], row["owner_id"], row["name"]) == (text, text, "4.0")
+    [row] = Table("t", ("name",), columns).rows([record]).rows
+    assert isinstance(row, dict)
+    assert row["name"] == "4"
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "soon", "0000-00-00", False])
+def test_a_key_without_a_date(value: Any) -> None:
+    """A part of the key that is no text cannot be null, whether it says so or not."""
+    for required in (True, False):
+        table = Table("t", ("at",), {"at": Column("UTC_DATETIME", required=required)})
+        found = table.rows([{"at": "2026-01-31"}, {"at": value}])
+        assert [type(row) for row in found.rows] == [dict, UnusableRecord]
+        assert str(found.rows[1]).startswith("at ")
+        assert found.odd == []
+
+
+def test_odd_values_cost_no_more_than_their_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page with one is converted once, and that column a second time; nothing is done by the
+    record."""
+    calls = Counter[str]()
+    convert_column, one_by_one = rows_module._converted, rows_module._converted_one_by_one
+
+    def counting(name: str, real: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments)
+
+        return counted
+
+    monkeypatch.setattr(rows_module, "_converted", counting("column", convert_column))
+    monkeypatch.setattr(rows_module, "_converted_one_by_one", counting("again", one_by_one))
+    ODDS.rows([{"id": n, "level": 1, "count": 2.5, "due": "?"} for n in range(1000)])
+    assert calls == {"column": len(ODDS.columns), "again": 2}
+
+
+# Reports
 
 
 def test_more_than_a_tenth_is_a_failure() -> None:
@@ -245,12 +438,27 @@ def test_a_table_that_is_read_again_is_counted_anew() -> None:
         rejects.check("things", 9)
 
 
-def test_the_report_of_a_sync(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def odd_values() -> Rejects:
+    """Of two columns of a table and one of another, and dates that are none."""
+    rejects = Rejects()
+    for number in range(1, 5):
+        rejects.add_odd("rooms", "created_at", f"page 1, record {number}")
+    rejects.add_odd("sites", "size", "page 2, record 1")
+    for number in (8, 9):
+        rejects.add_odd("rooms", "closed_at", f"page 1, record {number}", placeholder=True)
+    return rejects
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Those on the dashboard."""
+    shown: list[str] = []
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    return shown
+
+
+def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One warning for all tables, and in the log the places and reasons of each."""
-    warnings: list[str] = []
-    monkeypatch.setattr(Operations, "warning", warnings.append)
     rejects = Rejects()
     rejects.report()
     assert not warnings
@@ -264,3 +472,51 @@ def test_the_report_of_a_sync(
     twice = "; ".join(["page 2, record 1: id is missing"] * 2)
     assert f"things: 2 unusable records left out, first {twice}" in output
     assert "places: 1 unusable records left out, first page 2, record 1: id is miss" in output
+
+
+def test_the_report_of_odd_values(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A line in the log for each column, with the first places; all of them in one warning, but
+    for what stands for no date: nobody can mend that."""
+    rejects = odd_values()
+    assert capsys.readouterr().out == ""
+    rejects.check("rooms", 1)  # no record is skipped
+    rejects.report()
+    kept = "null, and kept as sent in additional_fields; first page"
+    held = "cannot be held by its type"
+    shown = "Values that their columns cannot hold are null, and kept as sent in additional_fields"
+    assert warnings == [f"{shown}: 4 of rooms.created_at, 1 of sites.size. The log says where"]
+    output = capsys.readouterr().out
+    first = "1, record 1; page 1, record 2; page 1, record 3"
+    for line in (
+        f"rooms: 4 values of created_at {held}: they are {kept} {first}",
+        f"sites: 1 value of size {held}: it is {kept} 2, record 1",
+        f'rooms: 2 values of closed_at stand for "no date": they are {kept} 1, record 8; page 1',
+    ):
+        assert line in output
+    assert "record 4" not in output
+
+
+def test_skipped_records_and_odd_values_are_one_warning(warnings: list[str]) -> None:
+    """The dashboard shows ten in all."""
+    rejects = odd_values()
+    rejects.add("rooms", "page 1, record 1", ValueError("id is missing"))
+    rejects.report()
+    [warning] = warnings
+    assert warning.startswith("Records that cannot be stored were left out: 1 of rooms. Values th")
+
+
+def test_odd_values_of_a_table_that_is_read_again_are_counted_anew(warnings: list[str]) -> None:
+    """As its skipped records are."""
+    rejects = odd_values()
+    rejects.clear("rooms")
+    rejects.report()
+    [warning] = warnings
+    assert warning.endswith("additional_fields: 1 of sites.size. The log says where")
+
+
+def test_dates_that_are_none_are_no_warning(warnings: list[str]) -> None:
+    """They are in the log alone."""
+    rejects = Rejects()
+    rejects.add_odd("rooms", "closed_at", "page 1, record 8", placeholder=True)
+    rejects.report()
+    assert not warnings

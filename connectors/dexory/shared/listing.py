@@ -92,9 +92,12 @@ class Listing:
     def _rows(self, page: Page, reading: "_Reading", rejects: Rejects) -> list[Row]:
         """The rows of a page that are to be stored; records that cannot be are reported."""
         name, rows = self.table.name, []
-        for position, row in enumerate(self.to_rows(page.records), 1):
+        where, found = f"page {page.number}, record ", self.to_rows(page.records)
+        for record, column, placeholder in found.odd:
+            rejects.add_odd(name, column, f"{where}{record + 1}", placeholder)
+        for position, row in enumerate(found.rows, 1):
             if isinstance(row, UnusableRecord):
-                rejects.add(name, f"page {page.number}, record {position}", row)
+                rejects.add(name, f"{where}{position}", row)
             else:
                 rows.append(row)
         keys = map(itemgetter(*self.table.key), rows)

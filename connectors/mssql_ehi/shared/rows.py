@@ -1,13 +1,14 @@
 """A source's records as rows of typed columns; the types do not depend on the data."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, Inexact, InvalidOperation
-from functools import partial
-from itertools import repeat
-from typing import Any
+from decimal import Context, Decimal, InvalidOperation
+from functools import partial, reduce
+from itertools import islice, repeat
+from typing import Any, NamedTuple
 
 from fivetran_connector_sdk import Logging, Operations as op
 
@@ -17,10 +18,55 @@ from .rest import Number
 
 Row = dict[str, Any]
 _SORTED = json.JSONEncoder(ensure_ascii=False, sort_keys=True)  # equal values make equal text
+_KEY = "KEY"  # the type, here, of a STRING that is a key or refers to one
+_NULL: Any = type(None)
+_AS_THEY_ARE: dict[str, set[Any]] = {"STRING": {str}, _KEY: {str}, "BOOLEAN": {bool}}
+_NOTHING: set[Any] = set()
+_FLAGS: dict[Any, bool] = {
+    **dict.fromkeys((1, "1", "true", "t", "yes", "y", "on"), True),
+    **dict.fromkeys((0, "0", "false", "f", "no", "n", "off"), False),
+}
+_BINARY_ERROR = Decimal("1e-9")  # of a number
+_DIFFERENCE = Context(prec=28)
+# What a conversion, or a `derive`, raises for what it cannot read.
+_UNFIT = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
+_UNREADABLE = object()  # no type holds it
+_DEEPER = 100  # calls that the SDK may add, when it writes JSON, to those under way here
+_EXAMPLES = 3  # positions that are named in the log
+_KEPT = "null, and kept as sent in additional_fields"
 
 
 class UnusableRecord(ValueError):
     """A record that cannot be stored. The message names a column, never a value."""
+
+
+class OddValue(NamedTuple):
+    """A value that its ``column`` cannot hold, in the ``record`` (by its index, from 0).
+    ``placeholder``: it stands for "no date"."""
+
+    record: int
+    column: str
+    placeholder: bool = False
+
+
+@dataclass(repr=False)
+class Rows:
+    """A row for each record, or why it is none; and the values in these rows that are null since
+    their columns cannot hold them, in the order of the records."""
+
+    rows: list[Row | UnusableRecord]
+    odd: list[OddValue] = field(default_factory=list)
+
+    def split(self, sizes: Iterable[int]) -> Iterator["Rows"]:
+        """Those of so many records each."""
+        rows, odd, begin = iter(self.rows), deque(self.odd), 0
+        for size in sizes:
+            part = Rows([*islice(rows, size)])
+            while odd and odd[0].record < begin + size:
+                value = odd.popleft()
+                part.odd.append(value._replace(record=value.record - begin))
+            begin += size
+            yield part
 
 
 @dataclass(frozen=True)
@@ -29,7 +75,8 @@ class Column:
 
     The value is that of the first of ``sources`` (else of the column's own name) that is not
     null. With ``derive`` it is that of the own name, unless it is a list or an object, else what
-    ``derive`` makes of the record. ``required``: not null and not "".
+    ``derive`` makes of the record; it raises ValueError for what it cannot read.
+    ``required``: without a value that is not null and not "" a record is unusable.
     """
 
     type: Any = "STRING"
@@ -58,80 +105,241 @@ class Table:
         entry = {"table": self.name, "columns": {**types, "additional_fields": "JSON"}}
         return {**entry, "primary_key": list(self.key)} if self.key else entry
 
-    def rows(self, records: Sequence[Any], **given: Any) -> "Rows":
+    def rows(self, records: Sequence[Any], **given: Any) -> Rows:
         """``records`` as rows, column by column since that takes half the time; ``given`` holds
-        the columns whose value is not in them. In place of a row may stand why it is none. What no
-        column takes is not looked at: records are as ``parse_json`` makes them.
+        the columns whose value is not in them. What no column takes is not looked at: records are
+        as ``parse_json`` makes them.
 
-        A STRING part of the key that is missing becomes "".
+        A value that its column cannot hold is null there, and stays in ``additional_fields``
+        under the name that it came with. A record without a usable key is none of the rows; a
+        STRING part of the key that is missing becomes "".
         """
-        try:
-            if not {*map(type, records)} <= {dict}:
-                raise UnusableRecord("it is not an object")
-            left = [record.copy() for record in records]
-            columns = {
-                name: self._values(name, left, records)
-                for name in self.columns
-                if name not in given
-            }
-        except UnusableRecord as reason:
-            if len(records) == 1:
-                return [reason.with_traceback(None)]  # its frames hold values
-            return [row for record in records for row in self.rows([record], **given)]
-        columns["additional_fields"] = [fields or None for fields in left]
+        batch = _Batch(records)
+        columns = {name: self._values(name, batch) for name in self.columns if name not in given}
+        columns["additional_fields"] = [fields or None for fields in batch.left]
         names, same = [*given, *columns], map(repeat, given.values())
-        return [dict(zip(names, row)) for row in zip(*same, *columns.values())]  # noqa: B905
+        rows: list[Row | UnusableRecord]
+        rows = [dict(zip(names, row)) for row in zip(*same, *columns.values())]  # noqa: B905
+        for index, reason in batch.skipped.items():
+            rows[index] = reason
+        odd = [value for value in batch.odd if value.record not in batch.skipped]
+        return Rows(rows, sorted(odd))
 
-    def _values(self, name: str, left: Sequence[Row], records: Sequence[Row]) -> list[Any]:
-        """The values of a column, which are taken out of what is ``left`` of the records."""
-        column = self.columns[name]
+    def _values(self, name: str, batch: "_Batch") -> list[Any]:
+        """The values of a column, which are taken out of what is left of the records."""
+        column, in_key = self.columns[name], name in self.key
+        kind = _kind(column.type)
+        if kind == "STRING" and (in_key or name == "id" or name.endswith("_id")):
+            kind = _KEY
+        to_type, taken = _converter(column.type, kind), batch.take(name, column)
+        try:
+            values = _converted(taken, kind, to_type)
+        except _UNFIT:
+            values, unfit = _converted_one_by_one(taken, to_type)
+            for index, placeholder in unfit.items():
+                if in_key or column.required:
+                    batch.skip(index, _misfit(name, column.type))
+                else:
+                    batch.give_back(index, column.sources or (name,), taken[index])
+                    batch.odd.append(OddValue(index, name, placeholder))
+        if column.required or (in_key and kind != _KEY):
+            if None in values or "" in values:
+                batch.skip_missing(name, values)
+        elif in_key:
+            return ["" if value is None else value for value in values]
+        return values
+
+
+class _Batch:
+    """Records on their way to be rows: what is ``left`` of each, which are ``skipped`` and why,
+    and the ``odd`` values so far."""
+
+    def __init__(self, records: Sequence[Any]) -> None:
+        self.skipped: dict[int, UnusableRecord] = {}
+        self.odd: list[OddValue] = []
+        if not {*map(type, records)} <= {dict}:
+            for index, record in enumerate(records):
+                if type(record) is not dict:
+                    self.skip(index, "it is not an object")
+            records = [{} if index in self.skipped else r for index, r in enumerate(records)]
+        self._records: Sequence[Row] = records
+        self.left: list[Row] = [record.copy() for record in self._records]
+
+    def take(self, name: str, column: Column) -> list[Any]:
+        """The values of a column, as they were sent."""
         first, *others = column.sources or (name,)
         if derive := column.derive:
-            values = [_derived(name, derive, *pair) for pair in zip(left, records, strict=True)]
+            pairs = zip(self.left, self._records, strict=True)
+            values = [_derived(name, derive, *pair) for pair in pairs]
         else:
-            values = [fields.pop(first, None) for fields in left]
+            values = [fields.pop(first, None) for fields in self.left]
         for source in others:
             values = [
                 fields.pop(source, None) if value is None else value
-                for value, fields in zip(values, left, strict=True)
+                for value, fields in zip(values, self.left, strict=True)
             ]
-        values = convert(values, column.type, name)
-        if column.required and (None in values or "" in values):
-            raise UnusableRecord(f"{name} is missing")
-        return ["" if v is None else v for v in values] if name in self.key else values
+        return values
 
+    def give_back(self, index: int, sources: Iterable[str], value: Any) -> None:
+        """Puts a value back under that of the ``sources`` that it was taken from. One that was
+        derived is under none of them, and what it was made of has not been taken."""
+        for source in sources:
+            if self._records[index].get(source) is value:
+                self.left[index][source] = _encodable(value)
+                return
 
-Rows = list[Row | UnusableRecord]
+    def skip(self, index: int, reason: str) -> None:
+        """Makes a record one that cannot be stored; the first reason counts."""
+        self.skipped.setdefault(index, UnusableRecord(reason))
+
+    def skip_missing(self, name: str, values: Sequence[Any]) -> None:
+        for index, value in enumerate(values):
+            if value is None or value == "":
+                self.skip(index, f"{name} is missing")
 
 
 def _derived(name: str, derive: Callable[[Row], Any], left: Row, record: Row) -> Any:
     value = None if isinstance(left.get(name), (dict, list)) else left.pop(name, None)
-    return derive(record) if value is None else value
+    if value is not None:
+        return value
+    try:
+        return derive(record)
+    except _UNFIT:
+        return _UNREADABLE
 
 
-def convert(values: Iterable[Any], type_: Any, name: str) -> list[Any]:
+def convert(values: Sequence[Any], type_: Any, name: str) -> list[Any]:
     """``values`` as the SDK takes them for ``type_``; null and, but for STRING, "" are None.
 
-    Raises UnusableRecord, with the column's ``name``, for what the type cannot hold exactly.
+    Raises UnusableRecord, with the column's ``name``, for what the type cannot hold.
     """
-    kind = type_["type"] if isinstance(type_, dict) else type_
+    kind = _kind(type_)
     try:
-        if type_ == "STRING":
-            return [v if v is None or type(v) is str else _to_string(v) for v in values]
-        to_type = _decimal_converter(type_) if kind == "DECIMAL" else _CONVERTERS[kind]
-        return [None if v is None or v == "" else to_type(v) for v in values]
-    except (ValueError, ArithmeticError, KeyError, RecursionError):
-        raise UnusableRecord(f"{name} does not fit its type {kind}") from None
+        return _converted(values, kind, _converter(type_, kind))
+    except _UNFIT:
+        raise UnusableRecord(_misfit(name, type_)) from None
+
+
+def _kind(type_: Any) -> str:
+    kind: str = type_["type"] if isinstance(type_, dict) else type_
+    return kind
+
+
+def _misfit(name: str, type_: Any) -> str:
+    return f"{name} does not fit its type {_kind(type_)}"
+
+
+def _converter(type_: Any, kind: str) -> Callable[[Any], Any]:
+    return _decimal_converter(type_) if kind == "DECIMAL" else _CONVERTERS[kind]
+
+
+def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) -> list[Any]:
+    """The values of a whole column; what has its type as it is need not be looked at."""
+    types = {*map(type, values)} - {_NULL}
+    if types <= _AS_THEY_ARE.get(kind, _NOTHING):
+        return [*values]
+    if kind in ("STRING", _KEY):
+        return [v if v is None or type(v) is str else to_type(v) for v in values]
+    if kind in ("INT", "LONG") and types == {int}:
+        numbers = [v for v in values if v is not None]
+        to_type(min(numbers))
+        to_type(max(numbers))
+        return [*values]
+    return [None if v is None or v == "" else to_type(v) for v in values]
+
+
+def _converted_one_by_one(
+    values: Sequence[Any], to_type: Callable[[Any], Any]
+) -> tuple[list[Any], dict[int, bool]]:
+    """The values of a column, with None for those that do not fit; and of these, by their index,
+    whether they stand for "no date". Blank text is null, and nothing to speak of."""
+    converted: list[Any] = []
+    unfit: dict[int, bool] = {}
+    for index, value in enumerate(values):
+        try:
+            converted.append(None if value is None else to_type(value))
+        except _UNFIT as reason:  # noqa: PERF203  # for each value is the point
+            converted.append(None)
+            if not (isinstance(value, str) and not value.strip()):
+                unfit[index] = isinstance(reason, times.NoDate)
+    return converted, unfit
 
 
 def _to_string(value: Any) -> str:
     if type(value) is int or isinstance(value, str):
         return str(value)
-    return value.text if type(value) is Number else _SORTED.encode(value)
+    return value.text if type(value) is Number else _to_json_text(value)
+
+
+def plain_text(value: Any) -> str | None:
+    """A text, or a number as text; None for a flag, a list and an object."""
+    return _to_string(value) if type(value) in (str, int, float, Number) else None
+
+
+def to_key(value: Any) -> str:
+    """A key, or a reference to one, as text: a whole number is its digits, however it came."""
+    if value is False or value in ([], {}):
+        raise ValueError
+    if isinstance(value, float):
+        number = _number(value)
+        if number == (whole := int(number)):
+            return str(whole)
+    return _to_string(value)
+
+
+def _to_json_text(value: Any) -> str:
+    try:
+        return _SORTED.encode(value)
+    except RecursionError:
+        return _nested_text(value)
+
+
+class _Piece(str):
+    """A part of a JSON text, and not a value that is to be written."""
+
+    __slots__ = ()
+
+
+def _nested_text(value: Any) -> str:
+    """What ``_SORTED`` writes, of lists and objects in each other to any depth."""
+    pieces, rest = [], [value]
+    while rest:
+        item = rest.pop()
+        if type(item) is _Piece:
+            pieces.append(str(item))
+        elif isinstance(item, (dict, list)):
+            rest += reversed(_parts(item))
+        else:
+            pieces.append(_SORTED.encode(item))
+    return "".join(pieces)
+
+
+def _parts(value: Any) -> list[Any]:
+    """The pieces of the text of a list or an object, and its values between them."""
+    if isinstance(value, list):
+        parts = [part for each in value for part in (_Piece(", "), each)]
+        return [_Piece("["), *parts[1:], _Piece("]")]
+    parts = []
+    for name in sorted(value):
+        parts += [_Piece(", "), _Piece(_SORTED.encode(name) + ": "), value[name]]
+    return [_Piece("{"), *parts[1:], _Piece("}")]
+
+
+def _encodable(value: Any) -> Any:
+    """``value``, or its text where ``additional_fields`` could not hold it: the SDK makes JSON of
+    them, which has no form for NaN, and whose encoder gives up on what is nested too deeply."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (dict, list)):
+        try:
+            _SORTED.encode(reduce(lambda inner, _: [inner], range(_DEEPER), value))
+        except RecursionError:
+            return _nested_text(value)
+    return value
 
 
 def _number(value: Any) -> Decimal:
-    if type(value) not in (str, int, float, Number):
+    if type(value) not in (str, int, float, Number) or (type(value) is str and "_" in value):
         raise ValueError
     number = Decimal(value.text if type(value) is Number else str(value))
     if not number.is_finite() or number.adjusted() > 400:
@@ -141,14 +349,24 @@ def _number(value: Any) -> Decimal:
 
 def _decimal_converter(type_: Mapping[str, Any]) -> Callable[[Any], str]:
     # The destination would round what has more digits, and make null of what does not fit.
-    exact = Context(prec=type_["precision"], traps=[Inexact, InvalidOperation])
+    context = Context(prec=type_["precision"], traps=[InvalidOperation])
     unit = Decimal(10) ** -type_["scale"]
 
     def to_decimal(value: Any) -> str:
-        number = exact.quantize(_number(value), unit)
-        return format(exact.normalize(number), "f") if number else "0"
+        number = _number(value)
+        rounded = context.quantize(number, unit)
+        if rounded != number and _differ(number, rounded):
+            raise ValueError
+        return format(context.normalize(rounded), "f") if rounded else "0"
 
     return to_decimal
+
+
+def _differ(number: Decimal, rounded: Decimal) -> bool:
+    """Whether the digits that were rounded away are more than what the binary form of a number
+    adds to it, as in 19.990000000000002."""
+    away = _DIFFERENCE.abs(_DIFFERENCE.subtract(number, rounded))
+    return away >= _DIFFERENCE.multiply(_DIFFERENCE.abs(number), _BINARY_ERROR)
 
 
 def _to_integer(limit: int, value: Any) -> int:
@@ -159,35 +377,63 @@ def _to_integer(limit: int, value: Any) -> int:
     return whole
 
 
+def _to_double(value: Any) -> float:
+    number = float(value if type(value) is Number else _number(value))
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def to_flag(value: Any) -> bool:
+    """A yes or no, in any of the usual words or as 1 or 0. Raises ValueError otherwise."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, (str, int, float)) and word in _FLAGS:
+        return _FLAGS[word]
+    raise ValueError
+
+
+def _to_json(value: Any) -> Any:
+    if _encodable(value) is not value:
+        raise ValueError
+    return value
+
+
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "STRING": _to_string,
+    _KEY: to_key,
     "INT": partial(_to_integer, 2**31),
     "LONG": partial(_to_integer, 2**63),
-    "DOUBLE": lambda value: float(value if type(value) is Number else _number(value)),
-    "BOOLEAN": lambda value: {"true": True, "1": True, "false": False, "0": False}[
-        str(value).strip().lower()
-    ],
+    "DOUBLE": _to_double,
+    "BOOLEAN": to_flag,
     "UTC_DATETIME": times.parse,
-    "JSON": lambda value: value,
+    "JSON": _to_json,
 }
 
 
 @dataclass
 class Rejects:
-    """The unusable records of a sync, named by position and column, never by value."""
+    """The records of a sync that cannot be stored, and the values that are null in its rows since
+    their columns cannot hold them: named by position and column, never by value."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    odd: dict[tuple[str, str, bool], "_Places"] = field(default_factory=dict)
 
     def add(self, table: str, position: str, reason: Exception) -> None:
+        """Counts a skipped record."""
         self.counts[table] += 1
-        if self.counts[table] <= 3:
+        if self.counts[table] <= _EXAMPLES:
             self.examples.setdefault(table, []).append(f"{position}: {reason}")
 
+    def add_odd(self, table: str, column: str, position: str, placeholder: bool = False) -> None:
+        """Counts a value that its ``column`` cannot hold, in the record at ``position``."""
+        self.odd.setdefault((table, column, placeholder), _Places()).add(position)
+
     def clear(self, table: str) -> None:
-        """Forgets those of ``table``, which is read once more."""
+        """Forgets what is known of ``table``, which is read once more."""
         del self.counts[table]
         self.examples.pop(table, None)
+        self.odd = {key: places for key, places in self.odd.items() if key[0] != table}
 
     def check(self, table: str, records: int) -> None:
         """Raises SourceError if more than a tenth of the ``records`` of ``table`` is unusable."""
@@ -195,17 +441,53 @@ class Rejects:
             raise SourceError(f"{self._sentence(table)}. That is more than a tenth of {records}")
 
     def report(self) -> None:
-        """A warning in the log for each table, and one for all on the dashboard."""
+        """A warning in the log for each table, and for each column with odd values; and one for
+        all on the dashboard, without what stands for "no date": nobody can mend that."""
         for table in self.counts:
             Logging.warning(self._sentence(table))
+        for key, places in self.odd.items():
+            Logging.warning(_odd_sentence(*key, places))
+        sentences = []
         if self.counts:
-            op.warning(
-                "Records that cannot be stored were left out: "
-                + ", ".join(f"{count} of {table}" for table, count in self.counts.items())
-                + ". The log says why"
+            skipped = ", ".join(f"{count} of {table}" for table, count in self.counts.items())
+            sentences.append(f"Records that cannot be stored were left out: {skipped}")
+        values = ", ".join(
+            f"{places.count} of {table}.{column}"
+            for (table, column, placeholder), places in self.odd.items()
+            if not placeholder
+        )
+        if values:
+            sentences.append(
+                f"Values that their columns cannot hold are {_KEPT}: {values}. The log says where"
             )
+        elif sentences:
+            sentences.append("The log says why")
+        if sentences:
+            op.warning(". ".join(sentences))
 
     def _sentence(self, table: str) -> str:
         return f"{table}: {self.counts[table]} unusable records left out, first " + "; ".join(
             self.examples[table]
         )
+
+
+@dataclass
+class _Places:
+    """How many values there are, and the positions of the first ones."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, position: str) -> None:
+        self.count += 1
+        if self.count <= _EXAMPLES:
+            self.first.append(position)
+
+
+def _odd_sentence(table: str, column: str, placeholder: bool, places: _Places) -> str:
+    one = places.count == 1
+    values = f"{places.count} value" + ("" if one else "s") + f" of {column}"
+    said = "stands" if one else "stand"
+    reason = f'{said} for "no date"' if placeholder else "cannot be held by its type"
+    they = "it is" if one else "they are"
+    return f"{table}: {values} {reason}: {they} {_KEPT}; first {'; '.join(places.first)}"

@@ -131,6 +131,16 @@ def _characters(found: re.Match[str]) -> str:
     return json.dumps(pairs.decode("utf-16-be", "replace"))[1:-1] or found[0]
 
 
+def as_list(value: Any) -> list[Any] | None:
+    """A list as it is; the values of an object whose keys are numbers, which is how PHP writes a
+    list from which something was taken; None for anything else."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) and value and all(k.isascii() and k.isdigit() for k in value):
+        return [*value.values()]
+    return None
+
+
 def error_code(answer: requests.Response) -> str:
     """The OAuth code of an error in JSON (``invalid_grant``), or ""; never another word of it,
     which may quote what was sent."""
@@ -177,22 +187,30 @@ class RestClient:
         # Without an `auth` of ours, requests would take a password from ~/.netrc.
         self._session.auth = self.auth or (lambda request: request)
 
-    def get(self, link: str, params: Mapping[str, Any] | None = None) -> Any:
-        """The JSON at ``link``: a path below ``base_url``, or an absolute URL of the same origin.
+    def get(
+        self,
+        link: str,
+        params: Mapping[str, Any] | None = None,
+        read: Callable[[Any], Any] = lambda answer: answer,
+    ) -> Any:
+        """What ``read`` makes of the JSON at ``link``: a path below ``base_url``, or an absolute
+        URL of the same origin. ``read`` may raise TransientError, so that the request is retried.
         Raises SourceError."""
-        return self._request("GET", link, params=params)
+        return self._request("GET", link, read, params=params)
 
     def post(self, link: str, **content: Any) -> Any:
         """The JSON answer to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
         SourceError."""
-        return self._request("POST", link, **content)
+        return self._request("POST", link, lambda answer: answer, **content)
 
-    def _request(self, method: str, link: str, **content: Any) -> Any:
+    def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
-        return self.retry.run(what, lambda: self._once(what, method, url, content), self._sleep)
+        return self.retry.run(
+            what, lambda: read(self._once(what, method, url, content)), self._sleep
+        )
 
     def _sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile."""
