@@ -109,30 +109,73 @@ def test_status_of_a_room_comes_from_active(dentally: Project, sandbox: Dentally
     assert [rows[i]["status"] for i in ids] == ["active", "inactive", None]
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"id": None}, "id is missing"),
-        ({"id": ""}, "id is missing"),
-        ({"default_fee": "a lot"}, "default_fee does not fit its type DECIMAL"),
-        ({"default_fee": "0.00001"}, "default_fee does not fit its type DECIMAL"),
-        ({"default_fee": "1000000000000000"}, "default_fee does not fit its type DECIMAL"),
-        ({"duration_minutes": 2**31}, "duration_minutes does not fit its type INT"),
-        ({"duration_minutes": True}, "duration_minutes does not fit its type INT"),
-        ({"updated_at": "soon"}, "updated_at does not fit its type UTC_DATETIME"),
-    ],
-)
-def test_a_record_that_cannot_be_stored_is_reported(
-    dentally: Project, sandbox: Dentally, fields: dict[str, Any], reason: str
+@pytest.mark.parametrize("key", [None, ""])
+def test_a_record_without_a_key_is_skipped(
+    dentally: Project, sandbox: Dentally, key: str | None
 ) -> None:
-    """It is counted and named by its position; the others are stored."""
+    """It is counted and named by its position, the others are stored, and nothing is deleted
+    while one is skipped."""
+    synced(dentally, sandbox)
     record = sandbox.records["treatments"][3]
     record["created_at"] = "2000-01-01T00:00:00Z"  # the first one in the order asked for
-    record.update(fields)
-    result = synced(dentally, sandbox)
-    assert f"1 unusable records left out, first page 1, record 1: {reason}" in result.output
+    real, record["id"] = record["id"], key
+    gone = sandbox.delete("treatments", 7)
+    result = synced(dentally, sandbox, reconcile_hours="0")
+    assert "1 unusable records left out, first page 1, record 1: id is missing" in result.output
     assert "Records that cannot be stored were left out: 1 of treatments" in result.output
-    assert len(dentally.rows("treatments")) == len(sandbox.records["treatments"]) - 1
+    assert dentally.rows("treatments", deleted=True) == []
+    record["id"] = real
+    synced(dentally, sandbox, reconcile_hours="0")
+    assert [row["id"] for row in dentally.rows("treatments", deleted=True)] == [str(gone["id"])]
+
+
+ODD = [
+    ("treatments", "default_fee", "a lot"),
+    ("treatments", "default_fee", "0.00001"),
+    ("treatments", "default_fee", "1000000000000000"),
+    ("treatments", "duration_minutes", 2**31),
+    ("treatments", "duration_minutes", True),
+    ("treatments", "updated_at", "soon"),
+    ("rooms", "created_at", "0000-00-00 00:00:00"),
+    ("sites", "created_at", "31/12/2024"),
+    ("rooms", "updated_at", False),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "value"), ODD)
+def test_an_odd_value_costs_that_value(
+    dentally: Project, sandbox: Dentally, table: str, column: str, value: Any
+) -> None:
+    """It is null in its column, kept as sent, counted and named by its position; no row of the
+    table is skipped or deleted, at the next full refresh either."""
+    record = sandbox.records[table][0]
+    record["created_at"] = "2000-01-01T00:00:00Z"  # the first one in the order asked for
+    record[column] = value
+    for _ in range(2):
+        result = synced(dentally, sandbox, reconcile_hours="0")
+        assert f"{table}: 1 value of {column} " in result.output
+        row = rows_by_id(dentally, table)[str(record["id"])]
+        assert row[column] is None
+        assert json.loads(row["additional_fields"])[column] == value
+        assert len(dentally.rows(table)) == len(sandbox.records[table])
+        assert dentally.rows(table, deleted=True) == []
+
+
+def test_an_active_that_is_no_flag_gives_no_status(dentally: Project, sandbox: Dentally) -> None:
+    """An object, as another system may wrap it."""
+    room = sandbox.change("rooms", 0, active={"value": True})
+    synced(dentally, sandbox)
+    row = rows_by_id(dentally, "rooms")[str(room["id"])]
+    assert row["status"] is None
+    assert json.loads(row["additional_fields"])["active"] == {"value": True}
+
+
+def test_a_fee_of_binary_floating_point_is_rounded(dentally: Project, sandbox: Dentally) -> None:
+    """What it adds to the digits is no money."""
+    treatment = sandbox.change("treatments", 0, default_fee=19.990000000000002)
+    synced(dentally, sandbox)
+    row = rows_by_id(dentally, "treatments")[str(treatment["id"])]
+    assert str(row["default_fee"]) == "19.9900"
 
 
 def test_a_table_of_unusable_records_fails(dentally: Project, sandbox: Dentally) -> None:
