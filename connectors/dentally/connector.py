@@ -20,7 +20,7 @@ from shared.errors import SourceError, SourceUnavailable, TableFailures, guarded
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
-from shared.rest import RestClient, Retry, error_code
+from shared.rest import RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rejects, Rows, Table, decimal, plain_text, to_flag
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
@@ -377,8 +377,9 @@ def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], numb
     path, records, meta = f"/v1/{resource}", None, None
     answer = client.get(path, {**params, "page": number})
     if isinstance(answer, dict):
-        records, meta = answer.get(resource, answer.get("data")), answer.get("meta") or {}
-    if not isinstance(records, list) or not isinstance(meta, dict):
+        records = as_list(answer.get(resource, answer.get("data")))
+        meta = answer.get("meta") or {}
+    if records is None or not isinstance(meta, dict):
         raise SourceError(f'{path}: the answer has no list "{resource}" or "data"')
     try:
         numbers = ("current_page", "total_pages", "total")  # Dentally sends some as text

@@ -20,7 +20,7 @@ from shared.errors import SourceError, TableFailures, guarded
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
-from shared.rest import RestClient, Retry, retry_after
+from shared.rest import RestClient, Retry, as_list, retry_after
 from shared.rows import (
     Column,
     Rejects,
@@ -268,8 +268,9 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
     """
     where = f"{client.base_url}/{resource}"
     answer = client.get(where, {"page": number, "per_page": per_page})
-    records = answer.get(resource, answer.get("data")) if isinstance(answer, dict) else None
-    if not isinstance(records, list) or answer.get("error"):
+    found = answer.get(resource, answer.get("data")) if isinstance(answer, dict) else None
+    records = as_list(found)
+    if records is None or answer.get("error"):
         raise SourceError(f'{where}: the answer has no list "{resource}" or "data"')
     try:
         current, pages = (

@@ -538,6 +538,45 @@ def test_a_total_that_never_agrees_deletes_nothing(dentally: Project, sandbox: D
     assert_equal_to_source(dentally, sandbox)
 
 
+def test_ties_in_the_order_delete_nothing(dentally: Project) -> None:
+    """Sites have no order, and treatments that were imported together have one time: pages repeat
+    some and leave others out while their count agrees."""
+    with Dentally(sites=60, cap=7) as sandbox:
+        synced(dentally, sandbox)
+        sandbox.ties = 5
+        for _ in range(3):
+            synced(dentally, sandbox, reconcile_hours="0")
+            assert dentally.rows("sites", deleted=True) == []
+            assert dentally.rows("treatments", deleted=True) == []
+        sandbox.ties = 1
+        synced(dentally, sandbox, reconcile_hours="0")
+        assert_equal_to_source(dentally, sandbox)
+
+
+def test_the_second_reading_goes_backwards(dentally: Project, sandbox: Dentally) -> None:
+    """A tie that is cut by the end of a page in one direction is whole in the other, where the
+    source can sort."""
+    sandbox.miscount = 1
+    synced(dentally, sandbox)
+    asked = [
+        (request.query["page"], request.query.get("sort_direction"))
+        for request in sandbox.requests
+        if request.path == "/v1/rooms"
+    ]
+    assert asked == [("1", "asc"), ("2", "asc"), ("1", "desc"), ("2", "desc")]
+    assert not any("sort_by" in r.query for r in sandbox.requests if r.path == "/v1/sites")
+
+
+def test_a_source_that_stops_counting_loses_nothing(dentally: Project) -> None:
+    """Where the last page that it announces is full, one more is asked for."""
+    for meta in ("total", "pages"):
+        with Dentally(meta=meta) as sandbox:
+            sandbox.counts_to = 200
+            synced(dentally, sandbox, reconcile_hours="0")
+            stored = {row["id"] for row in dentally.rows("treatments")}
+            assert {str(record["id"]) for record in sandbox.records["treatments"]} <= stored
+
+
 @pytest.mark.parametrize("meta", ["total", "none"])
 def test_a_source_that_repeats_a_page_is_an_error(dentally: Project, meta: str) -> None:
     """A server that ignores `page` is noticed, and does not keep the sync for ever."""

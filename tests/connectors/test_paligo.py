@@ -172,7 +172,7 @@ USER = {"id": 1, "name": "A Name Nobody Else Has"}
         ({"page": "second", "users": [USER]}, "page does not fit its type"),
         ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
         ({"error": "overloaded", "users": []}, 'no list "users" or "data"'),
-        ({"users": {"1": USER}}, 'no list "users" or "data"'),
+        ({"users": {"one": USER}}, 'no list "users" or "data"'),
         ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
         ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
     ],
@@ -315,6 +315,123 @@ def test_a_list_that_never_stands_still_is_stored_but_replaces_nothing(
     documented.faults.clear()
     succeeded(project.sync(documented.configuration()))
     assert_equal_to_source(project, documented)
+
+
+@pytest.mark.parametrize("first", ["a first load", "a later sync"])
+def test_ties_in_the_order_delete_nothing(project: Project, first: str) -> None:
+    """Pages repeat some users and leave others out while their count agrees."""
+    with Paligo(users=120, cap=10) as paligo:
+        if first == "a later sync":
+            succeeded(project.sync(paligo.configuration()))
+        paligo.ties = 7
+        for _ in range(3):
+            succeeded(project.sync(paligo.configuration()))
+            assert project.rows("users", deleted=True) == []
+        paligo.ties = 1
+        succeeded(project.sync(paligo.configuration()))
+        assert_equal_to_source(project, paligo)
+
+
+def test_a_total_that_counts_what_is_not_listed_deletes_nothing(
+    project: Project, paligo: Paligo
+) -> None:
+    """Not at the first load, nor later; the cursor moves, the rows come, and one reading does from
+    the second sync on."""
+    paligo.miscount = 2
+    requests = []
+    for _ in range(3):
+        before = len(paligo.requests)
+        output = succeeded(project.sync(paligo.configuration(**ALL))).output
+        requests.append(len(paligo.requests) - before)
+        assert "12 distinct of 14 records" in output
+        paligo.delete("users", 0)
+        paligo.insert("users")
+        assert project.rows("users", deleted=True) == []
+    assert project.state["tables"]["users"]["miscount"] == 2
+    assert requests[1] == requests[2] < requests[0]
+    paligo.miscount = 0
+    succeeded(project.sync(paligo.configuration(**ALL)))
+    assert_equal_to_source(project, paligo)
+
+
+@pytest.mark.parametrize("paging", ["both", "pages", "links"])
+def test_a_source_that_stops_counting_loses_nothing(project: Project, paging: str) -> None:
+    """At 200, say: where the last page that is announced is full, one more is asked for."""
+    with Paligo(assignments=330, cap=50, paging=paging) as paligo:
+        paligo.counts_to = 200
+        for _ in range(2):
+            succeeded(project.sync(paligo.configuration(**ALL)))
+            assert_equal_to_source(project, paligo)
+            paligo.insert("assignments")
+            paligo.change("users", 0, name="Another Name")
+
+
+def test_a_list_that_loses_its_key_deletes_nothing(project: Project) -> None:
+    """However many rows earlier syncs have sent: the share of skipped records is one of those
+    that were read."""
+    with Paligo(shape="documented", assignments=40) as paligo:
+        paligo.history = 365
+        succeeded(project.sync(paligo.configuration()))
+        for _ in range(12):
+            for position in range(40):
+                paligo.change("assignments", position, status="changed")
+            succeeded(project.sync(paligo.configuration()))
+        assert project.state["tables"]["assignments"]["rows"] == 40
+        ids = [record.pop("id") for record in paligo.records["assignments"]]
+        assert (
+            "more than a tenth of 40" in failed(project.sync(paligo.configuration(**ALL))).output
+        )
+        assert project.rows("assignments", deleted=True) == []
+        for record, given in zip(paligo.records["assignments"], ids, strict=True):
+            record["id"] = given
+        succeeded(project.sync(paligo.configuration(**ALL)))
+        assert_equal_to_source(project, paligo)
+
+
+def test_a_resync_takes_nothing_away_before_it_is_whole(project: Project, paligo: Paligo) -> None:
+    """Its state is empty, as that of a first load, but the tables are full."""
+    succeeded(project.sync(paligo.configuration()))
+    paligo.delete("users", 0)
+    paligo.cap = 5
+    paligo.fault("/api/v2/users", skip=2, times=None, status=500)
+    failed(project.sync(paligo.configuration(), {}))
+    assert project.rows("users", deleted=True) == []
+    paligo.faults.clear()
+    succeeded(project.sync(paligo.configuration(), {}))
+    assert_equal_to_source(project, paligo)
+    assert len(project.rows("users", deleted=True)) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value", "column"),
+    [
+        ("users", "last_login", "0000-00-00", "last_login"),
+        ("assignments", "end_date", False, "due_date"),
+        ("assignments", "end_date", "31/12/2024", "due_date"),
+        ("taxonomies", "level", "top", "level"),
+    ],
+)
+def test_an_odd_value_costs_that_value(
+    project: Project, paligo: Paligo, table: str, field: str, value: Any, column: str
+) -> None:
+    """In as many records as there are; each is kept as it was sent."""
+    for position in range(len(paligo.records[table])):
+        paligo.change(table, position, **{field: value})
+    output = succeeded(project.sync(paligo.configuration())).output
+    rows = project.rows(table)
+    assert len(rows) == len(paligo.records[table])
+    assert {row[column] for row in rows} == {None}
+    assert {json.loads(row["additional_fields"])[field] for row in rows} == {value}
+    assert f"{table}: {len(rows)} values of {column} " in output
+
+
+def test_a_list_that_became_an_object_is_that_list(project: Project, paligo: Paligo) -> None:
+    """PHP writes one from which something was taken as an object with numbers for keys."""
+    users = paligo.records["users"]
+    body = {"users": {str(2 * at): user for at, user in enumerate(users)}, "next_page": ""}
+    paligo.fault("/api/v2/users", times=None, status=200, body=json.dumps(body), headers=JSON)
+    succeeded(project.sync(paligo.configuration()))
+    assert_equal_to_source(project, paligo)
 
 
 # Access

@@ -27,8 +27,7 @@ class Dentally(Sandbox):
 
     ``shape``: "live" (what accounts send), or "documented" (what the specification names).
     ``cap``: the most records in a page. ``meta``: "total" (what is seen live), "pages" (with
-    ``total_pages``), "text" (numbers as text), "none"; ``miscount``: how many more than it lists
-    it counts. ``filters``: whether ``updated_after`` is
+    ``total_pages``), "text" (numbers as text), "none". ``filters``: whether ``updated_after`` is
     honoured. ``rotates``: whether a refresh token works once only. ``limit``: requests until the
     rate limit, which answers with ``limit_status``.
     """
@@ -61,7 +60,6 @@ class Dentally(Sandbox):
         self.shape = shape
         self.cap = cap
         self.meta = meta
-        self.miscount = 0
         self.filters = filters
         self.rotates = rotates
         self.lifetime = lifetime
@@ -333,13 +331,13 @@ class Dentally(Sandbox):
                 return self._limited()
         if resource not in self.records:
             return _error(404, "not_found_error", "No such resource")
-        records = self._filtered(resource)
+        records = self.tied(self._filtered(resource))
         page = max(int(request.args.get("page", 1)), 1)
         asked = int(request.args.get("per_page", 25))
         size = min(asked if asked <= 100 else 25, self.cap)
         part = records[(page - 1) * size : page * size]
         key = resource if self.shape == "live" else "data"
-        return jsonify({key: part, **self._meta(page, size, len(records) + self.miscount)})
+        return jsonify({key: part, **self._meta(page, size, self.counted(records))})
 
     def _filtered(self, resource: str) -> list[Record]:
         records = list(self.records[resource])

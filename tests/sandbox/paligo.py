@@ -208,11 +208,11 @@ class Paligo(Sandbox):
             self._counts[resource] += 1
             if self._counts[resource] > self.limit:
                 return self._limited()
-        records = self.records[resource]
+        records = self.tied(self.records[resource])
         number = max(int(request.args.get("page", 1)), 1)
         size = min(max(int(request.args.get("per_page", 25)), self.least), self.cap)
         part = records[(number - 1) * size : number * size]
-        pages = max(-(-len(records) // size), 1)
+        pages = max(-(-self.counted(records) // size), 1)
         base = f"{request.base_url}?per_page={size}"
         links: Record = {"next_page": f"{base}&page={number + 1}" if number < pages else ""}
         totals: Record = {"total_pages": pages}

@@ -115,6 +115,10 @@ class Sandbox(StandIn):
 
     ``requests`` holds what arrived, ``faults`` what is to go wrong, ``options`` optional settings.
     ``data_path`` begins the paths of the data (not those of tokens).
+
+    Of lists that come in pages: ``ties`` records in a row have one place in the order, and each
+    page has them in another one; ``miscount`` records are counted that are not listed, and
+    counting stops at ``counts_to``.
     """
 
     data_path: ClassVar[str]
@@ -131,6 +135,19 @@ class Sandbox(StandIn):
         self.faults: list[Fault] = []
         self.options: dict[str, str] = {}
         self.lock = threading.RLock()
+        self.ties, self.miscount = 1, 0
+        self.counts_to: int | None = None
+        self._ties = random.Random(1)
+
+    def tied(self, records: list[Any]) -> list[Any]:
+        """``records`` in one of the orders that ``ties`` leaves open."""
+        groups = [records[at : at + self.ties] for at in range(0, len(records), self.ties)]
+        return [one for group in groups for one in self._ties.sample(group, len(group))]
+
+    def counted(self, records: list[Any]) -> int:
+        """How many there are, by the source's count."""
+        count = len(records) + self.miscount
+        return count if self.counts_to is None else min(count, self.counts_to)
 
     def start(self, port: int = 0) -> Self:
         self._server = make_server(
