@@ -63,14 +63,14 @@ def test_every_record_becomes_a_row_of_the_declared_columns(
 ) -> None:
     """No column is missing and none is made up."""
     for name, (table, to_rows) in MAPS.items():
-        for row in to_rows(records[name], synced_at=NOW):
+        for row in to_rows(records[name], synced_at=NOW).rows:
             assert row.keys() == table.schema()["columns"].keys()
 
 
 def test_no_field_is_lost(records: dict[str, list[Record]]) -> None:
     """Each value that the source sent stands in a column or in `additional_fields`."""
     for name, (_, to_rows) in MAPS.items():
-        rows = to_rows(records[name], synced_at=NOW)
+        rows = to_rows(records[name], synced_at=NOW).rows
         for row, record in zip(rows, records[name], strict=True):
             texts = {str(value) for value in row.values()}
             for field, value in record.items():
@@ -86,7 +86,8 @@ def test_times_of_both_forms_are_utc() -> None:
         "2026-03-01T12:00:00Z",
         "2026-03-01T14:00:00+02:00",
     ):
-        [row] = paligo._map_assignment_data([{"id": 1, "created_at": value}], synced_at=NOW)
+        found = paligo._map_assignment_data([{"id": 1, "created_at": value}], synced_at=NOW)
+        [row] = found.rows
         assert row["created_at"] == NOW == row["sync_timestamp"]
 
 
@@ -94,7 +95,7 @@ def test_times_of_both_forms_are_utc() -> None:
 @pytest.mark.parametrize("record", [None, [], "text", {}, {"id": None}, {"id": ""}])
 def test_a_record_without_an_id_is_unusable(map_data: Any, record: Any) -> None:
     """It is reported, and fails nothing else."""
-    row, reason = map_data([{"id": 1}, record], synced_at=NOW)
+    row, reason = map_data([{"id": 1}, record], synced_at=NOW).rows
     assert row["id"] == "1"
     assert isinstance(reason, UnusableRecord)
 
