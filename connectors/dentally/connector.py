@@ -29,6 +29,10 @@ PRODUCTION_URL = "https://api.dentally.co"
 SANDBOX_URL = "https://api.sandbox.dentally.co"
 # Without a User-Agent of its own kind a request is answered with 403.
 USER_AGENT = "fivetran-dentally-connector/1.0"
+_RESYNC = (
+    "A re-sync forgets the renewed tokens, which are in the state: put new tokens into the "
+    "configuration before one"
+)
 Since = datetime | None
 GetData = Callable[..., Iterator[Page]]
 
@@ -170,7 +174,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables that are enabled, each with a cursor of its own."""
     settings = validate_configuration(configuration)
     started = times.now()
-    saved = State(state, ("sites", "rooms", "treatments"))
+    saved = State(state, ("sites", "rooms", "treatments"), f". {_RESYNC}")
     tokens = _tokens(settings, saved)
     client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
     if "oldest" not in saved.values:
@@ -318,7 +322,7 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
             return "Check client_id and client_secret"
         return (
             "The refresh token is used up or revoked: create new tokens in the Developer Portal "
-            "and put access_token and refresh_token into the configuration"
+            f"and put access_token and refresh_token into the configuration. {_RESYNC}"
         )
 
     form = {

@@ -284,6 +284,16 @@ def test_a_renewal_without_a_token_is_an_error(
     assert "holds no usable access token" in result.output
 
 
+def test_who_speaks_of_a_resync_says_that_it_forgets_tokens(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """In the error for a state of another form, and in that for a refresh token that is used up."""
+    forgets = "A re-sync forgets the renewed tokens, which are in the state: put new tokens into"
+    assert forgets in dentally.sync(sandbox.configuration(), {"version": 2}).output
+    sandbox.revoke_access_token()
+    assert forgets in dentally.sync(sandbox.configuration(refresh_token="used"), {}).output
+
+
 def test_a_token_that_stays_refused_ends_the_sync(dentally: Project, sandbox: Dentally) -> None:
     """One renewal, one repeat, then an error."""
     sandbox.fault("/v1/sites", times=None, status=401)

@@ -33,10 +33,13 @@ class State:
     """The state of the last sync, which ``save`` carries on; usable from several threads.
 
     The bare ``last_sync_time`` of older connectors is taken as the cursor of all ``tables``.
-    Raises StateError for a state of another form: a fresh start would hide the loss.
+    Raises StateError for a state of another form: a fresh start would hide the loss. The advice to
+    re-sync ends with ``before_resync``.
     """
 
-    def __init__(self, saved: Mapping[str, Any], tables: tuple[str, ...]) -> None:
+    def __init__(
+        self, saved: Mapping[str, Any], tables: tuple[str, ...], before_resync: str = ""
+    ) -> None:
         if saved and "version" not in saved:
             saved = {"tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables}}
         self.values = copy.deepcopy({"version": VERSION, "tables": {}, **saved})
@@ -49,6 +52,7 @@ class State:
             raise StateError(
                 f"The saved state is not one of version {VERSION}, which this connector "
                 "understands: deploy the version that wrote it, or re-sync the connection"
+                + before_resync
             ) from None
 
     def table(self, name: str) -> dict[str, Any]:
