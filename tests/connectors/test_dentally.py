@@ -287,7 +287,7 @@ def test_a_renewal_without_a_token_is_an_error(
 def test_who_speaks_of_a_resync_says_that_it_forgets_tokens(
     dentally: Project, sandbox: Dentally
 ) -> None:
-    """In the error for a state of another form, and in that for a refresh token that is used up."""
+    """The error for a state of another form, and that for a refresh token that is used up."""
     forgets = "A re-sync forgets the renewed tokens, which are in the state: put new tokens into"
     assert forgets in dentally.sync(sandbox.configuration(), {"version": 2}).output
     sandbox.revoke_access_token()
