@@ -313,7 +313,7 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    return _connect(settings, explain).post("/oauth/token", data=form)
+    return _connect(settings, explain, concerns_all=True).post("/oauth/token", data=form)
 
 
 def get_sites_data(client: RestClient, settings: Settings, since: Since) -> Iterator[Page]:
