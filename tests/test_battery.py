@@ -471,7 +471,7 @@ def test_an_answer_that_drips_ends(
 ) -> None:
     """Each byte comes in time, all of them do not: the time for a whole answer is limited, from
     its status line on."""
-    monkeypatch.setattr("shared.rest._DEADLINE", 0.2)  # seconds, since a second of silence is one
+    monkeypatch.setattr("shared.network._DEADLINE", 0.2)  # times the timeout of one second
     drops = []
 
     def drip() -> None:

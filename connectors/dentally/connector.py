@@ -16,7 +16,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from sealed_tokens import Tokens
 from shared import times
-from shared.errors import SourceError, SourceUnavailable, TableFailures, guarded
+from shared.errors import SourceError, TableFailures, guarded
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
@@ -331,10 +331,7 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    try:
-        return _connect(settings, explain).post("/oauth/token", data=form)
-    except SourceError as error:
-        raise SourceUnavailable(str(error)) from None
+    return _connect(settings, explain, concerns_all=True).post("/oauth/token", data=form)
 
 
 def get_sites_data(

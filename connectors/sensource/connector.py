@@ -308,6 +308,7 @@ class Token(AuthBase):
             settings.request_timeout_seconds,
             Retry(settings.retry_attempts, base_delay=TOKEN_INTERVAL / 2),
             explain=lambda answer: "Check client_id, client_secret and auth_url",
+            concerns_all=True,
         )
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -328,7 +329,8 @@ class Token(AuthBase):
                 age = times.now().timestamp() - self._made
                 if 0 <= age < TOKEN_INTERVAL:
                     wait = TOKEN_INTERVAL - age
-                    raise TransientError("status 401, and the token is too new to replace", wait)
+                    reason = "status 401, and the token is too new to replace"
+                    raise TransientError(reason, wait, concerns_all=True)
                 self._make()
         return refusals <= 2
 

@@ -21,8 +21,17 @@ from requests.auth import HTTPBasicAuth
 from werkzeug.serving import make_server
 
 from shared import rest
-from shared.errors import SourceError, TransientError
-from shared.rest import LONGEST_WAIT, RestClient, Retry, error_code, parse_json, retry_after
+from shared.errors import SourceError, SourceUnavailable, TransientError
+from shared.rest import (
+    LONGEST_WAIT,
+    RestClient,
+    Retry,
+    as_list,
+    decode,
+    error_code,
+    parse_json,
+    retry_after,
+)
 from tests.sandbox.mssql import tls
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
@@ -59,6 +68,24 @@ def test_retry_after_as_a_date(seconds: int) -> None:
         assert retry_after({"Retry-After": format_datetime(moment, usegmt=True)}) == seconds
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *(("20, 20", 20), ("20, 60,20", 60), ("60s", 60), ("20 seconds", 20), ("1 Second", 1)),
+        *(("2 minutes", 120), ("1m30s", 90), ("1 h", 3600), ("1500ms", 1.5), ("5s, 7s", 7)),
+        *(("2026-01-31T12:00:20Z", 20), ("2026-01-31T14:00:20.5+02:00", 20.5)),
+        ("Sat, 31 Jan 2026 12:00:09 GMT, Sat, 31 Jan 2026 12:00:11 GMT", 11),
+        *(("1769860820", 20), ("1769860820123", 20.123), ("3, nonsense", 3), (" 7 ", 7)),
+        *(("20 lightyears", None), ("s", None), ("20 s left", None), ("31/01/2026", None)),
+    ],
+)
+def test_a_wait_in_other_forms(text: str, seconds: float | None) -> None:
+    """Joined headers, units, moments; the vendor's own header may have each of them, too."""
+    with time_machine.travel(NOW, tick=False):
+        assert retry_after({"Retry-After": text}) == pytest.approx(seconds)
+        assert retry_after({"X-Reset": text}, "X-Reset") == pytest.approx(seconds)
+
+
 @given(st.one_of(st.text(), st.integers(-(10**6), 0).map(str)))
 def test_retry_after_nonsense(text: str) -> None:
     """Nonsense, negative numbers and zero ask for nothing: the own back-off counts."""
@@ -74,10 +101,12 @@ def test_retry_after_that_asks_for_nothing(text: str) -> None:
 
 
 def test_a_vendors_reset_header() -> None:
-    """Unix time at which the limit resets; Retry-After goes before it."""
+    """Unix time at which the limit resets, or how soon; Retry-After goes before it."""
     with time_machine.travel(NOW, tick=False):
         headers = {"X-Reset": str(NOW.timestamp() + 90)}
         assert retry_after(headers, "X-Reset") == 90
+        assert retry_after({"X-Reset": "1769860890000"}, "X-Reset") == 90
+        assert retry_after({"X-Reset": "45"}, "X-Reset") == 45
         assert retry_after({**headers, "Retry-After": "5"}, "X-Reset") == 5
         assert retry_after({"X-Reset": "0"}, "X-Reset") is None
 
@@ -107,9 +136,22 @@ def test_a_wait_up_to_the_cap_is_sat_out() -> None:
     def once() -> None:
         raise TransientError("busy", next(asked))
 
-    with pytest.raises(SourceError, match="asks to wait 3901 s"):
+    with pytest.raises(SourceUnavailable, match="asks to wait 3901 s"):
         Retry().run("it", once, waits.append)
     assert waits == [LONGEST_WAIT]
+
+
+@pytest.mark.parametrize("concerns_all", [True, False])
+def test_what_concerns_every_table_is_told(concerns_all: bool) -> None:
+    """The last failure decides, once the repeats are used up."""
+    failures = iter([not concerns_all, concerns_all])
+
+    def once() -> None:
+        raise TransientError("no", concerns_all=next(failures))
+
+    with pytest.raises(SourceError, match="gave up after 1 repeats") as error:
+        Retry(1).run("it", once, lambda seconds: None)
+    assert type(error.value) is (SourceUnavailable if concerns_all else SourceError)
 
 
 @responses.activate
@@ -131,6 +173,102 @@ def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
         client(explain=lambda answer: "Do this").get("/a", {"key": "k"})
     assert call.call_count == 1
     assert waits == []
+
+
+@responses.activate
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 500, 400])
+def test_which_refusals_concern_every_table(status: int) -> None:
+    """Refused credentials do, other refusals concern one endpoint; where one endpoint matters to
+    all, each failure does."""
+    responses.get(URL + "/a", status=status)
+    responses.get(URL + "/token", status=status, json={"error": "invalid_grant"})
+    for link, options in (("/a", {}), ("/token", {}), ("/a", {"concerns_all": True})):
+        with pytest.raises(SourceError) as error:
+            client(**options).get(link)
+        is_for_all = status == 401 or "concerns_all" in options
+        is_for_all = is_for_all or (link == "/token" and status < 500)
+        assert type(error.value) is (SourceUnavailable if is_for_all else SourceError)
+
+
+CHALLENGE = "<!DOCTYPE html><html lang='en-US'><head><title>Just a moment...</title></head></html>"
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (403, {"cf-mitigated": "challenge", "Server": "cloudflare"}, CHALLENGE),
+        (503, {"CF-Mitigated": "challenge"}, CHALLENGE),
+        (403, {"Server": "cloudflare"}, CHALLENGE),
+        (403, {"Content-Type": "text/html"}, "<h1>403 Forbidden</h1>"),
+        (403, {"Content-Type": "application/octet-stream"}, "\ufeff \n<HTML>Request rejected"),
+        (202, {"x-amzn-waf-action": "challenge"}, ""),
+        (405, {"x-amzn-waf-action": "captcha"}, ""),
+    ],
+)
+def test_a_page_of_a_firewall_is_named_and_repeated(
+    status: int, headers: dict[str, str], body: str, waits: list[float]
+) -> None:
+    """It says nothing of rights, and may pass; what it holds is not shown."""
+    sent = {"Content-Type": "text/html; charset=UTF-8", "Retry-After": "5", **headers}
+    responses.get(URL + "/a", status=status, headers=sent, body=body)
+    with pytest.raises(SourceError, match=rf"status {status}, .* of a firewall") as error:
+        client(explain=lambda answer: "Check the rights").get("/a")
+    assert "rights" not in str(error.value)
+    assert "moment" not in str(error.value)
+    assert type(error.value) is SourceError
+    assert waits == [5.0, 5.0]
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "application/json"}, '{"error": "<html>"}'),
+        ({"Content-Type": "text/html"}, '{"error": "no"}'),
+        ({"Content-Type": "application/xml"}, "<?xml version='1.0'?><Error/>"),
+        ({"Content-Type": "text/html"}, ""),
+        ({"Content-Type": "text/plain", "Server": "cloudflare"}, "no"),
+    ],
+)
+def test_a_refusal_by_the_source_is_final(
+    headers: dict[str, str], body: str, waits: list[float]
+) -> None:
+    """With the advice of the connector, even where the type says HTML."""
+    responses.get(URL + "/a", status=403, headers=headers, body=body)
+    with pytest.raises(SourceError, match=r"/a: status 403\. Check the rights$"):
+        client(explain=lambda answer: "Check the rights").get("/a")
+    assert waits == []
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        *((204, {}), (205, {}), (204, {"Content-Type": "application/json"})),
+        *((200, {"Content-Length": "0"}), (202, {"content-length": "0"})),
+        (200, {"Transfer-Encoding": "chunked", "Content-Type": "application/json"}),
+    ],
+)
+def test_a_response_without_content_is_named(
+    status: int, headers: dict[str, str], waits: list[float]
+) -> None:
+    """It is whole, and final: it is not what was asked for."""
+    responses.get(URL + "/a", status=status, headers=headers)
+    expected = f"/a: status {status}, a response without content. Check this$"
+    with pytest.raises(SourceError, match=expected) as error:
+        client(explain=lambda answer: "Check this").get("/a")
+    assert type(error.value) is SourceError
+    assert waits == []
+
+
+@responses.activate
+def test_an_empty_body_of_no_known_length_is_repeated(waits: list[float]) -> None:
+    """Headers that were cut look whole, but are likely to tell no length."""
+    responses.get(URL + "/a", body="", content_type="application/json")
+    with pytest.raises(SourceError, match="the JSON is cut or damaged; gave up"):
+        client().get("/a")
+    assert len(waits) == 2
 
 
 @responses.activate
@@ -178,7 +316,10 @@ def test_only_a_certificate_that_fits_is_taken(https: tuple[str, str], waits: li
     if kind == "valid":
         assert reading.get("/a") == {"n": 1}
     else:
-        with pytest.raises(SourceError, match="/a: the TLS certificate could not be verified"):
+        told = {"expired": "certificate has expired", "unknown_ca": "unable to get local issuer"}
+        why = told.get(kind, "it is another host's")
+        expected = rf"/a: the TLS certificate could not be verified \({why}"
+        with pytest.raises(SourceUnavailable, match=expected):
             reading.get("/a")
     assert waits == []
 
@@ -196,7 +337,8 @@ def test_a_handshake_that_breaks_off_is_repeated(waits: list[float]) -> None:
         server = threading.Thread(target=hang_up)
         server.start()
         url = f"https://localhost:{listener.getsockname()[1]}"
-        with pytest.raises(SourceError, match=r"the connection failed .* after 2 repeats"):
+        expected = "the connection broke off before it was complete .*; gave up after 2 repeats"
+        with pytest.raises(SourceUnavailable, match=expected):
             RestClient(url, 30, Retry(2)).get("/a")
         server.join()
     assert len(waits) == 2
@@ -313,6 +455,77 @@ def test_all_that_is_read_can_be_stored(text: str, value: Any) -> None:
     assert parse_json(text) == value
 
 
+@responses.activate
+@pytest.mark.parametrize(
+    ("body", "kind", "value"),
+    [
+        (b'"caf\xe9 \xff\xfe"', "application/json", "caf\ufffd \ufffd\ufffd"),
+        (b'"caf\xe9"', "application/json; charset=ISO-8859-1", "caf\xe9"),
+        (b'"\x93\x80\x94"', 'application/json;Charset="windows-1252"', "\u201c\u20ac\u201d"),
+        (b'"caf\xc3\xa9"', "application/json; charset=iso8859-unheard-of", "caf\xe9"),
+        (b'"caf\xc3\xa9"', "application/json; charset=us-ascii", "caf\xe9"),
+        (rb'"\u00e9 a-b xn--0ca.x"', "application/json; charset=idna", "\xe9 a-b xn--0ca.x"),
+        (rb'"\u00e9\n\\n"', "application/json; charset=unicode_escape", "\xe9\n\\n"),
+        (b'"+AOk- \xc3\xa9"', "application/json; charset=utf-7", "+AOk- \xe9"),
+        (b'"\xc3\xa9"', "application/json; charset=base64", "\xe9"),
+        (b"\xef\xbb\xbf[1]", "application/json; charset=iso-8859-1", [1]),
+        (b"\xef\xbb\xbf\xef\xbb\xbf[1]", "application/json", [1]),
+        ('\ufeff["\u20ac"]'.encode("utf-16-le"), "text/plain", ["\u20ac"]),
+        ('["\u20ac"]'.encode("utf-16"), "application/json; charset=utf-8", ["\u20ac"]),
+        ('["\u20ac"]'.encode("utf-16-be"), "application/json; charset=utf-16", ["\u20ac"]),
+        ('["\u20ac"]'.encode("utf-32"), "application/json", ["\u20ac"]),
+        (b'"a\tb\r\nc\x01\x7f"', "application/json", "a\tb\r\nc\x01\x7f"),
+        (b'{"a\nb": 1}', "application/json", {"a\nb": 1}),
+        (b"[1, " + b"9" * 5_000 + b"]", "application/json", [1, "9" * 5_000]),
+        (b"[-" + b"9" * 5_000 + b", 0.5]", "application/json", ["-" + "9" * 5_000, 0.5]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_whole_response_is_read(body: bytes, kind: str, value: Any, waits: list[float]) -> None:
+    """Whatever its bytes, characters and numbers are: it is neither cut nor damaged."""
+    responses.get(URL + "/a", body=body, content_type=kind)
+    assert client().get("/a") == value
+    assert waits == []
+
+
+@responses.activate
+@pytest.mark.parametrize("body", [b'["caf\xe9', b'["a\nb"', b"[" + b"9" * 5_000, b'["\xff"]]'])
+def test_odd_content_hides_no_damage(body: bytes, waits: list[float]) -> None:
+    """What was cut is asked for again, as ever."""
+    responses.get(URL + "/a", body=body, content_type="application/json")
+    with pytest.raises(SourceError, match="the JSON is cut or damaged"):
+        client().get("/a")
+    assert len(waits) == 2
+
+
+@given(st.binary(), st.sampled_from(("", "utf-8", "gbk", "idna", "shift_jis", "cp037", "hz")))
+def test_all_bytes_are_text(body: bytes, charset: str) -> None:
+    """In every charset, and without half a character that could not be stored."""
+    decode(body, f"text/plain; charset={charset}").encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ([], []),
+        ([{"id": 1}], [{"id": 1}]),
+        ({"0": "a", "1": "b"}, ["a", "b"]),
+        ({"3": "a", "1": "b"}, ["a", "b"]),
+        ({}, None),
+        ({"0": 1, "id": 2}, None),
+        ({"": 1}, None),
+        ({"-1": 1}, None),
+        ({"1.0": 1}, None),
+        ({"\u0661": 1}, None),
+        ({"\u00b2": 1}, None),
+        *((None, None), ("01", None), (7, None)),
+    ],
+)
+def test_a_list_of_php_is_a_list(value: Any, found: list[Any] | None) -> None:
+    """In the order given; what has another key is none, nor is what has no key at all."""
+    assert as_list(value) == found
+
+
 @given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
 def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
     """Whether escaped or not."""
@@ -356,7 +569,7 @@ def test_an_answer_that_drips_comes_to_an_end(
     monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     """Each byte comes in time, all of them do not."""
-    monkeypatch.setattr(rest, "_DEADLINE", 0.001)
+    monkeypatch.setattr("shared.network._DEADLINE", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=_drip, args=(listener, answer))
         server.start()

@@ -1,7 +1,8 @@
 """JSON over HTTPS from one origin: what can heal is repeated, nothing secret is shown, and only
 whole JSON counts as an answer."""
 
-import io
+import codecs
+import functools
 import json
 import logging
 import math
@@ -9,33 +10,42 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timezone
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from fivetran_connector_sdk import Logging
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
-from .errors import SourceError, T, TransientError
+from .errors import SourceError, SourceUnavailable, T, TransientError
+from .network import PROXY_REFUSES, Adapter, NoConnection
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
 _LARGE_ANSWER = 8 * 1024 * 1024  # bytes; several at once would take too much memory
-_DEADLINE = 10  # a whole exchange may take this many times the silence that is allowed
+_HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
-_CODES = {
-    *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client"),
-    *("unsupported_grant_type", "invalid_scope"),
-}
+_REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"}
+_CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
+_FIRST_MOMENT = 1_000_000_000  # as seconds these would be 31 years; as a unix time it is 2001
+# One of several values of a header; the comma of an HTTP date divides none.
+_ONE_VALUE = re.compile(r"\s*[A-Za-z]+,[^,]*|[^,]+")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
+_TIME = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?)(?![a-z])",
+    re.ASCII | re.IGNORECASE,
+)
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}  # by the unit, or by its first letter
+# Where these are text of their own, a charset is one that extends ASCII.
+_ASCII = rb"""[{"a-z: 0.9, _'^~|`$@#%&*()<>?!;=+/ \u0041.xn--0ca. }]"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,8 @@ class Retry:
         """The result of ``once``, which is called again after a TransientError.
 
         ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError when the repeats
-        are used up, or when the source asks to wait for more than LONGEST_WAIT.
+        are used up, SourceUnavailable if the last failure concerns every table, or if the source
+        asks to wait for more than LONGEST_WAIT.
         """
         for attempt in range(self.attempts + 1):
             try:
@@ -65,7 +76,7 @@ class Retry:
                 failure = error
             wait = self.delay(attempt) if failure.wait is None else failure.wait
             if wait > LONGEST_WAIT:
-                raise SourceError(
+                raise SourceUnavailable(
                     f"{what}: {failure}. The source asks to wait {wait:.0f} s and a sync waits "
                     f"{LONGEST_WAIT:.0f} s at most: the next one goes on from here"
                 )
@@ -74,32 +85,61 @@ class Retry:
                     f"{what}: {failure}; repeat {attempt + 1} of {self.attempts} in {wait:.1f} s"
                 )
                 sleep(wait)
-        raise SourceError(f"{what}: {failure}; gave up after {self.attempts} repeats")
+        kind = SourceUnavailable if failure.concerns_all else SourceError
+        raise kind(f"{what}: {failure}; gave up after {self.attempts} repeats")
 
 
 def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | None:
     """Seconds, more than 0, that a source asks to wait; None if it asks for none.
 
-    ``Retry-After`` holds seconds or an HTTP date (RFC 9110, 10.2.3); the vendor's own
-    ``reset_header`` the unix time, in seconds, at which its limit resets.
+    Both ``Retry-After`` (RFC 9110, 10.2.3) and the vendor's own ``reset_header``, which is looked
+    at if the first cannot be read, may hold seconds ("20", "60s", "2 minutes"), a unix time in
+    seconds or milliseconds, an HTTP date, or ISO 8601. A number below 1,000,000,000 means
+    seconds from now. Of several values ("20, 20") the longest counts.
     """
-    seconds, reset = _number(headers.get("Retry-After")), _number(headers.get(reset_header))
+    wait = _longest_wait(headers.get("Retry-After"))
+    if wait is None:
+        wait = _longest_wait(headers.get(reset_header))
+    return wait if wait and wait > 0 else None
+
+
+def _longest_wait(header: str | None) -> float | None:
+    waits = map(_seconds_from_now, _ONE_VALUE.findall(header or ""))
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _seconds_from_now(text: str) -> float | None:
+    seconds = _number(text)
     if seconds is None:
+        seconds = _duration(text)
+    if seconds is not None and seconds < _FIRST_MOMENT:
+        return seconds
+    parsers: tuple[Callable[[Any], datetime], ...] = (times.parse, parsedate_to_datetime)
+    for parse in parsers:
         try:
-            moment = parsedate_to_datetime(headers.get("Retry-After", ""))
+            moment = parse(text if seconds is None else seconds)
             moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
-            seconds = (moment - times.now()).total_seconds()
-        except (TypeError, ValueError, OverflowError):
-            seconds = None if reset is None else reset - times.now().timestamp()
-    return seconds if seconds and seconds > 0 else None
+            return (moment - times.now()).total_seconds()
+        except (TypeError, ValueError, OverflowError):  # noqa: PERF203 - two of them
+            continue
+    return None
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _duration(text: str) -> float | None:
+    """The seconds of a time with its units ("60s", "20 seconds", "1m30s"); else None."""
+    parts = _TIME.findall(text)
+    if not parts or _TIME.sub("", text).strip():
+        return None
+    units = ((float(number), unit.lower()) for number, unit in parts)
+    return sum(number * _UNITS.get(unit, _UNITS[unit[0]]) for number, unit in units)
 
 
 class Number(float):
@@ -117,13 +157,29 @@ def _number_or_text(text: str) -> Number | str:
 
 
 def parse_json(text: str) -> Any:
-    """The values in ``text``, all of which JSON can hold: NaN is a text, and half of a surrogate
-    pair, which is no character, U+FFFD. Raises ValueError or RecursionError."""
-    return json.loads(
-        _ESCAPES.sub(_characters, text) if "\\u" in text else text,
-        parse_float=_number_or_text,
-        parse_constant=str,
-    )
+    """The values in ``text``, all of which JSON can hold: NaN is a text, as is an integer that is
+    too long for Python, and half of a surrogate pair, which is no character, U+FFFD. Raises
+    ValueError or RecursionError."""
+    text = _ESCAPES.sub(_characters, text) if "\\u" in text else text
+    try:
+        return _loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # of an integer; a hook for all of them would cost time
+        return _loads(text, parse_int=_integer_or_text)
+
+
+# Control characters stand in texts of sources that do not escape them.
+_loads = functools.partial(
+    json.loads, strict=False, parse_float=_number_or_text, parse_constant=str
+)
+
+
+def _integer_or_text(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _characters(found: re.Match[str]) -> str:
@@ -131,13 +187,33 @@ def _characters(found: re.Match[str]) -> str:
     return json.dumps(pairs.decode("utf-16-be", "replace"))[1:-1] or found[0]
 
 
+def decode(body: bytes, media_type: str) -> str:
+    """The text of JSON in ``body``: in UTF-16 or UTF-32 where its first bytes say so, else in the
+    charset that ``media_type`` names, else in UTF-8. What is no character there becomes U+FFFD."""
+    encoding: str = json.detect_encoding(body)
+    if encoding == "utf-8" and (named := _CHARSET.search(media_type)):
+        encoding = _extending_ascii(named[1])
+    return body.decode(encoding, "replace").lstrip("\ufeff")
+
+
+@functools.lru_cache(maxsize=16)
+def _extending_ascii(charset: str) -> str:
+    """``charset`` if Python knows one of that name that extends ASCII, else UTF-8. What else
+    Python calls an encoding reads JSON otherwise, or takes a time that grows with the square."""
+    try:
+        extends = _ASCII.decode(charset) == _ASCII.decode("ascii")
+    except (LookupError, ValueError):
+        return "utf-8"
+    return charset if extends and codecs.lookup(charset).name != "ascii" else "utf-8"
+
+
 def as_list(value: Any) -> list[Any] | None:
-    """A list as it is; the values of an object whose keys are numbers, which is how PHP writes a
-    list from which something was taken; None for anything else."""
+    """A list as it is, and the values of an object whose keys are all numbers, which PHP makes of
+    a list that has gaps; else None."""
     if isinstance(value, list):
         return value
-    if isinstance(value, dict) and value and all(k.isascii() and k.isdigit() for k in value):
-        return [*value.values()]
+    if isinstance(value, dict) and value and all(key.isascii() and key.isdigit() for key in value):
+        return list(value.values())
     return None
 
 
@@ -159,6 +235,8 @@ class RestClient:
     ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
     are other credentials now. ``rate_limited`` tells which answers beside 429 mean "too many
     requests", ``reset_header`` until when. ``explain`` gives advice on an answer that is final.
+    ``concerns_all``: whatever fails here for good is a SourceUnavailable, as at the endpoint that
+    gives the tokens for all others.
     ``parallel``: how many requests a caller may have under way; "too many requests" halves it,
     and a large answer makes it 1.
     ``closed``, when it is set, ends the back-offs that threads are in, with an error; clients that
@@ -174,6 +252,7 @@ class RestClient:
     rate_limited: Callable[[requests.Response], bool] = lambda answer: False
     reset_header: str = ""
     explain: Callable[[requests.Response], str] = lambda answer: ""
+    concerns_all: bool = False
     parallel: int = 1
     closed: threading.Event = field(default_factory=threading.Event)
 
@@ -182,7 +261,7 @@ class RestClient:
         # Of an answer with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = requests.Session()
-        self._session.adapters = {"http": _Adapter()}  # for https, too
+        self._session.adapters = {"http": Adapter()}  # for https, too
         self._session.headers.update(self.headers)
         # Without an `auth` of ours, requests would take a password from ~/.netrc.
         self._session.auth = self.auth or (lambda request: request)
@@ -191,16 +270,16 @@ class RestClient:
         self,
         link: str,
         params: Mapping[str, Any] | None = None,
-        read: Callable[[Any], Any] = lambda answer: answer,
+        read: Callable[[Any], Any] = lambda content: content,
     ) -> Any:
         """What ``read`` makes of the JSON at ``link``: a path below ``base_url``, or an absolute
         URL of the same origin. ``read`` may raise TransientError, so that the request is retried.
-        Raises SourceError."""
+        Raises SourceError; SourceUnavailable where other requests would not fare better."""
         return self._request("GET", link, read, params=params)
 
     def post(self, link: str, **content: Any) -> Any:
         """The JSON answer to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
-        SourceError."""
+        SourceError, as ``get`` does."""
         return self._request("POST", link, lambda answer: answer, **content)
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
@@ -208,9 +287,14 @@ class RestClient:
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
-        return self.retry.run(
-            what, lambda: read(self._once(what, method, url, content)), self._sleep
-        )
+        try:
+            return self.retry.run(
+                what, lambda: read(self._once(what, method, url, content)), self._sleep
+            )
+        except SourceError as error:
+            if not self.concerns_all or isinstance(error, SourceUnavailable):
+                raise
+            raise SourceUnavailable(str(error)) from None
 
     def _sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile."""
@@ -228,77 +312,122 @@ class RestClient:
             if not self.unauthorized(answer.request, refusals):
                 break
             answer = self._exchange(what, method, url, content)
-        status, media_type = answer.status_code, answer.headers.get("Content-Type", "no type")
-        reason = f"status {status}" + ("" if status < 300 else f" {error_code(answer)}".rstrip())
+        self._check(what, answer, sent)
+        return self._content(what, answer)
+
+    def _check(self, what: str, answer: requests.Response, sent: float) -> None:
+        """Raises TransientError or SourceError for an answer that is no success."""
+        status, reason = answer.status_code, _status(answer)
         if status == 429 or self.rate_limited(answer):
             if sent > self._limited_at:  # once for all that met the limit together
                 self._limited_at, self.parallel = time.monotonic(), max(1, self.parallel // 2)
             wait = retry_after(answer.headers, self.reset_header)
             raise TransientError(f"{reason}, too many requests", wait)
+        if firewall := _firewall(answer):
+            raise TransientError(f"{reason}, {firewall}", retry_after(answer.headers))
         if status == 408 or status >= 500:
             raise TransientError(reason, retry_after(answer.headers))
+        if status == 407:
+            raise SourceUnavailable(f"{what}: {reason}: {PROXY_REFUSES}")
         if 300 <= status < 400:
             reason += ", a redirect, which is not followed"
         if not 200 <= status < 300:
-            refusal = SourceError(f"{what}: {reason}. {self.explain(answer)}".rstrip(". "))
+            refused = status == 401 or error_code(answer) in _REFUSED_CREDENTIALS
+            kind = SourceUnavailable if refused else SourceError
+            refusal = kind(self._final(what, reason, answer))
             refusal.status = status
             raise refusal
+
+    def _content(self, what: str, answer: requests.Response) -> Any:
+        """The JSON of a success."""
+        reason, headers = _status(answer), answer.headers
+        media_type = headers.get("Content-Type", "no type")
+        # Headers that were cut look whole; they are likely to tell no length.
+        told = "Content-Length" in headers or "Transfer-Encoding" in headers
+        if not answer.content and (told or answer.status_code in (204, 205)):
+            raise SourceError(self._final(what, f"{reason}, a response without content", answer))
         try:
-            return parse_json(answer.content.decode("utf-8-sig"))
+            return parse_json(decode(answer.content, media_type))
         except (ValueError, RecursionError):
-            # Headers that were cut look whole; they are likely to tell no length.
-            if "json" in media_type if answer.content else "Content-Length" not in answer.headers:
+            if "json" in media_type or not answer.content:
                 raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
-            advice = self.explain(answer)
-        raise SourceError(f"{what}: {reason}, but no JSON ({media_type}). {advice}".rstrip(". "))
+        raise SourceError(self._final(what, f"{reason}, but no JSON ({media_type})", answer))
+
+    def _final(self, what: str, reason: str, answer: requests.Response) -> str:
+        return f"{what}: {reason}. {self.explain(answer)}".rstrip(". ")
 
     def _exchange(
         self, what: str, method: str, url: str, content: Mapping[str, Any]
     ) -> requests.Response:
         body = bytearray()
         content = {"timeout": self.timeout, "allow_redirects": False, **content}
-        try:
-            with self._session.request(method, url, stream=True, **content) as answer:
-                while chunk := answer.raw.read1(65_536, decode_content=True):
-                    body += chunk
-                    if len(body) > LARGEST_ANSWER:
-                        raise SourceError(f"{what}: more than {LARGEST_ANSWER} bytes in an answer")
-        except requests.Timeout:
-            raise TransientError(f"no answer within {self.timeout:g} s") from None
-        except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
-            of_tls = isinstance(error, requests.exceptions.SSLError)  # any text holds the URL
-            if of_tls and re.search("Cert[A-Za-z]*Error", str(error)):
-                raise SourceError(f"{what}: the TLS certificate could not be verified") from None
-            raise TransientError("the connection failed or the answer was cut short") from None
+        with self._explained(what, "the connection broke off before a response came"):
+            answer = self._session.request(method, url, stream=True, **content)
+        with answer, self._explained(what, "the response was cut short, or is damaged"):
+            while chunk := answer.raw.read1(65_536, decode_content=True):
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise SourceError(f"{what}: more than {LARGEST_ANSWER} bytes in an answer")
         if len(body) > _LARGE_ANSWER:
             self.parallel = 1
         answer._content = bytes(body)
         return answer
 
+    @contextmanager
+    def _explained(self, what: str, otherwise: str) -> Iterator[None]:
+        """Errors of the libraries, whose texts hold the whole URL, become ours."""
+        try:
+            yield
+        except NoConnection as failure:
+            if failure.final:
+                raise SourceUnavailable(f"{what}: {failure}") from None
+            raise TransientError(str(failure), concerns_all=True) from None
+        except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if isinstance(error, requests.Timeout) or isinstance(error.__cause__, TimeoutError):
+                reason = f"timed out reading: no response within {self.timeout:g} s"
+                raise TransientError(reason) from None
+            if _is_unsendable(error):
+                reason = "no such request can be sent: check the address and the credentials"
+                raise SourceUnavailable(f"{what}: {reason}") from None
+            raise TransientError(otherwise) from None
 
-class _Adapter(HTTPAdapter):
-    """An adapter whose answers have a deadline."""
 
-    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
-        if (kind := pool.ConnectionCls).response_class is not _begin_answer:
-            pool.ConnectionCls = type("Connection", (kind,), {"response_class": _begin_answer})
-        return pool
+def _status(answer: requests.Response) -> str:
+    status = answer.status_code
+    return f"status {status}" + ("" if status < 300 else f" {error_code(answer)}".rstrip())
 
 
-def _begin_answer(self: Any, connection: Any, *arguments: Any, **options: Any) -> HTTPResponse:
-    """The answer that a connection gives from here on. None of its bytes may be late, but a
-    header or a body could go on for ever: it has a deadline, too."""
-    file, end = connection.makefile("rb", buffering=0), time.monotonic() + self.timeout * _DEADLINE
-    read_into = file.readinto
+def _firewall(answer: requests.Response) -> str:
+    """What to say of an answer that a firewall (WAF) gave in the place of the source, or "".
 
-    def read_in_time(buffer: Any) -> Any:
-        if time.monotonic() > end:
-            raise TransientError("the answer came too slowly")
-        return read_into(buffer)
+    Challenges bear a header of Cloudflare's [1] or of AWS's [2], whatever their status is; other
+    pages are known by being HTML: an API says in JSON that something is forbidden.
+    1. https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/
+    2. https://docs.aws.amazon.com/waf/latest/developerguide/waf-captcha-and-challenge-actions.html
+    """
+    headers, body = answer.headers, answer.content
+    if "cf-mitigated" in headers or "x-amzn-waf-action" in headers:
+        page = "a challenge"
+    elif answer.status_code == 403 and (
+        _HTML.match(body)
+        or ("html" in headers.get("Content-Type", "") and body.lstrip().startswith(b"<"))
+    ):
+        page = "an HTML page"
+    else:
+        return ""
+    return (
+        f"{page} of a firewall in front of the source. If it stays, check the address, and ask "
+        "the source to let those of Fivetran through"
+    )
 
-    file.readinto, file.makefile = read_in_time, lambda mode: io.BufferedReader(file)
-    return HTTPResponse(file, *arguments, **options)
+
+def _is_unsendable(error: Exception) -> bool:
+    """Whether requests refused to send what it was given. It says InvalidHeader of responses, too,
+    but then knows of the request."""
+    kinds = requests.exceptions
+    if isinstance(error, kinds.InvalidHeader):
+        return error.request is None
+    return isinstance(error, (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema))
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:

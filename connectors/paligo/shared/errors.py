@@ -4,7 +4,8 @@ ConnectorError       its message never holds a secret or a row's value
 ├── SettingsError    the configuration is wrong (a ValueError, too); nothing was requested
 ├── StateError       the state is not one that this version understands; nothing was requested
 ├── SourceError      the source refused, or sent what cannot be understood; the cursor stays
-│   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for
+│   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for;
+│   │                       `concerns_all`: if none does, that is a SourceUnavailable
 │   └── SourceUnavailable   it concerns every table: credentials are refused, nobody answers
 └── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
 """
@@ -34,9 +35,11 @@ class SourceError(ConnectorError):
 
 
 class TransientError(SourceError):
-    def __init__(self, message: str, wait: float | None = None) -> None:
+    def __init__(
+        self, message: str, wait: float | None = None, *, concerns_all: bool = False
+    ) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.concerns_all = wait, concerns_all
 
 
 class SourceUnavailable(SourceError): ...

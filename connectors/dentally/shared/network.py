@@ -1,0 +1,176 @@
+"""Connections to a source: why there is none, in a sentence of its own, and a deadline for each
+response.
+
+A kind of failure is told by the types of exceptions, never by a word of their messages, which may
+hold a URL. The sentences name no host either: with a damaged proxy URL, libraries take a part of
+the password for the host.
+"""
+
+import errno
+import io
+import os
+import re
+import socket
+import ssl
+import time
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
+from requests.utils import select_proxy
+
+from .errors import TransientError
+
+_DEADLINE = 10  # a whole response may take this many times the silence that is allowed
+
+_PROXY = "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
+PROXY_REFUSES = f"{_PROXY} refuses the request. Check its user, its password and its rules"
+_NO_SOCKS = f"{_PROXY} is a SOCKS proxy, for which there is no support. Name an HTTP proxy"
+_NO_PROXY_URL = f"{_PROXY} has no valid address. It must be like http://proxy.example.com:3128"
+_NO_AUTHORITIES = (
+    "the file of certificate authorities is missing, unreadable or no PEM file. Check the path in "
+    "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE"
+)
+_NOT_FOUND = "the host was not found. Check its name, and whether the DNS here knows it"
+_NOT_VERIFIED = "the TLS certificate could not be verified"
+_NO_HANDSHAKE = (
+    "the TLS handshake failed: what listens there speaks no TLS, or has no version of it in "
+    "common with this client. Check the address and its port"
+)
+_NOT_LOOKED_UP = "the address of the host could not be looked up: the DNS fails at the moment"
+_NO_ROUTE = "the network has no way to the host"
+_LOST = "the connection broke off before it was complete"
+_REFUSED = "the connection was refused: nothing listens at that port, or a firewall refuses it"
+_TIMED_OUT = "timed out connecting: the host is down, or a firewall drops what it is sent"
+
+# Not every platform has every one; those that are left mean that the DNS does not answer.
+_NO_SUCH_HOST = {
+    getattr(socket, name, socket.EAI_NONAME)
+    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")
+}
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, whose messages hold the host.
+_OTHER_HOST = (62, 64)
+# What a connection's failure comes from, and whether it is final. The first that fits counts:
+# most are subclasses of others.
+_REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool], ...] = (
+    (ssl.SSLCertVerificationError, _NOT_VERIFIED, True),
+    ((ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError), _LOST, False),
+    (ssl.SSLError, _NO_HANDSHAKE, True),
+    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError), _LOST, False),
+    (HTTPException, _LOST, False),  # a proxy that speaks no HTTP, or hangs up
+    (ConnectionRefusedError, _REFUSED, False),
+    (TimeoutError, _TIMED_OUT, False),
+    (ValueError, _NOT_FOUND, True),  # a name that no host can have
+)
+
+
+class NoConnection(Exception):
+    """Why there is no connection, in a sentence. ``final``: no retry changes that."""
+
+    def __init__(self, reason: str, *, final: bool) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+class Adapter(HTTPAdapter):
+    """Raises NoConnection, and gives each response a deadline (TransientError)."""
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        try:
+            pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+        except requests.exceptions.InvalidSchema:  # the schemes of requests are those of adapters
+            raise NoConnection(_NO_SOCKS, final=True) from None
+        except ValueError:
+            if not select_proxy(request.url, proxies):
+                raise
+            raise NoConnection(_NO_PROXY_URL, final=True) from None
+        kind = pool.ConnectionCls
+        if kind.response_class is not _begin_response:
+            own = {"response_class": _begin_response, "connect": _connecting(kind)}
+            pool.ConnectionCls = type("Connection", (kind,), own)
+        return pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        try:
+            super().cert_verify(conn, url, verify, cert)  # type: ignore[no-untyped-call]
+        except OSError:
+            raise NoConnection(_NO_AUTHORITIES, final=True) from None
+        authorities = conn.ca_certs or conn.ca_cert_dir
+        if authorities and not os.access(authorities, os.R_OK):
+            raise NoConnection(_NO_AUTHORITIES, final=True)
+
+
+def _connecting(kind: Any) -> Any:
+    """``kind.connect`` that raises NoConnection. Nothing but this method looks hosts up, opens
+    connections, asks a proxy to pass them on, and shakes hands."""
+
+    def connect(self: Any) -> None:
+        try:
+            kind.connect(self)
+        except (OSError, HTTPException, BaseHTTPError, ValueError) as error:
+            raise _no_connection(self, error) from None
+
+    return connect
+
+
+def _no_connection(connection: Any, error: Exception) -> NoConnection:
+    # http.client has no other way to tell the status of a proxy's answer to CONNECT.
+    refusal = re.match(r"Tunnel connection failed: (\d{3})\b", str(error))
+    if type(error) is OSError and refusal:
+        status = int(refusal[1])
+        if status in (408, 429) or status >= 500:
+            reason = f"{_PROXY} did not get through to the host (status {status})"
+            return NoConnection(reason, final=False)
+        return NoConnection(f"status {status}: {PROXY_REFUSES}", final=True)
+    reason, final = _reason(error)
+    if connection.proxy and not connection.has_connected_to_proxy:
+        reason = f"{_PROXY} cannot be reached: {reason}"
+    return NoConnection(reason, final=final)
+
+
+def _reason(error: Exception) -> tuple[str, bool]:
+    """A sentence for what ``connect`` of urllib3 has raised, and whether that is final."""
+    cause = error.__cause__ or error  # urllib3 wraps most of what the system says
+    if isinstance(cause, socket.gaierror):
+        missing = cause.errno in _NO_SUCH_HOST
+        return (_NOT_FOUND if missing else _NOT_LOOKED_UP), missing
+    if isinstance(cause, ssl.SSLError) and cause is not error:  # before the handshake
+        return _NO_AUTHORITIES, True
+    if type(error).__name__ == "CertificateError":  # urllib3's own
+        return f"{_NOT_VERIFIED} (it is another host's)", True
+    for types, sentence, final in _REASONS:
+        if isinstance(cause, types):
+            return f"{sentence}{_detail(cause)}", final
+    return f"{_NO_ROUTE}{_detail(cause)}", False
+
+
+def _detail(cause: BaseException) -> str:
+    """What OpenSSL or the system calls it, as far as that is a constant of theirs."""
+    name: str | None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        other_host = cause.verify_code in _OTHER_HOST
+        name = "it is another host's" if other_host else cause.verify_message
+    elif isinstance(cause, ssl.SSLError):
+        name = cause.reason
+    else:
+        name = errno.errorcode.get(getattr(cause, "errno", None) or 0)
+    return f" ({name})" if name else ""
+
+
+def _begin_response(self: Any, connection: Any, *arguments: Any, **options: Any) -> HTTPResponse:
+    """The response that a connection gives from here on. None of its bytes may be late, but a
+    header or a body could go on for ever: it has a deadline, too."""
+    file, end = connection.makefile("rb", buffering=0), time.monotonic() + self.timeout * _DEADLINE
+    read_into = file.readinto
+
+    def read_in_time(buffer: Any) -> Any:
+        if time.monotonic() > end:
+            raise TransientError("the answer came too slowly")
+        return read_into(buffer)
+
+    file.readinto, file.makefile = read_in_time, lambda mode: io.BufferedReader(file)
+    return HTTPResponse(file, *arguments, **options)

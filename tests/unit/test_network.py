@@ -1,0 +1,383 @@
+"""Failures of the network: each in a sentence of its own, repeated if it can heal, and without a
+query, a password or a host in it."""
+
+import errno
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import SourceError, SourceUnavailable
+from shared.rest import RestClient, Retry
+from tests.sandbox.mssql import tls
+
+SECRET = "s3cret"
+HTTPS = "https://api.example.com"  # never asked for its address
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+
+
+class Listener:
+    """Answers each connection with ``reply``, or never, and notes what it was sent first. Then it
+    says no more, or would ``stay``."""
+
+    def __init__(self, reply: bytes | None, *, stay: bool = False) -> None:
+        self.heard, self._open = list[bytes](), list[socket.socket]()
+        self._reply, self._stay = reply or b"", stay or reply is None
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                self._open.append(connection)
+                self.heard.append(connection.recv(65_536))
+                connection.sendall(self._reply)
+                if not self._stay:
+                    connection.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for each in [self._socket, *self._open]:
+            each.close()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    with ExitStack() as stack:
+
+        def start(reply: bytes | None, *, stay: bool = False) -> Listener:
+            listener = Listener(reply, stay=stay)
+            stack.callback(listener.close)
+            return listener
+
+        yield start
+
+
+@pytest.fixture
+def nobody() -> int:
+    """A port at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's own proxy and certificates do not matter here."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], waits: list[float]) -> Callable[..., str]:
+    """What a request fails with, and that it was (not) repeated, once, and shows no secret."""
+
+    def fail(
+        url: str, *, repeated: bool, for_all: bool = True, timeout: float = 30, **options: Any
+    ) -> str:
+        client = RestClient(url, timeout, Retry(1), **options)
+        with pytest.raises(SourceError) as error:
+            client.get("/a", {"key": SECRET, "site": "CertError"})
+        assert type(error.value) is (SourceUnavailable if for_all else SourceError)
+        assert len(waits) == repeated
+        shown = str(error.value) + capsys.readouterr().out
+        assert SECRET not in shown
+        assert f"GET {url}/a: " in shown
+        return str(error.value)
+
+    return fail
+
+
+def _raises(error: Exception) -> Callable[..., Any]:
+    def function(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "repeated"),
+    [
+        (socket.EAI_NONAME, "the host was not found", False),
+        (getattr(socket, "EAI_NODATA", socket.EAI_NONAME), "the host was not found", False),
+        (socket.EAI_AGAIN, "the DNS fails at the moment", True),
+        (socket.EAI_FAIL, "the DNS fails at the moment", True),
+    ],
+)
+def test_a_host_without_an_address(
+    fails: Any, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str, repeated: bool
+) -> None:
+    """One that does not exist is final; a DNS that does not answer may come back."""
+    monkeypatch.setattr(socket, "getaddrinfo", _raises(socket.gaierror(code, "s3cret")))
+    assert sentence in fails(HTTPS, repeated=repeated)
+
+
+def test_a_name_that_no_host_can_have(fails: Any) -> None:
+    """It is looked up nowhere."""
+    assert "the host was not found" in fails(f"https://{'a' * 64}.example.com", repeated=False)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_is_refused(fails: Any, nobody: int, scheme: str) -> None:
+    """A server that restarts listens again."""
+    reason = fails(f"{scheme}://127.0.0.1:{nobody}", repeated=True)
+    assert "the connection was refused" in reason
+    assert "(ECONNREFUSED); gave up after 1 repeats" in reason
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (TimeoutError("s3cret"), "timed out connecting"),
+        (OSError(errno.ETIMEDOUT, "s3cret"), "timed out connecting"),
+        (
+            OSError(errno.EHOSTUNREACH, "s3cret"),
+            "no way to the host (EHOSTUNREACH",
+        ),
+        (OSError(errno.ENETUNREACH, "s3cret"), "no way to the host (ENETUNREACH"),
+        (ConnectionResetError(errno.ECONNRESET, "s3cret"), "broke off before it was complete"),
+    ],
+)
+def test_a_host_that_is_not_reached(
+    fails: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    """Networks heal, and each failure has its own sentence."""
+    monkeypatch.setattr(socket.socket, "connect", _raises(error))
+    assert sentence in fails("http://127.0.0.1:9", repeated=True)
+
+
+def test_a_handshake_that_never_comes(fails: Any, listen: Any) -> None:
+    """A connection without one is none: no table will fare better."""
+    url = f"https://127.0.0.1:{listen(None).port}"
+    assert "timed out connecting" in fails(url, repeated=True, timeout=0.05)
+
+
+def test_a_handshake_with_what_speaks_no_tls(fails: Any, listen: Any) -> None:
+    """It will not learn it: one connection."""
+    listener = listen(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    reason = fails(f"https://127.0.0.1:{listener.port}", repeated=False)
+    assert "the TLS handshake failed" in reason
+    assert len(listener.heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        (None, "timed out reading: no response within 0.05 s"),
+        (b"", "the connection broke off before a response came"),
+        (JSON, "the response was cut short"),
+        (JSON + b"[1,2", "the response was cut short"),
+    ],
+)
+def test_a_response_that_is_missing_or_cut(
+    fails: Any, listen: Any, reply: bytes | None, sentence: str
+) -> None:
+    """The host is there: it concerns what was asked for."""
+    url = f"http://127.0.0.1:{listen(reply).port}"
+    assert sentence in fails(url, repeated=True, for_all=False, timeout=0.05)
+
+
+def test_a_response_that_stops(fails: Any, listen: Any) -> None:
+    """Within its body, as before it."""
+    url = f"http://127.0.0.1:{listen(JSON + b'[1,2', stay=True).port}"
+    reason = fails(url, repeated=True, for_all=False, timeout=0.05)
+    assert "timed out reading: no response within 0.05 s" in reason
+
+
+def test_what_cannot_be_sent_is_final(fails: Any) -> None:
+    """Not the text of requests, which would show the header."""
+    headers = {"X-Key": f"{SECRET}\r\nHost: x"}
+    assert "no such request can be sent" in fails(HTTPS, repeated=False, headers=headers)
+
+
+# Certificate authorities
+
+
+@contextmanager
+def _serving_tls(folder: Path) -> Iterator[str]:
+    """The address of a server that only shakes hands."""
+    context = tls.server_context("valid", tls.Authority(), folder)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, suppress(OSError):
+                        context.wrap_socket(connection, server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://localhost:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("content", [None, "", "garbage", "-----BEGIN CERTIFICATE-----\nAA==\n"])
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_authorities_that_cannot_be_read(
+    fails: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None
+) -> None:
+    """A file that is missing, empty or of another kind: no repeat mends it."""
+    path = tmp_path / f"{SECRET}.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv(name, str(path))
+    with _serving_tls(tmp_path) as url:
+        assert "the file of certificate authorities is" in fails(url, repeated=False)
+
+
+def test_authorities_without_the_right_to_read_them(
+    fails: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read everything, as in a container, is not stopped by rights: so the check is."""
+    (tmp_path / "ca.pem").write_text(tls.Authority().pem)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+    assert "the file of certificate authorities is" in fails(HTTPS, repeated=False)
+
+
+def test_a_certificate_of_no_known_authority(fails: Any, tmp_path: Path) -> None:
+    """Another sentence than that of authorities that cannot be read."""
+    with _serving_tls(tmp_path) as url:
+        assert "the TLS certificate could not be verified (" in fails(url, repeated=False)
+
+
+# Proxies, which come from the environment
+
+
+def _proxy(monkeypatch: pytest.MonkeyPatch, where: object, name: str = "HTTPS_PROXY") -> None:
+    monkeypatch.setenv(name, f"http://user:{SECRET}@127.0.0.1:{where}")
+
+
+def test_a_proxy_is_asked_with_its_password(listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the environment; it gets the request in the place of the host."""
+    listener = listen(JSON + b'{"n": 1}')
+    _proxy(monkeypatch, listener.port, "HTTP_PROXY")
+    assert RestClient("http://api.example.com", 30, Retry(0)).get("/a") == {"n": 1}
+    assert listener.heard[0].startswith(b"GET http://api.example.com/a ")
+    assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXQ=" in listener.heard[0]
+
+
+@pytest.mark.parametrize("status", [407, 403, 405, 404, 302])
+def test_a_proxy_that_refuses(
+    fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Its rules do not change from one try to the next."""
+    listener = listen(f"HTTP/1.1 {status} No s3cret\r\n\r\n".encode())
+    _proxy(monkeypatch, listener.port)
+    reason = fails(HTTPS, repeated=False)
+    assert f"status {status}: the proxy that the environment names" in reason
+    assert "refuses the request" in reason
+    assert [heard.split(b"\r\n")[0] for heard in listener.heard] == [
+        b"CONNECT api.example.com:443 HTTP/1.0"
+    ]
+
+
+def test_a_proxy_that_refuses_without_tls(
+    fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """407 is the proxy's even where it answers in the place of the source."""
+    listener = listen(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
+    _proxy(monkeypatch, listener.port, "HTTP_PROXY")
+    assert "status 407: the proxy that" in fails("http://api.example.com", repeated=False)
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_a_proxy_that_does_not_get_through(
+    fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The host behind it may come back."""
+    _proxy(monkeypatch, listen(f"HTTP/1.1 {status} No s3cret\r\n\r\n".encode()).port)
+    expected = f"did not get through to the host (status {status})"
+    assert expected in fails(HTTPS, repeated=True)
+
+
+def test_a_proxy_that_is_not_there(
+    fails: Any, nobody: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it is the proxy is said, and why."""
+    _proxy(monkeypatch, nobody)
+    reason = fails(HTTPS, repeated=True)
+    assert "ALL_PROXY) cannot be reached: the connection was refused" in reason
+
+
+def test_a_proxy_that_has_no_address(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is wrong, and stays so."""
+    monkeypatch.setattr(socket, "getaddrinfo", _raises(socket.gaierror(socket.EAI_NONAME, "no")))
+    monkeypatch.setenv("ALL_PROXY", f"http://user:{SECRET}@proxy.example.com:3128")
+    assert "ALL_PROXY) cannot be reached: the host was not found" in fails(HTTPS, repeated=False)
+
+
+@pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH\r\n"])
+def test_a_proxy_that_speaks_no_http(
+    fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, reply: bytes
+) -> None:
+    """Or hangs up, as one under load may do."""
+    _proxy(monkeypatch, listen(reply).port)
+    assert "the connection broke off before it was complete" in fails(HTTPS, repeated=True)
+
+
+def test_a_proxy_that_is_said_to_speak_tls(
+    fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not."""
+    port = listen(b"HTTP/1.1 400 Bad Request\r\n\r\n").port
+    monkeypatch.setenv("HTTPS_PROXY", f"https://user:{SECRET}@127.0.0.1:{port}")
+    assert "cannot be reached: the TLS handshake failed" in fails(HTTPS, repeated=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "http://",
+            "http://:3128",
+            "ftp://user:s3cret@proxy:21",
+            "http://user:s3cret@proxy:99999",
+        ),
+        *(
+            "http://user:s3cret@[::1",
+            "http://us\u20acr:s3cret@127.0.0.1:1",
+            "http://a:s3cret/@p:1",
+        ),
+    ],
+)
+def test_an_address_that_is_no_proxys(
+    fails: Any, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Nothing of it is shown, for a part of it may be a password."""
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    assert "ALL_PROXY) has no valid address" in fails(HTTPS, repeated=False)
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
+def test_a_socks_proxy(fails: Any, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """A package that nothing here needs would be needed."""
+    monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:{SECRET}@127.0.0.1:1080")
+    assert "is a SOCKS proxy, for which there is no support" in fails(HTTPS, repeated=False)
+
+
+def test_an_error_of_tls_is_told_from_its_lookalikes() -> None:
+    """The table takes the first that fits: each kind of error must come before its bases."""
+    from shared.network import _REASONS
+
+    earlier: list[type[Exception]] = []
+    for types, _, _ in _REASONS:
+        for kind in types if isinstance(types, tuple) else (types,):
+            assert not issubclass(kind, tuple(earlier))
+            earlier.append(kind)
+    assert ssl.SSLError in earlier
