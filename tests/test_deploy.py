@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import create, names
-from tests.sandbox.fivetran import ROOT, Project
+from tests.sandbox.fivetran import ROOT, Project, copy_connector
 from tests.sandbox.fivetran_api import KEY, FivetranApi
 from tools.changed import changed
 from tools.deploy import CONNECTORS
@@ -183,6 +183,19 @@ def test_a_requirements_file_that_was_rewritten_is_an_error(
     monkeypatch.setattr(module, "FIVETRAN", command)
     with pytest.raises(SystemExit, match="is not what dentally"):
         module.deploy("dentally", [], {"FIVETRAN_API_KEY": KEY})
+
+
+def test_no_configuration_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the template nor another one; the list of what is deployed goes along."""
+    from tools import deploy as module
+
+    folder = copy_connector("paligo", tmp_path / "connectors")
+    (folder / "configuration.prod.json").write_text("{}")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    staged = module._stage("paligo", tmp_path / "staged")
+    assert not list(staged.rglob("*.json"))
+    assert (staged / ".gitignore").read_text() == (folder / ".gitignore").read_text()
+    assert (staged / "shared" / "rest.py").exists()
 
 
 def test_the_workflow_offers_every_connector() -> None:

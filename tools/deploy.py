@@ -67,12 +67,11 @@ def _configuration(text: str) -> dict[str, str]:
 
 
 def _stage(name: str, folder: Path) -> Path:
-    """A copy in ``folder`` without what the connector's .gitignore names."""
-    source = ROOT / "connectors" / name
-    lines = (source / ".gitignore").read_text().splitlines()
-    ignored = [line.rstrip("/") for line in lines if line and not line.startswith("#")]
-    leave_out = shutil.ignore_patterns("configuration.json", *ignored)
-    return Path(shutil.copytree(source, folder / name, ignore=leave_out))
+    """A copy in ``folder`` without configurations and what runs have left. Of what else lies
+    there the command takes what the connector's .gitignore lets in."""
+    left = ("configuration*.json", ".env*", "files", "crash-reports", "__pycache__")
+    source, ignore = ROOT / "connectors" / name, shutil.ignore_patterns(*left)
+    return Path(shutil.copytree(source, folder / name, ignore=ignore))
 
 
 def _without_surprises(environment: dict[str, str], folder: Path) -> dict[str, str]:
