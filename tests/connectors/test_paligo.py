@@ -786,11 +786,13 @@ def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
     paligo.change("assignments", 25, end_date="a day of no calendar")
     paligo.change("taxonomies", 3, id=None)
     output = succeeded(project.sync(paligo.configuration())).output
-    assert "page 2, record 6: due_date does not fit its type UTC_DATETIME" in output
     assert "page 1, record 4: id is missing" in output
-    assert "left out: 1 of taxonomies, 1 of assignments" in output
+    assert "left out: 1 of taxonomies. Values that" in output
+    assert "additional_fields: 1 of assignments.due_date" in output
+    assert "assignments: 1 value of due_date cannot be held by its type" in output
+    assert "first page 2, record 6" in output
     assert "no calendar" not in output
-    assert (len(project.rows("assignments")), len(project.rows("taxonomies"))) == (229, 59)
+    assert (len(project.rows("assignments")), len(project.rows("taxonomies"))) == (230, 59)
 
 
 def test_a_table_of_which_more_than_a_tenth_is_unusable_fails(
