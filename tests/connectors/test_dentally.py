@@ -15,6 +15,7 @@ import time_machine
 from fivetran_connector_sdk import Operations
 
 from shared.errors import SourceError
+from shared.rest import parse_json
 from shared.state import OVERLAP, State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
@@ -107,6 +108,42 @@ def test_status_of_a_room_comes_from_active(dentally: Project, sandbox: Dentally
     synced(dentally, sandbox)
     rows = rows_by_id(dentally, "rooms")
     assert [rows[i]["status"] for i in ids] == ["active", "inactive", None]
+
+
+@pytest.mark.parametrize(
+    ("active", "status"),
+    [
+        *(
+            (True, "active"),
+            ("Yes", "active"),
+            (1, "active"),
+            (0, "inactive"),
+            ("off", "inactive"),
+        ),
+        *((None, None), ("", None), ("perhaps", None), ({"value": True}, None), ([], None)),
+    ],
+)
+def test_what_is_no_flag_is_no_status(active: Any, status: str | None) -> None:
+    """It stays in additional_fields, as every form of it does, and is counted."""
+    found = load("dentally").ROOMS.rows([{"id": 1, "active": active}])
+    [row] = found.rows
+    assert row["status"] == status
+    assert row["additional_fields"] == {"active": active}
+    assert bool(found.odd) == (status is None and active not in (None, ""))
+
+
+def test_parts_of_an_address_that_are_no_text_are_left_out_of_it() -> None:
+    """They stay where they are, and nothing of Python's is shown."""
+    address = {"line": {"x": 1}, "number": parse_json("12.50"), "lines": ["y"], "town": "Leeds"}
+    [nested, flat] = (
+        load("dentally")
+        .SITES.rows(
+            [{"id": 1, "address": address}, {"id": 2, "address": [address], "town": "York"}]
+        )
+        .rows
+    )
+    assert (nested["address"], flat["address"]) == ("12.50, Leeds", "York")
+    assert nested["additional_fields"] == {"address": address}
 
 
 @pytest.mark.parametrize(

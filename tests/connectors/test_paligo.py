@@ -18,6 +18,7 @@ import time_machine
 
 from shared.errors import SettingsError
 from shared.pages import Page
+from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
@@ -471,6 +472,20 @@ def test_where_the_top_of_a_tree_is(parents: dict[int, Any], levels: list[int | 
     tree = load("paligo")._Tree([*records, "x", None])
     assert [tree.placed(record).get("level") for record in records] == levels
     assert [tree.placed(record) for record in ("x", None)] == ["x", None]
+
+
+def test_a_tree_joins_ids_as_their_columns_hold_them() -> None:
+    """A number is one id however it is written, false is no parent, and what is neither a text
+    nor a number is no part of a path."""
+    records = [
+        taxonomy(1, parent=False),
+        taxonomy(parse_json("4.0"), parent="1"),
+        taxonomy("5", parent=parse_json("4e0")),
+        taxonomy(6, {"en": "six"}, parent=5),
+    ]
+    placed = [load("paligo")._Tree(records).placed(record) for record in records]
+    assert [record["level"] for record in placed] == [0, 1, 2, 3]
+    assert [record["path"] for record in placed] == ["T1", "T1/T4.0", "T1/T4.0/T5", None]
 
 
 def test_what_the_source_says_of_a_place_is_kept(project: Project, paligo: Paligo) -> None:
