@@ -18,6 +18,7 @@ import time_machine
 
 from shared.errors import SettingsError
 from shared.pages import Page
+from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
@@ -595,6 +596,20 @@ def test_where_the_top_of_a_tree_is(parents: dict[int, Any], levels: list[int | 
     assert [tree.placed(record) for record in ("x", None)] == ["x", None]
 
 
+def test_a_tree_joins_ids_as_their_columns_hold_them() -> None:
+    """A number is one id however it is written, false is no parent, and what is neither a text
+    nor a number is no part of a path."""
+    records = [
+        taxonomy(1, parent=False),
+        taxonomy(parse_json("4.0"), parent="1"),
+        taxonomy("5", parent=parse_json("4e0")),
+        taxonomy(6, {"en": "six"}, parent=5),
+    ]
+    placed = [load("paligo")._Tree(records).placed(record) for record in records]
+    assert [record["level"] for record in placed] == [0, 1, 2, 3]
+    assert [record["path"] for record in placed] == ["T1", "T1/T4.0", "T1/T4.0/T5", None]
+
+
 def test_what_the_source_says_of_a_place_is_kept(project: Project, paligo: Paligo) -> None:
     """Level and path are derived only where they are absent or null."""
     paligo.records["taxonomies"] = [
@@ -908,11 +923,11 @@ def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
     paligo.change("assignments", 25, end_date="a day of no calendar")
     paligo.change("taxonomies", 3, id=None)
     output = succeeded(project.sync(paligo.configuration())).output
+    assert "page 1, record 4: id is missing" in output
+    assert "left out: 1 of taxonomies. Values that" in output
+    assert "additional_fields: 1 of assignments.due_date" in output
     assert "assignments: 1 value of due_date cannot be held by its type" in output
     assert "first page 2, record 6" in output
-    assert "page 1, record 4: id is missing" in output
-    assert "left out: 1 of taxonomies" in output
-    assert "1 of assignments.due_date" in output
     assert "no calendar" not in output
     assert (len(project.rows("assignments")), len(project.rows("taxonomies"))) == (230, 59)
 

@@ -161,9 +161,6 @@ def test_names_of_columns(field: str, column: str) -> None:
         ("zoneId", "", "zone_id is missing"),
         ("recordDate_hour_1", None, "record_date_hour_1 is missing"),
         ("recordDate_hour_1", "noon", "record_date_hour_1 does not fit its type UTC_DATETIME"),
-        ("sumins", "many", "sumins does not fit its type LONG"),
-        ("sumins", 2**63, "sumins does not fit its type LONG"),
-        ("sumins", 1.5, "sumins does not fit its type LONG"),
     ],
 )
 def test_a_row_that_cannot_be_stored_is_reported(
@@ -187,6 +184,32 @@ def test_a_row_that_cannot_be_stored_is_reported(
     )
     assert "Records that cannot be stored were left out: 1 of traffic" in result.output
     assert len(project.rows("traffic")) == 11
+
+
+def test_odd_values_are_null_and_kept_and_reported(project: Project, sandbox: SenSource) -> None:
+    """Neither a count with a fraction nor a listing's odd values cost a row, or stop a table."""
+    zone, hour = sandbox.listings["zone"][0]["zoneId"], sandbox.midnight(sandbox.first)
+    counts = ["many", 2**63, 12.6, 5]
+    rows = [
+        {"zoneId": zone, "recordDate_hour_1": (hour + n * HOUR).isoformat(), "sumins": count}
+        for n, count in enumerate(counts)
+    ]
+    body = json.dumps({"messages": [], "results": rows})
+    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    sandbox.change("zone", 0, disabled="No", scaleFactor="NaN", createdAt="soon")
+    output = synced(project, sandbox).output
+    stored = sorted(project.rows("traffic"), key=lambda row: str(row["record_date_hour_1"]))
+    assert [row["sumins"] for row in stored] == [None, None, None, 5]
+    kept = [json.loads(row["additional_fields"])["sumins"] for row in stored[:3]]
+    assert kept == counts[:3]
+    [row] = [row for row in project.rows("zone") if row["zone_id"] == zone]
+    assert (row["disabled"], row["scale_factor"], row["created_at"]) == (False, None, None)
+    fields = json.loads(row["additional_fields"])
+    assert (fields["scaleFactor"], fields["createdAt"]) == ("NaN", "soon")
+    days = f"{sandbox.first} to {sandbox.first + 7 * DAY}"
+    assert "traffic: 3 values of sumins cannot be held by its type" in output
+    assert f"first {days}, record 1; {days}, record 2; {days}, record 3" in output
+    assert "1 of zone.created_at, 1 of zone.scale_factor, 3 of traffic.sumins" in output
 
 
 @pytest.mark.parametrize("record", [None, 7, "text", [1]])

@@ -1,6 +1,7 @@
 """Timestamps of every form, in UTC."""
 
 from datetime import date, datetime, timedelta, timezone
+from email.utils import format_datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -90,15 +91,80 @@ def test_a_date_alone(day: date) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        *("", "soon", "2026-02-30", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "1e5", "NaN"),
+        *("soon", "2026-02-30", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "1e5"),
         *("2026-01-01T00:00:00+25:00x", "0001-01-01T00:00:00+14:00", "20260101"),
-        *(None, True, [], {}, float("nan"), float("inf"), 1e300, "٢٠٢٦-01-01"),
+        *("2026-01-01T00:00:00+25:00", "2026-01-01T00:00:00+05:60", "9999-12-31T23:59:59-01:00"),
+        *("2026-01-31T24:00:00Z", "2026-01-31 24:00:00", "2026-01-31T24:00:00.000+00:00"),
+        *("31/12/2024", "12/31/2024", "01.02.2024", "1/2/24", "2024-00-00", "0000-12-31"),
+        *("Wed, 31 Jan 24 08:00:00 GMT", "Wed, 31 Jan 2024 08:00:00 CET", "31 Jan 2024 08:00:00"),
+        "Thu, 31 Jan 2024 08:00:00 GMT",  # it was a Wednesday
+        *("Fri, 30 Feb 2024 08:00:00 GMT", "Wed, 31 Jan 2024 24:00:00 GMT"),
+        *("/Date(soon)/", "/Date(1700000000000", "/Date(999999999999999)/", "Date(1700000000000)"),
+        *(None, True, [], {}, float("nan"), float("inf"), 1e300, 10**400, "٢٠٢٦-01-01"),
     ],
 )
 def test_what_is_no_timestamp(value: Any) -> None:
-    """A ValueError, which does not show the value."""
+    """A ValueError, which does not show the value; day and month are not guessed."""
     with pytest.raises(ValueError, match=r"^is not a timestamp$"):
         times.parse(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", " ", "\t", "-", "--", "n/a", "N/A", " na ", "null", "None", "NaN", "never", False),
+        *("0000-00-00", "0000-00-00 00:00:00", "0000-00-00T00:00:00Z", "00/00/0000", "0", "false"),
+        *(
+            "0000-00-00T00:00:00.000+00:00",
+            "0000-00-00 00:00:00 UTC",
+            "-0001-11-30T00:00:00+00:00",
+        ),
+    ],
+)
+def test_what_says_that_there_is_no_date(value: Any) -> None:
+    """It is told apart from what is merely no timestamp."""
+    with pytest.raises(times.NoDate, match=r"^is not a timestamp$"):
+        times.parse(value)
+    for wrong in ("soon", "2026-02-30", "31/12/2024", "2024-00-00", True, None):
+        with pytest.raises(ValueError, match="timestamp") as error:
+            times.parse(wrong)
+        assert error.type is ValueError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2024-01-31 08:00:00 UTC", "2024-01-31T08:00:00GMT", "2024-01-31 08:00 utc"),
+        *("2024-01-31 08:00:00+0000", "2024-01-31 08:00:00 +0000", "2024-01-31 08:00:00.000 UTC"),
+        *("Wed, 31 Jan 2024 08:00:00 GMT", "Wed, 31 Jan 2024 08:00 UT", "wed 31 jan 2024 08:00 z"),
+        *(
+            "31 Jan 2024 08:00:00 +0000",
+            "Wed, 31 Jan 2024 09:30:00 +0130",
+            "31 Jan 2024 03:00 EST",
+        ),
+        *("Wed, 31 Jan 2024 08:00:00 -0000 (UTC)", "Wed, 31 Jan 2024 01:00:00 -0700 (MST)"),
+        "Thu, 01 Feb 2024 00:30:00 +1630",
+        *("/Date(1706688000000)/", "/Date(1706688000000+0100)/", "/Date(1706688000000-0800)/"),
+    ],
+)
+def test_other_forms_that_have_one_meaning(text: str) -> None:
+    """ISO with the name of UTC, RFC 1123 and 2822 with its zone, and ASP.NET's milliseconds, of
+    which an offset changes nothing."""
+    expected = datetime(2024, 1, 31, 8, tzinfo=timezone.utc)
+    assert times.parse(text) == times.parse(f" {text} ") == expected
+
+
+@given(MOMENTS, OFFSETS)
+def test_rfc_2822(moment: datetime, offset: timezone) -> None:
+    """What the standard library writes is read, to the second, in any zone."""
+    local = moment.replace(microsecond=0).astimezone(offset)
+    if local.year >= 1000:
+        assert times.parse(format_datetime(local)) == local
+    milliseconds = (moment - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(
+        milliseconds=1
+    )
+    asp_net = times.parse(f"/Date({milliseconds})/")
+    assert timedelta() <= moment - asp_net < timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize("end", ["Z", "+00:00"])

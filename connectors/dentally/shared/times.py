@@ -31,8 +31,8 @@ _RFC = re.compile(  # Wed, 31 Jan 2024 08:00:00 +0100 (CET)
 _ASP_NET = re.compile(r"/Date\((-?\d{1,15})(?:[+-]\d{4})?\)/", re.ASCII)
 # Text of fewer digits may be a date without dashes.
 _UNIX = re.compile(r"-?\d{9,13}(?:\.\d+)?", re.ASCII)
-# What sources write for "no date": 0000-00-00T00:00:00Z, "-" and words.
-_ZERO = re.compile(r"[\W_0TZ]*", re.IGNORECASE)
+# What sources write for "no date": "-", 0000-00-00T00:00:00Z, what PHP makes of that, and words.
+_ZERO = re.compile(r"[\W_0TZ]*(?:UTC|GMT)?|-0001-11-30(?:\D.*)?", re.IGNORECASE)
 _NO_DATE = {
     *("n/a", "na", "n.a.", "nan", "nat", "none", "null", "nil", "(null)", "(none)"),
     *("undefined", "unknown", "never", "false"),
@@ -71,7 +71,7 @@ def parse(value: Any) -> datetime:
         if isinstance(value, str):
             text = value[:-1] + "+00:00" if value[-1:] == "Z" else value
             usual = text[4:17:3] == "--T::" and len(text) in _USUAL and text[19] in "+."
-            if usual and text[-6:] == "+00:00" and text[11:13] != "24":
+            if usual and text[-6:] == "+00:00" and "T24" not in text:
                 return datetime.fromisoformat(text)  # in a tenth of the time
             return _from_text(value.strip())
         if isinstance(value, (int, float)) and not isinstance(value, bool):

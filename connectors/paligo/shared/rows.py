@@ -5,9 +5,9 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import partial, reduce
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from fivetran_connector_sdk import Logging, Operations as op
@@ -59,14 +59,14 @@ class Rows:
 
     def split(self, sizes: Iterable[int]) -> Iterator["Rows"]:
         """Those of so many records each."""
-        rows, odd, begin = iter(self.rows), deque(self.odd), 0
+        odd, begin = deque(self.odd), 0
         for size in sizes:
-            part = Rows([*islice(rows, size)])
-            while odd and odd[0].record < begin + size:
+            end, of_part = begin + size, []
+            while odd and odd[0].record < end:
                 value = odd.popleft()
-                part.odd.append(value._replace(record=value.record - begin))
-            begin += size
-            yield part
+                of_part.append(value._replace(record=value.record - begin))
+            yield Rows(self.rows[begin:end], of_part)
+            begin = end
 
 
 @dataclass(frozen=True)
@@ -239,6 +239,8 @@ def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) 
     if types <= _AS_THEY_ARE.get(kind, _NOTHING):
         return [*values]
     if kind in ("STRING", _KEY):
+        if types == {int} and None not in values:
+            return [*map(str, values)]
         return [v if v is None or type(v) is str else to_type(v) for v in values]
     if kind in ("INT", "LONG") and types == {int}:
         numbers = [v for v in values if v is not None]
@@ -268,7 +270,12 @@ def _converted_one_by_one(
 def _to_string(value: Any) -> str:
     if type(value) is int or isinstance(value, str):
         return str(value)
-    return value.text if type(value) is Number else _to_json_text(value)
+    if type(value) is Number:
+        return value.text
+    try:
+        return _SORTED.encode(value)
+    except RecursionError:
+        return _nested_text(value)
 
 
 def plain_text(value: Any) -> str | None:
@@ -278,6 +285,8 @@ def plain_text(value: Any) -> str | None:
 
 def to_key(value: Any) -> str:
     """A key, or a reference to one, as text: a whole number is its digits, however it came."""
+    if type(value) is int:
+        return str(value)
     if value is False or value in ([], {}):
         raise ValueError
     if isinstance(value, float):
@@ -285,13 +294,6 @@ def to_key(value: Any) -> str:
         if number == (whole := int(number)):
             return str(whole)
     return _to_string(value)
-
-
-def _to_json_text(value: Any) -> str:
-    try:
-        return _SORTED.encode(value)
-    except RecursionError:
-        return _nested_text(value)
 
 
 class _Piece(str):
@@ -332,41 +334,49 @@ def _encodable(value: Any) -> Any:
         return str(value)
     if isinstance(value, (dict, list)):
         try:
-            _SORTED.encode(reduce(lambda inner, _: [inner], range(_DEEPER), value))
+            if len(_SORTED.encode(value)) > _DEEPER:  # else it has fewer levels than that
+                _SORTED.encode(reduce(lambda inner, _: [inner], range(_DEEPER), value))
         except RecursionError:
             return _nested_text(value)
     return value
 
 
 def _number(value: Any) -> Decimal:
-    if type(value) not in (str, int, float, Number) or (type(value) is str and "_" in value):
+    if type(value) not in (str, int, float, Number):
         raise ValueError
-    number = Decimal(value.text if type(value) is Number else str(value))
-    if not number.is_finite() or number.adjusted() > 400:
+    text = value.text if type(value) is Number else str(value)
+    number = Decimal(text)
+    # Python, but nobody else, divides digits by "_".
+    if not number.is_finite() or number.adjusted() > 400 or "_" in text:
         raise ValueError
     return number
 
 
 def _decimal_converter(type_: Mapping[str, Any]) -> Callable[[Any], str]:
     # The destination would round what has more digits, and make null of what does not fit.
-    context = Context(prec=type_["precision"], traps=[InvalidOperation])
+    exact = Context(prec=type_["precision"], traps=[Inexact, InvalidOperation])
     unit = Decimal(10) ** -type_["scale"]
 
     def to_decimal(value: Any) -> str:
         number = _number(value)
-        rounded = context.quantize(number, unit)
-        if rounded != number and _differ(number, rounded):
-            raise ValueError
-        return format(context.normalize(rounded), "f") if rounded else "0"
+        try:
+            fitting = exact.quantize(number, unit)
+        except Inexact:
+            fitting = _without_binary_error(number, unit, type_["precision"])
+        return format(exact.normalize(fitting), "f") if fitting else "0"
 
     return to_decimal
 
 
-def _differ(number: Decimal, rounded: Decimal) -> bool:
-    """Whether the digits that were rounded away are more than what the binary form of a number
-    adds to it, as in 19.990000000000002."""
-    away = _DIFFERENCE.abs(_DIFFERENCE.subtract(number, rounded))
-    return away >= _DIFFERENCE.multiply(_DIFFERENCE.abs(number), _BINARY_ERROR)
+def _without_binary_error(number: Decimal, unit: Decimal, precision: int) -> Decimal:
+    """``number`` as a multiple of ``unit``, where they differ by no more than what the binary
+    form of a number adds to it, as in 19.990000000000002. Raises ArithmeticError otherwise."""
+    context = Context(prec=precision, traps=[InvalidOperation])
+    rounded = context.quantize(number, unit)
+    difference = _DIFFERENCE.abs(_DIFFERENCE.subtract(number, rounded))
+    if difference >= _DIFFERENCE.multiply(_DIFFERENCE.abs(number), _BINARY_ERROR):
+        raise Inexact
+    return rounded
 
 
 def _to_integer(limit: int, value: Any) -> int:
