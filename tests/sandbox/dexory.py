@@ -1,6 +1,7 @@
 """A stand-in of Dexory: one list of scanned locations, linked pages, a key in either place."""
 
 import json
+import math
 import random
 import secrets
 from collections import Counter
@@ -115,6 +116,14 @@ class Dexory(Sandbox):
 
     def empty(self) -> None:
         self.records.clear()
+
+    def be_odd(self) -> None:
+        self.php = False  # what makes records odd looks for lists
+        super().be_odd()
+
+    def spoil(self) -> None:
+        self.php = False
+        super().spoil()
 
     def fill(self, count: int) -> None:
         self.records = [record for record in self.records if _in_window(record)][:count]
@@ -403,14 +412,15 @@ def _expected_objects(r: Record) -> list[Record]:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def _whole_number(value: Any) -> int | None:
     number = _number(value)
-    return None if number is None or number % 1 else int(number)
+    return None if number is None or number % 1 or abs(number) >= 2**63 else int(number)
 
 
 def _text(value: Any) -> str | None:
