@@ -20,7 +20,7 @@ from requests.auth import AuthBase
 
 from page_links import PATH, Place, digest, is_page, resolve
 from shared import times
-from shared.errors import SourceError, StateError, guarded
+from shared.errors import SourceError, SourceUnavailable, StateError, guarded
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, Keys
 from shared.pages import RepeatedPages, read_ahead
@@ -140,13 +140,15 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     current.finish()
                 elif page.place.number >= PAGES_AT_ONCE or left == 0:
                     current.save(page.place)
+            if page.following:
+                op.warning(
+                    f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
+                    "within an hour goes on from here, a later one from the first page, and "
+                    f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
+                )
+                current.check()
         finally:
-            rejects.report()
-    if page.following:
-        op.warning(
-            f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts within an "
-            "hour goes on from here, a later one from the first page: raise max_pages"
-        )
+            current.report()
 
 
 def configuration_form() -> ConfigurationForm:
@@ -226,18 +228,28 @@ def _get_pages(
     for _ in range(limit):
         try:
             records, link = fetch_locations_with_retry(client, settings, place.link)
+        except SourceUnavailable:  # the first page could not be read, either
+            raise
         except SourceError as reason:
             if not current.resumed or not first:
                 raise
             Logging.warning(f"A new pass begins, for the page of the last sync is gone: {reason}")
             place = Place(_first_link(settings))
             records, link = fetch_locations_with_retry(client, settings, place.link)
-        repeats.check(place.number, records)
+        repeats.check(place.number, [_key_fields(record) for record in records])
         following = place.follow(link) if link else None
         yield Page(place, records, following)
         if following is None:
             return
         place, first = following, False
+
+
+def _key_fields(record: Any) -> Any:
+    """The fields that tell a location from others, as they were sent, "" for what is missing. A
+    record without a name is told from others by all that it holds."""
+    if not isinstance(record, dict) or not record.get("name"):
+        return record
+    return {name: record.get(name) or "" for name in LOCATIONS.key}
 
 
 def fetch_locations_with_retry(
@@ -264,24 +276,29 @@ def fetch_locations_with_retry(
 
 
 class Pass:
-    """A reading of the whole list, by one sync or several. In the state it stands at the last page
-    that is stored, which is read again, for rows may have moved. One that stood for more than an
-    hour, or for another list, begins anew.
+    """One reading of the whole list, by one sync or by several.
 
-    The objects wait in ``spool`` until the pass has proven whole, and then replace their table. A
-    pass that checkpoints on its way hands them over before that, too, so that none is lost.
+    In the state, ``stop`` is the page that was stored last. The next sync reads that page again,
+    for rows may have moved. A place that is older than an hour, or in another list, is not used:
+    a new pass begins.
+
+    The objects wait in ``spool`` until the pass has proven whole, and then replace their table.
+    Before a checkpoint within the pass they are handed over as well, so that none is lost. The
+    entry of their table in the state holds
+
+    rows     how many objects the last whole pass left; where it left none, or there was none, a
+             number of those that were added since
+    emptied  the last whole pass found no objects, and did not replace the table
     """
 
     def __init__(self, saved: State, rejects: Rejects, first: str, spool: Spool) -> None:
         self._saved, self._rejects, self._spool = saved, rejects, spool
-        self._seen, self._keys, self._on_pages = Counter[str](), Keys(), 0
+        self._seen, self._never_scanned = Counter[str](), 0  # in this sync
+        self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
         self._entry, now = saved.table(OBJECTS.name), times.now()
         self._new = {"list": digest(first), "started": times.to_text(now)}
         self.place, self.resumed, self._values = Place(first), False, self._new
-        # Whether the first page was read in this sync, whether objects are handed over as they
-        # come, and whether too many came to wait.
-        self._begun = self._streams = self._too_many = False
-        self._never_scanned = 0
+        self._too_many = False  # objects came to wait
         stop = saved.values.get("stop")
         try:
             if stop and stop["list"] == self._new["list"]:
@@ -291,53 +308,54 @@ class Pass:
                     self._values = {name: stop[name] for name in self._new}
         except (KeyError, TypeError, ValueError):
             raise StateError("The saved state holds no place in the list") from None
+        self._begun = False  # whether this sync has read the first page
+        self._streams = self.resumed  # whether objects are handed over as they come
 
     def store(self, page: Page) -> None:
-        """Hands the locations of a page over; its objects wait, or are handed over too."""
+        """Hands the locations of a page over. Its objects wait, are handed over, or both."""
         if page.place.number == 1:
-            self._values, self._begun = self._new, True
+            self._values, self._begun, self._streams = self._new, True, False
         where = f"page {page.place.number}, record "
         records, things = _take_objects(page.records)
-        unscanned = [_was_never_scanned(record) for record in records]
-        locations = self._locations(records, unscanned, where)
-        objects: list[Row] = []
-        for position, (location, its) in enumerate(
-            zip(locations, _map_object_data(things), strict=True), 1
-        ):
+        locations, objects = self._locations(records, where), _map_object_data(things)
+        rows: list[Row] = []
+        for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
             if isinstance(location, UnusableRecord):
                 lost = UnusableRecord("its location cannot be stored")
                 its = Rows([lost] * len(its.rows))
                 location = {}
-            elif not unscanned[position - 1]:
+            elif location["scan_date"] is not None:
                 op.upsert(LOCATIONS.name, location)
-            objects += self._objects(location, its, f"{where}{position}")
-        self._add(objects)
+            rows += self._objects(location, its, f"{where}{position}")
+        self._add(rows)
         if page.place.number % 10 == 0 or page.following is None:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
             Logging.info(f"Page {page.place.number}: {counts} read")
 
-    def _locations(
-        self, records: list[Any], unscanned: list[bool], where: str
-    ) -> list[Row | UnusableRecord]:
-        """Locations as rows; of one that was never scanned, which is none, its key as far as it
-        has one."""
-        scanned = convert_lists_to_strings(records, LOCATIONS)
-        named = convert_lists_to_strings(records, _UNSCANNED) if any(unscanned) else scanned
-        locations = [(named if never else scanned).rows[at] for at, never in enumerate(unscanned)]
-        self._seen[LOCATIONS.name] += len(locations)
-        self._never_scanned += sum(unscanned)
-        for record, column, placeholder in scanned.odd:
-            if not unscanned[record]:
-                at = f"{where}{record + 1}"
-                self._rejects.add_odd(LOCATIONS.name, column, at, placeholder)
+    def _locations(self, records: list[Any], where: str) -> list[Row | UnusableRecord]:
+        """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
+        of the table, but has the name under which its objects are stored."""
+        found = convert_lists_to_strings(records, LOCATIONS)
+        for record, column, placeholder in found.odd:
+            self._rejects.add_odd(LOCATIONS.name, column, f"{where}{record + 1}", placeholder)
+        never_scanned = [
+            index
+            for index, row in enumerate(found.rows)
+            if isinstance(row, UnusableRecord) and _was_never_scanned(records[index])
+        ]
+        named = convert_lists_to_strings([records[index] for index in never_scanned], _UNSCANNED)
+        for index, row in zip(never_scanned, named.rows, strict=True):
+            found.rows[index] = row
         keys = []
-        for position, location in enumerate(locations, 1):
-            if isinstance(location, UnusableRecord):
-                self._rejects.add(LOCATIONS.name, f"{where}{position}", location)
+        for position, row in enumerate(found.rows, 1):
+            if isinstance(row, UnusableRecord):
+                self._rejects.add(LOCATIONS.name, f"{where}{position}", row)
             else:
-                keys.append(tuple(location[name] for name in LOCATIONS.key))
+                keys.append(tuple(row[name] for name in LOCATIONS.key))
+                self._never_scanned += row["scan_date"] is None
         self._on_pages += self._keys.add(keys)
-        return locations
+        self._seen[LOCATIONS.name] += len(records)
+        return found.rows
 
     def _objects(self, location: Row, objects: Rows, where: str) -> list[Row]:
         """The objects that are expected in a location, as rows."""
@@ -346,31 +364,30 @@ class Pass:
             at = f"{where}, object {thing + 1}"
             self._rejects.add_odd(OBJECTS.name, column, at, placeholder)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
-        alike = defaultdict[Any, list[Any]](list)
-        rows: list[Row] = []
+        occurrences, rows = _Occurrences(), list[Row]()
         for position, row in enumerate(objects.rows, 1):
             if isinstance(row, UnusableRecord):
                 self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
                 continue
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
-            fields = given.pop("additional_fields", None)  # cannot be part of a key
-            same = alike[tuple(given.items())] if len(objects.rows) > 1 else []
-            same.append(fields)
-            given.update(keys, occurrence=same.count(fields))
+            fields = given.pop("additional_fields", None)
+            given.update(keys, occurrence=occurrences.count(tuple(given.items()), fields))
             if fields:
                 given["additional_fields"] = fields
             rows.append(given)
         return rows
 
     def _add(self, objects: list[Row]) -> None:
-        if not self._too_many:
-            self._spool.add(objects)
-            self._too_many = self._spool.rows > REPLACED_AT_ONCE
         if self._streams:
             _upsert(objects)
-        elif self._too_many:
+        if self._too_many or not self._begun:
+            return  # they will not replace the table
+        self._spool.add(objects)
+        if self._spool.rows > REPLACED_AT_ONCE:
+            self._too_many = True
             self._stream()
+            self._spool.clear()
 
     def _stream(self) -> None:
         """Hands over the objects that wait, and from now on those that come."""
@@ -380,40 +397,42 @@ class Pass:
                 _upsert(rows)
 
     def save(self, place: Place) -> None:
-        """Checkpoints, with the place of the page that was stored last."""
+        """Checkpoints within the pass, with the place of the page that was stored last. What was
+        skipped is judged later: it may stand close together."""
         self._stream()
+        self._note_added()
         now = times.to_text(times.now())
         self._checkpoint(stop={**self._values, **place._asdict(), "saved_at": now})
 
     def finish(self) -> None:
-        """Checkpoints at the end of the list. The objects replace their table if it is whole;
-        if it had none, their table is emptied only when the last one had none, either."""
-        self._check()
+        """Checkpoints at the end of the list. The objects replace their table if the pass is
+        whole; if it had none, they do so only when the last whole pass had none, either.
+
+        Raises SourceError where too many records were skipped. The next sync begins a new pass
+        then, so that it reads the same records again.
+        """
+        try:
+            self.check()
+        except SourceError:
+            if self._saved.values.get("stop"):
+                self._note_added()
+                self._checkpoint(stop=None)
+            raise
         objects = self._seen[OBJECTS.name]
         if reason := self._not_whole():
             self._stream()
-            if objects:
-                self._entry.pop("emptied", None)
+            self._note_added()
             op.warning(
-                f"{OBJECTS.name}: {reason}. The {objects} objects that were read are stored, and "
-                "none is taken away before a sync reads the whole list"
+                f"{OBJECTS.name}: {reason}. The rows were stored ({self._added()} objects), and "
+                "nothing was replaced: deletes were not looked for"
             )
-        elif objects or self._entry.get("emptied"):
+        elif objects or self._entry.get("emptied") or self._entry.get("rows") == 0:
             op.truncate(OBJECTS.name)
             for rows in self._spool.batches():
                 _upsert(rows)
             self._entry = {"rows": objects}
-        elif self._entry.get("rows") != 0:
-            if "rows" in self._entry:
-                op.warning(
-                    f"{OBJECTS.name}: the source lists nothing where it had objects. Nothing is "
-                    "replaced unless the next sync sees the same: check what the key may read"
-                )
-            self._entry["emptied"] = True
-        if self._never_scanned:
-            Logging.info(
-                f"{LOCATIONS.name}: {self._never_scanned} were never scanned, and have no row"
-            )
+        else:
+            self._note_empty()
         self._checkpoint(stop=None, last_sync_time=self._values["started"])
 
     def _not_whole(self) -> str:
@@ -421,20 +440,66 @@ class Pass:
         repeated = self._on_pages - self._keys.distinct()
         skipped = self._rejects.counts[LOCATIONS.name] + self._rejects.counts[OBJECTS.name]
         if not self._begun:
-            return "this pass began in an earlier sync"
+            return "an earlier sync read the first pages"
         if self._too_many:
             return f"there are more than {REPLACED_AT_ONCE}"
         if repeated:
-            return f"{repeated} locations came on several pages, for the list moved meanwhile"
-        return f"{skipped} records were skipped" if skipped else ""
+            return f"{repeated} of the locations came on several pages, for the list moved"
+        return f"{skipped} of the records were skipped" if skipped else ""
 
-    def _check(self) -> None:
+    def _added(self) -> int:
+        """How many objects can be stored, of those that this sync has read."""
+        return self._seen[OBJECTS.name] - self._rejects.counts[OBJECTS.name]
+
+    def _note_added(self) -> None:
+        """Notes that the table has rows now, whatever the last whole pass left."""
+        if self._streams and (added := self._added()):
+            self._entry.pop("emptied", None)
+            self._entry["rows"] = self._entry.get("rows") or added
+
+    def _note_empty(self) -> None:
+        if "rows" in self._entry:
+            op.warning(
+                f"{OBJECTS.name}: the source lists nothing where it had objects. Nothing is "
+                "replaced unless the next sync sees the same: check what the key may read"
+            )
+        self._entry["emptied"] = True
+
+    def check(self) -> None:
+        """Raises SourceError if more than a tenth of a table's records was skipped."""
         for table, records in self._seen.items():
             self._rejects.check(table, records)
 
+    def report(self) -> None:
+        """Says what was skipped, and which values are null since their columns cannot hold
+        them."""
+        if self._never_scanned:
+            Logging.info(
+                f"{LOCATIONS.name}: {self._never_scanned} were never scanned and have no row; "
+                f"their {OBJECTS.name} have no scan_date"
+            )
+        self._rejects.report()
+
     def _checkpoint(self, **others: Any) -> None:
-        self._check()
         self._saved.save({OBJECTS.name: dict(self._entry)}, **others)
+
+
+class _Occurrences:
+    """Counts the equal ones of the objects in a location."""
+
+    def __init__(self) -> None:
+        self._alike = defaultdict[Any, list[list[Any]]](list)
+
+    def count(self, values: tuple[Any, ...], fields: Any) -> int:
+        """How many objects with these ``values`` of columns, and these further ``fields``, which
+        cannot be part of a key, came so far."""
+        alike = self._alike[values]
+        for known in alike:
+            if known[0] == fields:
+                known[1] += 1
+                return int(known[1])
+        alike.append([fields, 1])
+        return 1
 
 
 def _upsert(objects: list[Row]) -> None:
@@ -443,34 +508,37 @@ def _upsert(objects: list[Row]) -> None:
 
 
 def _was_never_scanned(record: Any) -> bool:
-    """Whether a location says no date of a scan: null, blank, or what stands for no date."""
+    """Whether a location has no date of a scan, a blank one, or what stands for no date."""
     if not isinstance(record, dict):
         return False
     given = record.get("scan_date")
-    if given is None or (isinstance(given, str) and not given.strip()):
-        return True
     try:
-        times.parse(given)
+        times.parse("" if given is None else given)
     except times.NoDate:
         return True
     except ValueError:
-        pass
+        return False
     return False
 
 
 def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
-    """Locations without their expected objects, and these. One alone need not be in a list."""
-    left, taken = [], []
-    for record in records:
-        objects: Any = []
-        for name in OBJECTS_FIELDS if isinstance(record, dict) else ():
-            if record.get(name) is not None:
-                record = record.copy()
-                objects = record.pop(name)
-                break
-        left.append(record)
-        taken.append(objects if isinstance(objects, list) else [objects])
-    return left, taken
+    """Locations without their expected objects, and these."""
+    pairs = [_take_its_objects(record) for record in records]
+    return [left for left, _ in pairs], [taken for _, taken in pairs]
+
+
+def _take_its_objects(record: Any) -> tuple[Any, list[Any]]:
+    """A location without its expected objects, and these: a list in any form, or one alone. A
+    second list, under the other name, stays where it is."""
+    names = [name for name in OBJECTS_FIELDS if isinstance(record, dict) and name in record]
+    sent = [name for name in names if record[name] is not None]
+    if not sent:
+        return record, []
+    name = next((name for name in sent if record[name]), sent[0])
+    left = record.copy()
+    objects = left.pop(name) or []
+    taken = as_list(objects)
+    return left, [objects] if taken is None else taken
 
 
 def convert_lists_to_strings(records: list[Any], table: Table) -> Rows:

@@ -2,7 +2,7 @@
 
 import hashlib
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote_plus, urljoin, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote_plus, urljoin, urlsplit
 
 from shared.errors import SourceError
 
@@ -37,10 +37,10 @@ def resolve(link: str, given: str, key: str) -> str:
     it cannot be the link of a page.
     """
     page, new = urlsplit(link), urlsplit(urljoin(link, given))
-    same_host = new.hostname == page.hostname and new.port in (None, page.port or 443)
     ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
-    if (page.scheme, new.scheme) == ("https", "http") and same_host and not ambiguous:
-        new = new._replace(scheme=page.scheme, netloc=page.netloc)
+    https = new._replace(scheme="https")
+    if page.scheme == "https" and new.scheme == "http" and _host(https) == _host(page):
+        new = https
     pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
     query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
     resolved = new._replace(query=query).geturl()
@@ -56,8 +56,14 @@ def is_page(link: str, given: Any, key: str) -> bool:
         pages = [urlsplit(link), urlsplit(resolve(link, given, key))]
     except (ValueError, TypeError, AttributeError):
         return False
-    here, there = ((page.netloc, page.path, sorted(parse_qsl(page.query))) for page in pages)
+    here, there = ((_host(page), page.path, sorted(parse_qsl(page.query))) for page in pages)
     return here == there
+
+
+def _host(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port. Raises ValueError for a port that is no number."""
+    usual = {"https": 443, "http": 80}
+    return parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
 
 
 def digest(text: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import count
 from typing import Any
 
 import requests
@@ -18,7 +17,7 @@ from shared import times
 from shared.errors import SourceError, guarded
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.pages import Page
+from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry
 from shared.rows import Column, Rejects, Table, decimal
 from shared.settings import TOKEN, URL, integer, read, setting
@@ -119,24 +118,24 @@ def _explain(answer: requests.Response) -> str:
 
 
 def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:
-    """Pages of the items that changed at ``since`` or later (None: of all). Raises SourceError.
-
-    Replace: how pages are asked for, and what proves that one is whole and which is the last. What
-    is not understood is an error; taken for the end, it would delete the rows of later pages.
-    """
+    """Pages of the items that changed at ``since`` or later (None: of all). Raises SourceError."""
     query: dict[str, Any] = {"page_size": size}
     if since:
         query["updated_since"] = times.to_text(since)
-    for number in count(1):
-        match client.get("/items", {**query, "page": number}):
-            case {"items": list(items), "page": int(at), "pages": int(last), "total": int(total)}:
-                if at != number:
-                    raise SourceError(f"{client.base_url}/items: not page {number}, but another")
-                yield Page(items, number, last, total)
-            case _:
-                raise SourceError(f"{client.base_url}/items: page {number} is not understood")
-        if number >= last:
-            return
+    fetch = partial(_get_page, client, query)
+    return iter(NumberedPages(client, f"{client.base_url}/items", fetch, size, ITEMS.key))
+
+
+def _get_page(client: RestClient, query: Mapping[str, Any], number: int) -> Page:
+    """Page ``number``, from 1.
+
+    Replace: how a page is asked for, and what proves that it is whole and which is the last. What
+    is not understood is an error; taken for the end, it would delete the rows of later pages.
+    """
+    match client.get("/items", {**query, "page": number}):
+        case {"items": list(items), "page": int(at), "pages": int(pages), "total": int(total)}:
+            return Page(items, number, pages, total, current=at)
+    raise SourceError(f"{client.base_url}/items: page {number} is not understood")
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

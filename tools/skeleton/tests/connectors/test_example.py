@@ -57,12 +57,23 @@ def test_fields_without_a_column_are_kept(project: Project, source: Example) -> 
     assert rows == {str(each["id"]): {"labels": each["labels"]} for each in source.records}
 
 
-def test_an_item_that_cannot_be_stored_is_reported(project: Project, source: Example) -> None:
-    """By its position and column; all others are stored."""
+def test_an_odd_value_is_null_and_kept_and_reported(project: Project, source: Example) -> None:
+    """By its position and column; every item is stored."""
     source.records[24]["price"] = "a lot"
     output = synced(project, source).output
-    assert "page 2, record 5: price does not fit its type" in output
+    assert "items: 1 value of price cannot be held by its type" in output
+    assert "first page 2, record 5" in output
     assert "a lot" not in output
+    [row] = [row for row in project.rows("items") if row["price"] is None]
+    assert json.loads(row["additional_fields"])["price"] == "a lot"
+    assert len(project.rows("items")) == len(source.records)
+
+
+def test_an_item_without_a_key_is_skipped(project: Project, source: Example) -> None:
+    """It is reported by its position, and nothing is deleted meanwhile."""
+    source.records[24]["id"] = None
+    output = synced(project, source).output
+    assert "page 2, record 5: id is missing" in output
     assert len(project.rows("items")) == len(source.records) - 1
 
 
@@ -73,4 +84,4 @@ def test_an_answer_for_another_page_is_an_error(project: Project, source: Exampl
     source.fault(skip=1, status=200, body=json.dumps(first), headers=kind)
     result = project.sync(source.configuration())
     assert result.code != 0
-    assert "not page 2, but another" in result.output
+    assert "page 2 was asked for, and the source sent another one" in result.output
