@@ -88,7 +88,8 @@ class _Dentally(Source):
             meta = {"total": len(records), "current_page": number}
             return json.dumps({key: records, "meta": meta}, ensure_ascii=False)
         meta = {"total": self._total, "current_page": number}
-        return f'{{"{key}": {self._page(number)}, "meta": {json.dumps(meta)}}}'
+        page = self._page(number) if number <= self._size.pages else "[]"
+        return f'{{"{key}": {page}, "meta": {json.dumps(meta)}}}'
 
     def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
         resource = path.rpartition("/")[2]
@@ -124,7 +125,8 @@ class _Paligo(Source):
         if size == 1 or resource in self._small:
             records = (self._small.get(resource) or self._first)[:size]
             return json.dumps({**head, key: records}, ensure_ascii=False)
-        return f'{json.dumps(head)[:-1]}, "{key}": {self._page(number)}}}'
+        page = self._page(number) if number <= pages else "[]"
+        return f'{json.dumps(head)[:-1]}, "{key}": {page}}}'
 
     def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
         resource = path[1:]
