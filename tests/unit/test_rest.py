@@ -86,14 +86,39 @@ def test_a_wait_in_other_forms(text: str, seconds: float | None) -> None:
         assert retry_after({"X-Reset": text}, "X-Reset") == pytest.approx(seconds)
 
 
-@given(st.one_of(st.text(), st.integers(-(10**6), 0).map(str)))
+@given(
+    st.one_of(
+        st.text(),
+        st.integers(-(10**6), 0).map(str),
+        st.floats().map(str),
+        st.from_regex(r"[0-9eE.+-]{0,20}[a-z, ]{0,3}[0-9]{0,20}"),
+    )
+)
 def test_retry_after_nonsense(text: str) -> None:
-    """Nonsense, negative numbers and zero ask for nothing: the own back-off counts."""
+    """Nonsense, negative numbers, zero and moments beyond the calendar ask for nothing."""
     wait = retry_after({"Retry-After": text})
     assert wait is None or wait > 0
 
 
-@pytest.mark.parametrize("text", ["-5", "0", "nan", "inf", "soon", format_datetime(NOW), ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "-5",
+            "0",
+            "nan",
+            "inf",
+            "soon",
+            format_datetime(NOW),
+            "",
+            ",",
+            "1e400",
+            "9" * 400 + "s",
+        ),
+        *("9" * 30, "1e15", "1769860800123456", "2026-01-31T12:00:00Z", "1769860800", "0s"),
+    ],
+    ids=lambda text: text[:20],
+)
 def test_retry_after_that_asks_for_nothing(text: str) -> None:
     """A past date as well."""
     with time_machine.travel(NOW + timedelta(seconds=1)):

@@ -109,20 +109,26 @@ def _longest_wait(header: str | None) -> float | None:
 
 
 def _seconds_from_now(text: str) -> float | None:
-    seconds = _number(text)
-    if seconds is None:
-        seconds = _duration(text)
-    if seconds is not None and seconds < _FIRST_MOMENT:
+    """Of one value, from now on; below 0 for a moment that is over; None if it cannot be read."""
+    seconds = _duration(text)
+    if seconds is not None:
         return seconds
-    parsers: tuple[Callable[[Any], datetime], ...] = (times.parse, parsedate_to_datetime)
-    for parse in parsers:
-        try:
-            moment = parse(text if seconds is None else seconds)
-            moment = moment.replace(tzinfo=moment.tzinfo or timezone.utc)
-            return (moment - times.now()).total_seconds()
-        except (TypeError, ValueError, OverflowError):  # noqa: PERF203 - two of them
-            continue
-    return None
+    number = _number(text)
+    if number is not None and number < _FIRST_MOMENT:
+        return number
+    try:
+        moment = _moment(text, number)
+        return (moment - times.now()).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _moment(text: str, number: float | None) -> datetime:
+    try:
+        return times.parse(text if number is None else number)
+    except ValueError:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=moment.tzinfo or timezone.utc)
 
 
 def _number(text: str) -> float | None:
@@ -139,7 +145,8 @@ def _duration(text: str) -> float | None:
     if not parts or _TIME.sub("", text).strip():
         return None
     units = ((float(number), unit.lower()) for number, unit in parts)
-    return sum(number * _UNITS.get(unit, _UNITS[unit[0]]) for number, unit in units)
+    seconds: float = sum(number * _UNITS.get(unit, _UNITS[unit[0]]) for number, unit in units)
+    return seconds if math.isfinite(seconds) else None
 
 
 class Number(float):

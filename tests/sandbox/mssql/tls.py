@@ -19,17 +19,30 @@ from tests.sandbox.mssql import wire
 
 KINDS = ("valid", "wrong_host", "unknown_ca", "expired", "cn_only")
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 class Authority:
-    """A certificate authority that lives as long as the object."""
+    """A certificate authority that lives as long as the object. From Python 3.13 on, clients
+    insist on the identifiers of keys, and on what the authority's key is for."""
 
     def __init__(self, name: str = "Sandbox test CA") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(name)
+        self._name, identifier = _name(name), x509.SubjectKeyIdentifier.from_public_key
         now = dt.datetime.now(dt.timezone.utc)
         self._certificate = (
             x509.CertificateBuilder()
@@ -40,6 +53,8 @@ class Authority:
             .not_valid_before(now - dt.timedelta(days=30))
             .not_valid_after(now + dt.timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .add_extension(identifier(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -50,6 +65,7 @@ class Authority:
     def issue(self, common: str, names: list[str], *, expired: bool = False) -> bytes:
         """Key and certificate in PEM. Without `names` there is no subjectAltName at all."""
         key = ec.generate_private_key(ec.SECP256R1())
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key
         end = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=-1 if expired else 10)
         builder = (
             x509.CertificateBuilder()
@@ -59,6 +75,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(end - dt.timedelta(days=20))
             .not_valid_after(end)
+            .add_extension(issuer(self._key.public_key()), critical=False)
         )
         if names:
             entries = [_general_name(name) for name in names]
