@@ -7,8 +7,8 @@ import json
 import math
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import partial
 from typing import Any
@@ -27,13 +27,14 @@ from shared.errors import (
     guarded,
 )
 from shared.form import setup_form
-from shared.listing import STREAMED_FIRST_LOAD, Listing
+from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import RestClient, Retry, as_list
 from shared.rows import Column, Rejects, Row, Table, UnusableRecord
 from shared.settings import FLAG, TOKEN, URL, declared, integer, one_of, read, setting
 from shared.spool import Spool
 from shared.state import State, window
+from source_messages import Messages, plain_messages
 
 API_URL = "https://vea.sensourceinc.com/api"
 TOKEN_URL = "https://auth.sensourceinc.com/oauth/token"  # noqa: S105  # an address, no password
@@ -43,8 +44,10 @@ STATIC_ENDPOINTS = ("location", "site", "zone", "space", "sensor")
 ENTITIES = {"traffic": "zone", "occupancy": "space"}  # whose hours are in a table
 OCCUPANCY_METRICS = "occupancy(max),occupancy(min),occupancy(avg)"
 DAY = timedelta(days=1)
-_PLAIN_WORD = re.compile(r"\(?[a-z]{1,19}(?:['-][a-z]{1,9})?[.,:;!?)]{0,2}")
-
+# How far the load of a table of hours is, as its state says; nothing is said when it is over.
+FIRST = "first"  # not begun
+UNFINISHED = "unfinished"  # it was streamed, or broke off: it goes on from the cursor
+UNPROVEN = "unproven"  # the rows are there, but took no other's place: a full refresh is due
 
 ENDPOINTS = each_once(f"some of {', '.join(STATIC_ENDPOINTS)}", one_of(*STATIC_ENDPOINTS).parse)
 
@@ -171,83 +174,165 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     today = times.now().date()
     saved, rejects = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), Rejects()
-    client, failures = _connect(settings, Token(settings)), TableFailures()
+    client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
     try:
-        for table in (STATIC_TABLES[endpoint] for endpoint in settings.static_endpoints):
-            with failures.collect(table.name):
-                Listing(
-                    table,
-                    window(saved.table(table.name), reconcile_hours=0),
-                    client,
-                    pages=partial(fetch_static_data, client, table.name),
-                    to_rows=table.rows,
-                ).sync(saved, rejects)
+        for endpoint in settings.static_endpoints:
+            with failures.collect(endpoint):
+                _sync_listing(client, STATIC_TABLES[endpoint], saved, rejects, said)
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
-                _sync_hours(client, plan, settings.chunk_days, today, saved, rejects)
+                load = Load(plan, today, saved, rejects)
+                _sync_hours(client, load, settings.chunk_days, said)
     finally:
+        said.report()
         rejects.report()
     failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
 
 
-def _sync_hours(
-    client: RestClient, plan: "Plan", days: int, today: date, saved: State, rejects: Rejects
+def _sync_listing(
+    client: RestClient, table: Table, saved: State, rejects: Rejects, said: Messages
 ) -> None:
-    """Stores the hours of a table, chunk by chunk, and moves its cursor.
+    """Replaces a static table, but not by records that a message came with: they may not be all
+    that there are. These are stored, and take nothing away."""
+    reading = window(saved.table(table.name), reconcile_hours=0)
+    records, messages = fetch_static_data(client, table.name)
+    said.add(table.name, messages)
+    listing = Listing(
+        table,
+        replace(reading, full=not messages),
+        client,
+        pages=lambda: iter([Page(records)]),
+        to_rows=table.rows,
+    )
+    listing.sync(saved, rejects)
 
-    The rows of a first load wait, and replace what is there when all of them have come; those of
-    a long one, and what came before a failure, are stored, and take nothing away.
-    """
-    name, read, end, messages = plan.table.name, 0, plan.begin, dict[str, None]()
-    with Spool() as waiting:
-        waits = "start" not in saved.table(name)
+
+def _sync_hours(client: RestClient, load: "Load", days: int, said: Messages) -> None:
+    """Reads the hours of a table, ``days`` in a request, and stores them. Raises SourceError when
+    what came before the failure is stored."""
+    chunks = in_order(client, _chunks(client, load.plan, days, load.today))
+    with load.waiting:
         try:
-            calls = _chunks(client, plan, days, today)
-            for chunk in read_ahead(in_order(client, calls), client.closed):
-                rows = _rows(plan.table, chunk, rejects)
-                read, end = read + len(chunk.records), chunk.end
-                messages.update(dict.fromkeys(chunk.messages))
-                rejects.check(name, read)
-                if waits:
-                    waiting.add(rows)
-                    if waiting.rows <= STREAMED_FIRST_LOAD:
-                        continue
-                    waits, rows = False, []
-                    _hand_over(name, waiting.batches())
-                _hand_over(name, [rows])
-                saved.save({name: plan.entry(end, today)})
+            for chunk in read_ahead(chunks, client.closed):
+                said.add(load.plan.table.name, chunk.messages)
+                load.add(chunk)
+            load.end()
         except SourceError:
-            if waits and end > plan.begin and not rejects.counts[name]:
-                _hand_over(name, waiting.batches())
-                saved.save({name: plan.entry(end, today)})
+            load.break_off()
             raise
-        if waits:
-            if waiting.rows and not rejects.counts[name]:
-                op.truncate(name)
-            _hand_over(name, waiting.batches())
-            saved.save({name: plan.entry(end, today)})
-    if messages:
-        op.warning(f"{name}: SenSource says: {'; '.join([*messages][:5])}")
 
 
-def _rows(table: Table, chunk: "Chunk", rejects: Rejects) -> list[Row]:
-    """The hours of a chunk as rows; what cannot be stored is reported."""
-    where, found, rows = f"{chunk.start} to {chunk.end}, record ", table.rows(chunk.records), []
-    for record, column, placeholder in found.odd:
-        rejects.add_odd(table.name, column, f"{where}{record + 1}", placeholder)
-    for position, row in enumerate(found.rows, 1):
-        if isinstance(row, UnusableRecord):
-            rejects.add(table.name, f"{where}{position}", row)
+class Load:
+    """The hours of one table on their way to the destination, and its cursor.
+
+    The rows of a first load wait, up to STREAMED_FIRST_LOAD of them, and replace the table when
+    all have come. The rows of a longer one are stored as they come and replace nothing, like
+    those before a failure, those that a message came with, and all of a load that skipped a
+    record. Once such a load is over, the next sync is a full refresh, of which REPLACED_AT_ONCE
+    rows may wait. Whether that replaces the table or not, there is no other one.
+    """
+
+    def __init__(self, plan: "Plan", today: date, state: State, rejects: Rejects) -> None:
+        self.plan, self.today, self.waiting = plan, today, Spool()
+        self._state, self._rejects = state, rejects
+        self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
+        self._waits = self._may_wait > 0
+        self._end, self._records, self._has_messages = plan.begin, 0, False
+
+    def add(self, chunk: "Chunk") -> None:
+        """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
+        rows = self._rows(chunk)
+        self._end = chunk.end
+        self._records += len(chunk.records)
+        self._has_messages |= bool(chunk.messages)
+        if not self._waits:
+            self._upsert(rows)
         else:
-            rows.append(row)
-    return rows
+            self.waiting.add(rows)
+            if self.waiting.rows <= self._may_wait:
+                return
+            self._waits = False
+            Logging.info(
+                f"{self.plan.table.name}: more than {self._may_wait} hours, which are stored as "
+                "they come from here on; they replace nothing"
+            )
+            self._hand_over()
+        self._save(UNFINISHED if self.plan.load else "")
 
+    def end(self) -> None:
+        """All hours have come. Raises SourceError if more than a tenth was skipped."""
+        plan, name = self.plan, self.plan.table.name
+        self._rejects.check(name, self._records)
+        why = self._why_unproven()
+        replaces = self._waits and self.waiting.rows > 0 and not why
+        if replaces:
+            op.truncate(name)
+        self._hand_over()
+        due = UNPROVEN if plan.load in (FIRST, UNFINISHED) and not replaces else ""
+        if why:
+            then = ". The next sync is a full refresh" if due else ""
+            op.warning(
+                f"{name}: {why}. The rows were stored, but nothing was replaced: deletes were not "
+                f"looked for{then}"
+            )
+        self._save(due)
 
-def _hand_over(table: str, batches: Iterable[list[Row]]) -> None:
-    for rows in batches:
+    def break_off(self) -> None:
+        """A request failed, or too much was skipped. What waits in a first load is stored; that of
+        a full refresh was there before, and the next sync goes on from the cursor."""
+        if not self._waits:
+            return
+        if self.plan.load == UNPROVEN:
+            self._end = self.plan.begin
+            self._state.save({self.plan.table.name: self._entry(UNFINISHED)})
+        elif self._end > self.plan.begin and self._is_sound():
+            self._hand_over()
+            self._save(UNFINISHED)
+
+    def _rows(self, chunk: "Chunk") -> list[Row]:
+        """The hours of a chunk as rows; what cannot be stored is noted."""
+        table, rows = self.plan.table, []
+        where, found = f"{chunk.start} to {chunk.end}, record ", table.rows(chunk.records)
+        for record, column, placeholder in found.odd:
+            self._rejects.add_odd(table.name, column, f"{where}{record + 1}", placeholder)
+        for position, row in enumerate(found.rows, 1):
+            if isinstance(row, UnusableRecord):
+                self._rejects.add(table.name, f"{where}{position}", row)
+            else:
+                rows.append(row)
+        return rows
+
+    def _hand_over(self) -> None:
+        for rows in self.waiting.batches():
+            self._upsert(rows)
+        self.waiting.clear()
+
+    def _upsert(self, rows: list[Row]) -> None:
         for row in rows:
-            op.upsert(table, row)
+            op.upsert(self.plan.table.name, row)
+
+    def _save(self, load: str) -> None:
+        # While more than a tenth was skipped, the cursor stays: the table may yet fail.
+        if self._is_sound():
+            self._state.save({self.plan.table.name: self._entry(load)})
+
+    def _entry(self, load: str) -> dict[str, Any]:
+        return self.plan.entry(self._end, self.today, load)
+
+    def _is_sound(self) -> bool:
+        return self._rejects.counts[self.plan.table.name] * 10 <= self._records
+
+    def _why_unproven(self) -> str:
+        """What the dashboard says of a load that replaces nothing, or ""."""
+        if not self._may_wait:
+            return ""
+        if skipped := self._rejects.counts[self.plan.table.name]:
+            return f"{skipped} of {self._records} records were skipped"
+        if self._has_messages:
+            return "SenSource sent messages with the hours, which may not be all"
+        is_last = self.plan.load == UNPROVEN
+        return f"more than {self._may_wait} hours" if is_last and not self._waits else ""
 
 
 def configuration_form() -> ConfigurationForm:
@@ -262,7 +347,7 @@ def read_each_table(settings: Settings) -> None:
     configured, of one day where it is a table of hours. Raises SourceError."""
     today, client = times.now().date(), _connect(settings, Token(settings))
     for endpoint in settings.static_endpoints:
-        list(fetch_static_data(client, endpoint))
+        fetch_static_data(client, endpoint)
     for name in settings.metrics:
         fetch_data(client, _plan(name, settings, {}, today), today - DAY, today)
 
@@ -368,49 +453,80 @@ def make_request_with_retry(
     return client.get(path, params, read_answer)
 
 
-def fetch_static_data(client: RestClient, endpoint: str) -> Iterator[Page]:
-    """All records of a static endpoint, as one page: SenSource does not divide them."""
-    answer = make_request_with_retry(client, f"/{endpoint}")
-    found = isinstance(answer, dict) and "results" in answer
-    records = as_list(answer["results"] if found else answer)
+def fetch_static_data(client: RestClient, endpoint: str) -> tuple[list[Any], tuple[str, ...]]:
+    """All records of a static endpoint, which SenSource does not divide into pages, and what it
+    says of them. Raises SourceError."""
+
+    def read(answer: Any) -> tuple[list[Any], tuple[str, ...]]:
+        return _read_results(answer, f"{client.base_url}/{endpoint}", may_be_bare=True)
+
+    found: tuple[list[Any], tuple[str, ...]]
+    found = make_request_with_retry(client, f"/{endpoint}", read=read)
+    return found
+
+
+def _read_results(
+    answer: Any, where: str, *, may_be_bare: bool = False
+) -> tuple[list[Any], tuple[str, ...]]:
+    """The records of a response, and its messages in plain words; ``may_be_bare``: the list of
+    records may be all of it. Raises SourceError if there is no list, and TransientError for a
+    message in the place of records: that is no empty list."""
+    fields = answer if isinstance(answer, dict) else {}
+    records = as_list(fields.get("results"))
+    if records is None and may_be_bare:
+        records = as_list(answer)
+    messages = plain_messages(fields.get("messages"), records or [])
+    if messages and not records:
+        raise TransientError(f"no results, but a message: {messages[0]}")
     if records is None:
-        raise SourceError(f"{client.base_url}/{endpoint}: status 200, but the answer is no list")
-    yield Page(records)
+        raise SourceError(f"{where}: status 200, but the response has no list of results")
+    return records, messages
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to read of a table: the days from ``begin`` on. What it has is whole from ``start`` up
-    to ``cursor``, as far as the source does not change it."""
+    to ``cursor``, as far as the source does not change it. ``load``: FIRST, UNFINISHED, UNPROVEN,
+    or "" when that is over."""
 
     table: Table
     metrics: tuple[Metric, ...]
     begin: date
     start: date
     cursor: date
+    load: str
 
-    def entry(self, end: date, today: date) -> dict[str, Any]:
+    def entry(self, end: date, today: date, load: str) -> dict[str, Any]:
         """The state of the table when it has the days before ``end``. Yesterday is never over:
         the account's zone may be behind UTC."""
         return {
             "cursor": max(self.cursor, min(end, today - DAY)).isoformat(),
             "start": self.start.isoformat(),
             "metrics": [metric.field for metric in self.metrics],
+            **({"load": load} if load else {}),
         }
 
 
 def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) -> Plan:
     """Goes on from the cursor, less the look-back. Begins anew at ``start_date`` if there is no
-    cursor, if it is ahead of the clock, or if an earlier day or another metric is wanted now."""
+    cursor, if it is ahead of the clock, or if an earlier day or another metric is wanted now; at
+    the first day that the table has if a full refresh is due."""
     metrics, start = settings.metrics[name], settings.start_date
+    table = _data_table(name, metrics)
+    if "start" not in entry:
+        return Plan(table, metrics, start, start, start, FIRST)
+    known_from, known_to = (times.parse(entry[key]).date() for key in ("start", "cursor"))
+    added = {metric.field for metric in metrics} - set(entry["metrics"])
     begin = whole_from = cursor = start
-    if "start" in entry:
-        known_from, known_to = (times.parse(entry[key]).date() for key in ("start", "cursor"))
-        added = {metric.field for metric in metrics} - set(entry["metrics"])
-        if known_from <= start and known_to <= today and not added:
-            begin = max(start, known_to - settings.lookback_days * DAY)
-            whole_from, cursor = (known_from if known_to >= start else start), known_to
-    return Plan(_data_table(name, metrics), metrics, begin, whole_from, cursor)
+    if known_from <= start and known_to <= today and not added:
+        begin = max(start, known_to - settings.lookback_days * DAY)
+        whole_from, cursor = (known_from if known_to >= start else start), known_to
+    load = entry.get("load", "")
+    if whole_from > known_from:
+        load = ""  # the table has days that are not read, so no load may take its place
+    if load == UNPROVEN:
+        begin = whole_from
+    return Plan(table, metrics, begin, whole_from, cursor, load)
 
 
 def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tuple[date, date]]:
@@ -456,18 +572,10 @@ def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
         "entityType": ENTITIES[name],
         "metrics": ",".join(metric.name for metric in plan.metrics),
     }
-    where = f"{client.base_url}/data/{name}: status 200, but "
+    where = f"{client.base_url}/data/{name}"
 
     def read(answer: Any) -> Chunk:
-        results, said = None, None
-        if isinstance(answer, dict):
-            results, said = answer.get("results"), answer.get("messages")
-        records = as_list(results)
-        messages = _plain_messages(said, records or [])
-        if messages and not records:
-            raise TransientError(f"no results, and the source says: {messages[0]}")
-        if records is None:
-            raise SourceError(f'{where}no list "results"')
+        records, messages = _read_results(answer, where)
         return Chunk(start, end, _with_metrics(records, plan.metrics, where), messages)
 
     chunk: Chunk = make_request_with_retry(client, f"/data/{name}", params, read)
@@ -481,36 +589,29 @@ def _with_metrics(records: list[Any], metrics: tuple[Metric, ...], where: str) -
     objects = [record for record in records if isinstance(record, dict)]
     sent: set[str] = set().union(*objects)
     known = {metric.field for metric in metrics}
-    renamed = {name: name.lower() for name in sent - known if name.lower() in known}
-    missing = known - sent - set(renamed.values())
+    spelled = {name: name.lower() for name in sent - known if name.lower() in known}
+    missing = known - sent - set(spelled.values())
     if missing and objects:
         lacking = ", ".join(metric.name for metric in metrics if metric.field in missing)
         raise SourceError(
-            f"{where}none of the {len(records)} hours has the metric {lacking}: check "
-            "traffic_metrics and occupancy_metrics"
+            f"{where}: status 200, but none of the {len(records)} hours has the metric {lacking}: "
+            "check traffic_metrics and occupancy_metrics"
         )
-    if not renamed:
+    if not spelled:
         return records
     return [
-        {renamed.get(name, name): value for name, value in record.items()}
-        if isinstance(record, dict)
-        else record
-        for record in records
+        _respelled(record, spelled) if isinstance(record, dict) else record for record in records
     ]
 
 
-def _plain_messages(messages: Any, records: list[Any]) -> tuple[str, ...]:
-    """What the source says of a response: its plain words, but nothing that may be a value."""
-    names = {str(record.get("name") or "\n") for record in records if isinstance(record, dict)}
-    told = []
-    for message in messages[:5] if isinstance(messages, list) else [messages] if messages else []:
-        text = str(message)
-        for name in names:
-            text = text.replace(name, " * ")
-        words = (text[:1].lower() + text[1:]).split()[:30]
-        if words:
-            told.append(" ".join(w if _PLAIN_WORD.fullmatch(w) else "*" for w in words))
-    return tuple(told)
+def _respelled(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """``record`` with other ``names`` of its fields, but for one that would hide another field."""
+    respelled: dict[str, Any] = {}
+    for sent, value in record.items():
+        name = names.get(sent, sent)
+        is_taken = name != sent and (name in record or name in respelled)
+        respelled[sent if is_taken else name] = value
+    return respelled
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 import time_machine
+from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
 from shared.errors import SettingsError, TransientError
@@ -61,6 +62,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[time_machine.Traveller]:
         yield traveller
 
 
+@pytest.fixture
+def dashboard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings that the dashboard shows."""
+    shown: list[str] = []
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    return shown
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 hours of a first load may wait, and 1,000 of a full refresh."""
+    monkeypatch.setattr(load("sensource"), "STREAMED_FIRST_LOAD", 200)
+    monkeypatch.setattr(load("sensource"), "REPLACED_AT_ONCE", 1_000)
+
+
 def synced(project: Project, sandbox: SenSource, **changes: str) -> Result:
     result = project.sync(sandbox.configuration(**changes))
     assert result.code == 0, result.output
@@ -88,6 +104,26 @@ def hours(project: Project, table: str = "traffic", **of: Any) -> set[tuple[str,
     keys = {(row[entity], row["record_date_hour_1"].astimezone(timezone.utc)) for row in rows}
     assert len(keys) == len(rows)
     return keys
+
+
+def traffic(zone: str, begin: datetime, count: int) -> list[dict[str, Any]]:
+    """Records of so many hours of a zone."""
+    return [
+        {
+            "recordDate_hour_1": (begin + n * HOUR).isoformat(),
+            "zoneId": zone,
+            "name": "North door",
+            "sumins": n,
+            "sumouts": n,
+        }
+        for n in range(count)
+    ]
+
+
+def answer_with(sandbox: SenSource, path: str, answer: Any, **when: Any) -> None:
+    """From now on, or ``when`` it is said, this is the JSON at ``path``."""
+    what = {"times": None, "status": 200, "body": json.dumps(answer), **when}
+    sandbox.fault(path, headers={"Content-Type": "application/json"}, **what)
 
 
 # Records
@@ -169,14 +205,9 @@ def test_a_row_that_cannot_be_stored_is_reported(
     """It is named by its days and its position, never by a value; all others are stored."""
     zone = sandbox.listings["zone"][0]["zoneId"]
     hour = sandbox.midnight(sandbox.first)
-    good = {"zoneId": zone, "recordDate_hour_1": hour.isoformat(), "sumins": 1}
-    rows = [{**good, field: value}]
-    rows += [
-        {"zoneId": zone, "recordDate_hour_1": (hour + n * HOUR).isoformat(), "sumins": n}
-        for n in range(1, 12)
-    ]
-    body = json.dumps({"messages": [], "results": rows})
-    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    rows = traffic(zone, hour, 12)
+    rows[0][field] = value
+    answer_with(sandbox, "/api/data/traffic", {"messages": [], "results": rows})
     result = synced(project, sandbox)
     days = f"{sandbox.first} to {sandbox.first + 7 * DAY}"
     assert (
@@ -186,30 +217,75 @@ def test_a_row_that_cannot_be_stored_is_reported(
     assert len(project.rows("traffic")) == 11
 
 
-def test_odd_values_are_null_and_kept_and_reported(project: Project, sandbox: SenSource) -> None:
-    """Neither a count with a fraction nor a listing's odd values cost a row, or stop a table."""
-    zone, hour = sandbox.listings["zone"][0]["zoneId"], sandbox.midnight(sandbox.first)
-    counts = ["many", 2**63, 12.6, 5]
-    rows = [
-        {"zoneId": zone, "recordDate_hour_1": (hour + n * HOUR).isoformat(), "sumins": count}
-        for n, count in enumerate(counts)
-    ]
-    body = json.dumps({"messages": [], "results": rows})
-    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
-    sandbox.change("zone", 0, disabled="No", scaleFactor="NaN", createdAt="soon")
-    output = synced(project, sandbox).output
-    stored = sorted(project.rows("traffic"), key=lambda row: str(row["record_date_hour_1"]))
-    assert [row["sumins"] for row in stored] == [None, None, None, 5]
-    kept = [json.loads(row["additional_fields"])["sumins"] for row in stored[:3]]
-    assert kept == counts[:3]
-    [row] = [row for row in project.rows("zone") if row["zone_id"] == zone]
-    assert (row["disabled"], row["scale_factor"], row["created_at"]) == (False, None, None)
-    fields = json.loads(row["additional_fields"])
-    assert (fields["scaleFactor"], fields["createdAt"]) == ("NaN", "soon")
-    days = f"{sandbox.first} to {sandbox.first + 7 * DAY}"
-    assert "traffic: 3 values of sumins cannot be held by its type" in output
-    assert f"first {days}, record 1; {days}, record 2; {days}, record 3" in output
-    assert "1 of zone.created_at, 1 of zone.scale_factor, 3 of traffic.sumins" in output
+@pytest.mark.parametrize("value", [12.6, "many", 2**63, True, [1]])
+def test_a_count_that_is_none_costs_that_count(
+    project: Project, sandbox: SenSource, dashboard: list[str], value: Any
+) -> None:
+    """One zone is scaled: its counts are null, kept as sent, and reported; traffic goes on."""
+    zone, other = (record["zoneId"] for record in sandbox.listings["zone"][:2])
+    begin = sandbox.midnight(sandbox.first)
+    rows = [*traffic(zone, begin, 24), *traffic(other, begin, 24)]
+    for row in rows[:24]:
+        row["sumins"] = value
+    answer_with(sandbox, "/api/data/traffic", {"messages": [], "results": rows})
+    for _ in range(2):
+        output = synced(project, sandbox).output
+        assert "traffic: 24 values of sumins cannot be held by its type" in output
+        stored = project.rows("traffic")
+        assert [row["sumins"] for row in stored if row["zone_id"] == zone] == [None] * 24
+        kept = [json.loads(r["additional_fields"]) for r in stored if r["zone_id"] == zone]
+        assert kept == [{"sumins": value}] * 24
+        assert {row["sumouts"] for row in stored} == {*range(24)}
+        assert sum(row["sumins"] for row in stored if row["zone_id"] == other) == sum(range(24))
+    assert [text for text in dashboard if "24 of traffic.sumins" in text] == dashboard
+    assert len(dashboard) == 2
+    assert project.state["tables"]["traffic"].keys() == {"cursor", "start", "metrics"}
+
+
+def test_odd_values_of_static_tables_cost_no_record(
+    project: Project, whole: SenSource, dashboard: list[str]
+) -> None:
+    """Flags are read in any of the usual words; what is no number or no date is null and kept."""
+    for word in ("No", "YES", "0", "off"):
+        whole.change("zone", 0, disabled=word)
+        synced(project, whole)
+        zone_id = whole.listings["zone"][0]["zoneId"]
+        [zone] = [row for row in project.rows("zone") if row["zone_id"] == zone_id]
+        assert zone["disabled"] == (word == "YES")
+    assert dashboard == []
+    whole.change("zone", 0, disabled="perhaps")
+    whole.change("location", 0, latitude="NaN", createdAt="0000-00-00 00:00:00")
+    synced(project, whole)
+    assert len(project.rows("zone")) == 3
+    kept = {
+        name: [json.loads(row["additional_fields"] or "{}") for row in project.rows(name)]
+        for name in ("zone", "location")
+    }
+    assert {"disabled": "perhaps"} in kept["zone"]
+    odd = {"latitude": "NaN", "createdAt": "0000-00-00 00:00:00"}
+    assert odd in [{key: fields.get(key) for key in odd} for fields in kept["location"]]
+    [shown] = dashboard
+    assert "1 of location.latitude" in shown
+    assert "1 of zone.disabled" in shown
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_list_that_php_made_an_object_is_that_list(
+    project: Project, whole: SenSource, bare: bool
+) -> None:
+    """With the keys "0", "1", ...: listings, results, and messages."""
+    for name in STATIC:
+        records = {str(at): record for at, record in enumerate(whole.listings[name])}
+        answer_with(whole, f"/api/{name}", records if bare else {"results": records})
+    zone = whole.listings["zone"][0]["zoneId"]
+    rows = {str(n): row for n, row in enumerate(traffic(zone, NOON, 5))}
+    answer_with(whole, "/api/data/traffic", {"messages": {}, "results": rows})
+    for _ in range(2):
+        synced(project, whole)
+        for name in STATIC:
+            expected = {record[f"{name}Id"] for record in whole.listings[name]}
+            assert {row[f"{name}_id"] for row in project.rows(name)} == expected
+        assert len(project.rows("traffic")) == 5
 
 
 @pytest.mark.parametrize("record", [None, 7, "text", [1]])
@@ -226,14 +302,39 @@ def test_hours_of_another_form_fail_and_the_cursor_stays(
     project: Project, sandbox: SenSource
 ) -> None:
     """More than a tenth is no mishap; all comes once it is mended."""
-    body = '{"results": [{"zoneId": "z", "recordDate_day_1": "2026-01-01", "sumins": 3}]}'
-    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    record = {"zoneId": "z", "recordDate_day_1": "2026-01-01", "sumins": 3, "sumouts": 1}
+    answer_with(sandbox, "/api/data/traffic", {"results": [record]})
     result = failed(project, sandbox)
     assert "record_date_hour_1 is missing. That is more than a tenth of 1" in result.output
     assert "traffic" not in project.state["tables"]
     sandbox.faults.clear()
     synced(project, sandbox)
     assert_equal_to_source(project, sandbox)
+
+
+def test_a_tenth_is_counted_of_all_that_was_read(
+    project: Project, sandbox: SenSource, clock: time_machine.Traveller
+) -> None:
+    """One bad record of a first, small chunk stops nothing; the cursor stays until enough good
+    ones have come."""
+    clock.move_to(NOON)
+    bad = {"results": [{**traffic("z", NOON, 1)[0], "zoneId": None}]}
+    begin = sandbox.midnight(sandbox.first)
+    known = {"start": "2026-05-01", "cursor": "2026-05-01", "metrics": ["sumins", "sumouts"]}
+    state = {"version": 1, "tables": {"traffic": known}}
+    days = {"start_date": "2026-05-01", "chunk_days": "7", "parallel_requests": "1"}
+    answer_with(sandbox, "/api/data/traffic", bad, times=1)
+    answer_with(sandbox, "/api/data/traffic", {"results": []}, times=1)
+    refused = sandbox.fault("/api/data/traffic", times=None, status=403)
+    assert project.sync(sandbox.configuration(**days), state).code == 1
+    assert project.state["tables"]["traffic"] == known
+    refused.times = 0
+    answer_with(sandbox, "/api/data/traffic", bad, times=1)
+    answer_with(sandbox, "/api/data/traffic", {"results": traffic("z", begin, 24)})
+    output = synced(project, sandbox, **days).output
+    assert "traffic: 1 unusable records left out, first 2026-05-01 to 2026-05-08" in output
+    assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
+    assert len(project.rows("traffic")) == 24
 
 
 # Ranges of days
@@ -301,30 +402,20 @@ def test_the_cursor_of_a_chunk(cursor: int, end: int, expected: int) -> None:
     """The days before it are stored and over; it never goes back."""
     entry = {"start": "2026-05-01", "cursor": f"2026-06-{cursor:02d}", "metrics": ["sumins"]}
     found = plan(entry, traffic_metrics="ins")
-    assert found.entry(date(2026, 6, end), NOON.date()) == {
+    assert found.entry(date(2026, 6, end), NOON.date(), "") == {
         "cursor": f"2026-06-{expected:02d}",
         "start": "2026-05-01",
         "metrics": ["sumins"],
     }
 
 
-def test_chunks_of_tables_that_begin_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each table is asked from its own first day on, up to two days after today."""
-    monkeypatch.setattr(load("sensource"), "fetch_data", lambda *arguments: arguments[1:])
-    early, late = (
-        plan({"start": "2026-05-01", "cursor": f"2026-06-{day:02d}", "metrics": []})
-        for day in (3, 7)
-    )
-    early, late = (replace(early, begin=date(2026, 6, 1)), replace(late, begin=date(2026, 6, 5)))
-    latest = replace(late, begin=date(2026, 6, 7))
-    calls = load("sensource")._chunks(None, [late, early], 3, date(2026, 6, 6))
+def test_the_chunks_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first day on, up to two days after today."""
+    monkeypatch.setattr(load("sensource"), "fetch_data", lambda *arguments: arguments[2:])
+    found = replace(plan({}), begin=date(2026, 6, 1))
+    calls = load("sensource")._chunks(None, found, 3, date(2026, 6, 6))
     chunks = [call() for call in calls]
-    assert [(one is late, first.day, end.day) for one, first, end in chunks] == [
-        *((False, 1, 4), (True, 5, 7), (False, 4, 7), (True, 7, 8), (False, 7, 8)),
-    ]
-    calls = load("sensource")._chunks(None, [latest, early], 3, date(2026, 6, 6))
-    chunks = [call() for call in calls]
-    assert [(first.day, end.day) for one, first, end in chunks if one is latest] == [(7, 8)]
+    assert [(first.day, end.day) for first, end in chunks] == [(1, 4), (4, 7), (7, 8)]
 
 
 def test_metrics_and_their_columns() -> None:
@@ -364,7 +455,7 @@ def test_every_hour_of_100_days_is_there(project: Project, zone: str) -> None:
 
 
 def test_the_ranges_that_are_asked_for(project: Project, clock: time_machine.Traveller) -> None:
-    """30 days each, without a gap, to two days after today; traffic and occupancy by turns."""
+    """30 days each, without a gap, to two days after today; one table after the other."""
     with small(zones=1, first=date(2026, 4, 1)) as sandbox:
         synced(project, sandbox, parallel_requests="1")
         assert asked(sandbox) == [
@@ -373,7 +464,10 @@ def test_the_ranges_that_are_asked_for(project: Project, clock: time_machine.Tra
             (date(2026, 5, 31), date(2026, 6, 12)),
         ]
         assert asked(sandbox, "occupancy") == asked(sandbox)
-        assert sandbox.paths("/api/data/") == ["/api/data/traffic", "/api/data/occupancy"] * 3
+        assert sandbox.paths("/api/data/") == [
+            *["/api/data/traffic"] * 3,
+            *["/api/data/occupancy"] * 3,
+        ]
         assert sandbox.requests[-1].query == {
             "relativeDate": "custom",
             "startDate": "2026-05-31",
@@ -517,7 +611,7 @@ def test_a_later_start_and_back_leaves_no_hole(
 ) -> None:
     """Days that a later start left out are read when it becomes an earlier one."""
     with small(zones=1, first=date(2026, 4, 1)) as sandbox:
-        sandbox.fault("/api/data/", skip=2, times=None, status=403)
+        sandbox.fault("/api/data/traffic", skip=1, times=None, status=403)
         failed(project, sandbox, parallel_requests="1")
         assert project.state["tables"]["traffic"]["cursor"] == "2026-05-01"
         sandbox.faults.clear()
@@ -554,49 +648,65 @@ def test_a_chunk_that_fails_keeps_what_came_before(
         sandbox.fault("/api/data/occupancy", skip=1, times=None, status=403)
         failed(project, sandbox, parallel_requests="1")
         entries = project.state["tables"]
-        assert entries["traffic"]["cursor"] == "2026-04-30"
+        assert entries["traffic"]["cursor"] == "2026-06-09"
         assert entries["occupancy"]["cursor"] == "2026-03-31"
-        first, last = (sandbox.midnight(date(2026, *day)) for day in ((3, 1), (4, 30)))
-        assert {hour for _, hour in hours(project)} == {
+        assert hours(project) == set(sandbox.hours["traffic"])
+        first, last = (sandbox.midnight(date(2026, 3, day)) for day in (1, 31))
+        assert {hour for _, hour in hours(project, "occupancy")} == {
             first + n * HOUR for n in range((last - first) // HOUR)
         }
         sandbox.faults.clear()
         sandbox.requests.clear()
         synced(project, sandbox, lookback_days="0")
-        assert asked(sandbox)[0][0] == date(2026, 4, 30)
+        assert asked(sandbox)[0][0] == date(2026, 6, 9)
         assert asked(sandbox, "occupancy")[0][0] == date(2026, 3, 31)
         assert_equal_to_source(project, sandbox)
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize(("request_number", "parallel"), [(0, "4"), (1, "4"), (5, "1"), (5, "4")])
+@pytest.mark.parametrize(
+    ("known", "request_number", "parallel"),
+    [
+        (False, 0, "4"),
+        (False, 5, "4"),  # hours wait
+        (False, 10, "1"),  # those of the other table
+        (True, 5, "1"),  # nothing waits
+        (True, 5, "4"),
+    ],
+)
 def test_killed_in_the_hours_the_next_sync_goes_on(
-    project: Project, request_number: int, parallel: str
+    project: Project, known: bool, request_number: int, parallel: str
 ) -> None:
-    """kill -9 in a first load: the next process begins at the checkpoint, and all is there."""
+    """kill -9 in a load: the next process begins at the checkpoint, and all is there."""
     first = datetime.now(timezone.utc).date() - 85 * DAY
     with small(zones=1, first=first) as sandbox:
+        entry = {"cursor": f"{first}", "start": f"{first}", "metrics": ["sumins", "sumouts"]}
+        tables = {"traffic": entry} if known else {}
         running: list[Any] = []
         sandbox.fault(
             "/api/data/",
             skip=request_number,
             act=lambda: os.kill(running[0].pid, signal.SIGKILL),
         )
+        settings = {"parallel_requests": parallel, "chunk_days": "10"}
         with sandbox.lock:
-            running.append(project.start(sandbox.configuration(parallel_requests=parallel)))
+            state = {"version": 1, "tables": tables} if known else None
+            running.append(project.start(sandbox.configuration(**settings), state))
         running[0].communicate(timeout=60)
         assert running[0].returncode == -signal.SIGKILL
         sandbox.faults.clear()
         sandbox.requests.clear()
-        saved = project.state.get("tables", {}).get("traffic", {}).get("cursor")
-        result = project.sync(sandbox.configuration(lookback_days="0"))
-        assert result.code == 0, result.output
+        cursor = project.state.get("tables", {}).get("traffic", {}).get("cursor")
+        synced(project, sandbox, lookback_days="0")
         assert_equal_to_source(project, sandbox)
         begun = asked(sandbox)[0][0]
-        assert begun == (date.fromisoformat(saved) if saved else first)
-        # What was under way or waited is read once more, and no more than that.
-        assert begun <= first + request_number // 2 * 30 * DAY
-        assert request_number < 5 or parallel == "4" or begun > first
+        assert begun == (date.fromisoformat(cursor) if cursor else first)
+        if known:
+            # What was under way or waited is read once more, and no more than that.
+            assert begun <= first + request_number * 10 * DAY
+            assert parallel == "4" or begun > first
+        else:
+            assert (begun > first) == (request_number == 10)
 
 
 def test_a_look_back_that_breaks_off_takes_no_cursor_back(
@@ -637,14 +747,191 @@ def test_a_resync_deletes_what_is_gone(project: Project, sandbox: SenSource) -> 
     assert {zone_id for zone_id, _ in hours(project, deleted=True)} == {zone}
 
 
-def test_a_first_load_that_fails_at_once_deletes_nothing(
-    project: Project, sandbox: SenSource
+def take_a_day_away(sandbox: SenSource) -> set[tuple[str, datetime]]:
+    """The keys of the hours of the first day, which the source has no more."""
+    end = sandbox.midnight(sandbox.first) + DAY
+    gone = {key for key in sandbox.hours["traffic"] if key[1] < end}
+    for key in gone:
+        del sandbox.hours["traffic"][key]
+    assert gone
+    return gone
+
+
+def resynced(project: Project, sandbox: SenSource, **changes: str) -> Result:
+    """A re-sync, as the platform does it: with an empty state."""
+    return project.sync(sandbox.configuration(**changes), {})
+
+
+@pytest.mark.parametrize("skip", [0, 1, 3])
+def test_a_resync_that_breaks_off_deletes_nothing(
+    project: Project, clock: time_machine.Traveller, skip: int
 ) -> None:
-    """The rows of before stay until the first chunk is there."""
-    synced(project, sandbox)
-    sandbox.fault("/api/data/", times=None, status=403)
-    assert project.sync(sandbox.configuration(), {}).code == 1
-    assert hours(project) == set(sandbox.hours["traffic"])
+    """What came before the failure is stored, and the cursor moved; when the load is over, a full
+    refresh takes away what is gone."""
+    with small(first=date(2026, 6, 1)) as sandbox:
+        synced(project, sandbox)
+        before, gone = hours(project), take_a_day_away(sandbox)
+        sandbox.change_something()
+        sandbox.fault("/api/data/traffic", skip=skip, times=None, status=403)
+        result = resynced(project, sandbox, chunk_days="3", parallel_requests="1")
+        assert result.code == 1
+        assert result.counts["Truncates"] == 2  # the listing, and occupancy
+        assert hours(project) >= before
+        entry = project.state["tables"].get("traffic", {})
+        assert entry.get("cursor") == (f"2026-06-0{1 + 3 * skip}" if skip else None)
+        assert entry.get("load") == ("unfinished" if skip else None)
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+        synced(project, sandbox, lookback_days="0")
+        assert asked(sandbox)[0][0] == date(2026, 6, 1 + 3 * skip)
+        if skip:
+            assert hours(project) == set(sandbox.hours["traffic"]) | gone
+            synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+        assert hours(project, deleted=True) == gone
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 6, 7)
+
+
+def test_a_resync_of_many_hours_is_streamed_and_deletes_nothing(
+    project: Project, clock: time_machine.Traveller, limits: None, dashboard: list[str]
+) -> None:
+    """It has checkpoints; the next sync reads all hours and replaces the table in one step."""
+    with small(first=date(2026, 6, 5)) as sandbox:
+        for _ in range(2):
+            synced(project, sandbox)
+        gone = take_a_day_away(sandbox)
+        result = resynced(project, sandbox, chunk_days="1")
+        assert result.code == 0, result.output
+        assert result.counts["Truncates"] == 2  # the listing, and occupancy
+        assert result.counts["Checkpoints"] > 5
+        assert hours(project) == set(sandbox.hours["traffic"]) | gone
+        assert "traffic: more than 200 hours" in result.output
+        assert dashboard == []
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 6, 5)
+        assert_equal_to_source(project, sandbox)
+        assert hours(project, deleted=True) == gone
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 6, 7)
+
+
+def test_a_table_of_too_many_hours_is_not_replaced(
+    project: Project, clock: time_machine.Traveller, limits: None, dashboard: list[str]
+) -> None:
+    """Its full refresh is streamed, too; the dashboard says so once."""
+    with small(first=date(2026, 5, 10)) as sandbox:
+        synced(project, sandbox)
+        gone = take_a_day_away(sandbox)
+        assert dashboard == []
+        result = synced(project, sandbox, chunk_days="2")
+        assert result.counts["Truncates"] == 2
+        [shown] = dashboard
+        assert "traffic: more than 1000 hours" in shown
+        assert "deletes were not looked for" in shown
+        assert hours(project) == set(sandbox.hours["traffic"]) | gone
+        assert synced(project, sandbox).counts["Upserts"] < 500
+        assert len(dashboard) == 1
+
+
+def test_a_full_refresh_that_breaks_off_keeps_no_hour_back(
+    project: Project, clock: time_machine.Traveller, limits: None
+) -> None:
+    """The next sync goes on from the cursor; the one after that is a full refresh again."""
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        synced(project, sandbox)
+        gone = take_a_day_away(sandbox)
+        sandbox.fault("/api/data/traffic", skip=1, times=None, status=403)
+        result = failed(project, sandbox, chunk_days="3")
+        assert result.counts["Truncates"] == 2
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
+        sandbox.faults.clear()
+        sandbox.change_something()
+        for begin in (7, 1, 7):
+            sandbox.requests.clear()
+            synced(project, sandbox)
+            assert asked(sandbox)[0][0] == date(2026, 6, begin)
+            assert set(sandbox.hours["traffic"]) <= hours(project)
+        assert_equal_to_source(project, sandbox)
+        assert hours(project, deleted=True) == gone
+
+
+def test_a_resync_that_finds_no_hours_deletes_none(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """The next sync reads all days once more: a client that lost its rights may see none."""
+    with small(first=date(2026, 6, 1)) as sandbox:
+        synced(project, sandbox)
+        before = dict(sandbox.hours["traffic"])
+        sandbox.hours["traffic"].clear()
+        assert resynced(project, sandbox).code == 0
+        assert hours(project) == set(before)
+        sandbox.hours["traffic"].update(before)
+        gone = take_a_day_away(sandbox)
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+        assert hours(project, deleted=True) == gone
+        sandbox.hours["traffic"].clear()
+        assert resynced(project, sandbox).code == 0
+        for begin in (1, 7):
+            sandbox.requests.clear()
+            synced(project, sandbox)
+            assert asked(sandbox)[0][0] == date(2026, 6, begin)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_resync_that_skips_a_record_deletes_nothing(
+    project: Project, clock: time_machine.Traveller, dashboard: list[str], stays: bool
+) -> None:
+    """The hour that it stands for may be there; the full refresh that follows deletes nothing
+    either if it is skipped again."""
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        synced(project, sandbox)
+        begin, zone = sandbox.midnight(sandbox.first), sandbox.listings["zone"][0]["zoneId"]
+        rows = traffic(zone, begin, 24)
+        broken = [{**rows[0], "recordDate_hour_1": "soon"}, *rows[1:20]]
+        answer_with(sandbox, "/api/data/traffic", {"results": broken}, times=1 + stays)
+        before = hours(project)
+        assert resynced(project, sandbox).code == 0
+        assert hours(project) == before
+        [skipped] = [text for text in dashboard if "were skipped" in text]
+        assert skipped == (
+            "traffic: 1 of 20 records were skipped. The rows were stored, but nothing was "
+            "replaced: deletes were not looked for. The next sync is a full refresh"
+        )
+        result = synced(project, sandbox)
+        assert result.counts["Truncates"] == (1 if stays else 2)
+        assert sum("were skipped" in text for text in dashboard) == 1 + stays
+        assert hours(project) == before
+        sandbox.requests.clear()
+        synced(project, sandbox)
+        assert asked(sandbox)[0][0] == date(2026, 6, 7)
+
+
+def test_days_before_a_later_start_are_not_taken_away(
+    project: Project, clock: time_machine.Traveller, limits: None
+) -> None:
+    """A full refresh that is due reads from the first day that the table has; where it cannot
+    know that, there is none."""
+    alone = {"enable_occupancy_sync": "false"}
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        every = set(sandbox.hours["traffic"])
+        synced(project, sandbox, **alone)
+        assert project.state["tables"]["traffic"]["load"] == "unproven"
+        result = synced(project, sandbox, start_date="2026-06-08", **alone)
+        assert result.counts["Truncates"] == 2  # the listing, and traffic
+        assert hours(project) == every
+        sandbox.fault("/api/data/traffic", skip=1, times=None, status=403)
+        resynced(project, sandbox, chunk_days="3", parallel_requests="1", **alone)
+        assert project.state["tables"]["traffic"]["load"] == "unfinished"
+        sandbox.faults.clear()
+        for _ in range(2):
+            result = synced(project, sandbox, start_date="2026-06-06", **alone)
+            assert result.counts["Truncates"] == 1
+        assert hours(project) == every
 
 
 def test_a_second_sync_sends_the_look_back_and_no_more(
@@ -773,6 +1060,74 @@ def test_only_chosen_endpoints_are_read_and_declared(project: Project, whole: Se
     assert len(project.rows("sensor")) == 3
 
 
+# One table's failure
+
+
+def test_a_table_that_may_not_be_read_leaves_the_others_alone(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """They are complete, and their cursors move, at every sync; the error comes in the end."""
+    with small(first=date(2026, 6, 1), endpoints=("zone", "sensor")) as sandbox:
+        sandbox.fault("/api/data/occupancy", times=None, status=403)
+        for day in range(3):
+            output = failed(project, sandbox, chunk_days="5").output
+            assert "1 of 4 tables failed:" in output
+            assert f"occupancy: GET {sandbox.url}/api/data/occupancy: status 403" in output
+            assert hours(project) == set(sandbox.hours["traffic"])
+            assert len(project.rows("sensor")) == len(sandbox.listings["sensor"])
+            tables = project.state["tables"]
+            assert tables["traffic"]["cursor"] == f"2026-06-{9 + day:02d}"
+            assert "occupancy" not in tables
+            clock.move_to(NOON + (day + 1) * DAY)
+            sandbox.change_something()
+        sandbox.faults.clear()
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+def test_all_reasons_come_at_the_end(project: Project, whole: SenSource) -> None:
+    """Of static tables and of hours; each table that may be read is complete."""
+    refused = ("site", "sensor", "data/traffic")
+    for path in refused:
+        whole.fault(f"/api/{path}", times=None, status=403)
+    for _ in range(2):
+        output = failed(project, whole).output
+        assert "3 of 7 tables failed:" in output
+        for path in refused:
+            name = path.rpartition("/")[2]
+            assert f"{name}: GET {whole.url}/api/{path}: status 403" in output
+        assert project.rows("site") == project.rows("sensor") == project.rows("traffic") == []
+        for name in ("location", "zone", "space"):
+            assert len(project.rows(name)) == len(whole.listings[name])
+        assert hours(project, "occupancy") == set(whole.hours["occupancy"])
+        whole.change_something()
+    whole.faults.clear()
+    synced(project, whole)
+    assert_equal_to_source(project, whole)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "other"), [("traffic", "occupancy"), ("occupancy", "traffic")]
+)
+def test_a_table_of_hours_can_be_left_out(
+    project: Project, sandbox: SenSource, left_out: str, other: str
+) -> None:
+    """It is neither declared nor read, not even by the setup test; switched on later, it begins
+    at its own first day."""
+    sandbox.fault(f"/api/data/{left_out}", times=None, status=403)
+    off = sandbox.configuration(**{f"enable_{left_out}_sync": "false"})
+    tables = {entry["table"] for entry in load("sensource").schema(off)}
+    assert tables == {"zone", other}
+    assert set(project.test_settings(off).values()) == {None}
+    assert project.sync(off).code == 0
+    assert f"/api/data/{left_out}" not in sandbox.paths()
+    assert project.types(left_out) == {}
+    assert hours(project, other) == set(sandbox.hours[other])
+    sandbox.faults.clear()
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
 # Listings
 
 
@@ -828,7 +1183,6 @@ def test_hours_that_are_missing_delete_nothing(project: Project, sandbox: SenSou
         '{"error": {"code": 7}, "results": []}',
         '{"results": null}',
         '{"results": {}}',
-        '{"messages": ["nothing to see"]}',
         "[]",
         "null",
     ],
@@ -858,9 +1212,8 @@ def test_a_listing_without_records_fails(project: Project, sandbox: SenSource, b
 
 def test_an_error_that_is_null_is_none(project: Project, sandbox: SenSource) -> None:
     """Some answers have the key always."""
-    rows = [{"zoneId": "z", "recordDate_hour_1": "2026-01-01T00:00:00Z", "name": "x", "sumins": 1}]
-    body = json.dumps({"error": None, "messages": None, "results": rows})
-    sandbox.fault("/api/data/traffic", times=None, status=200, body=body)
+    rows = traffic("z", NOON, 1)
+    answer_with(sandbox, "/api/data/traffic", {"error": None, "messages": None, "results": rows})
     synced(project, sandbox)
     assert len(project.rows("traffic")) == 1
 
@@ -883,8 +1236,90 @@ def test_a_refusal_says_what_to_do(
     assert advice in output
 
 
-def test_messages_are_logged_without_values(project: Project, sandbox: SenSource) -> None:
-    """What the source says is shown; names, ids, numbers and what is long are not."""
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"messages": ["The query was cut short"]},
+        {"messages": ["The query was cut short"], "results": []},
+        {"messages": "The query was cut short", "results": None},
+        {"messages": {"0": "The query was cut short"}, "results": {}},
+    ],
+)
+def test_a_message_in_the_place_of_results_is_no_empty_day(
+    project: Project, clock: time_machine.Traveller, waits: list[float], answer: Any
+) -> None:
+    """It is repeated, and if it stays, fails this table, whose cursor stays; no day is lost."""
+    with small(first=date(2026, 4, 1), zones=1) as sandbox:
+        answer_with(sandbox, "/api/data/traffic", answer, skip=1, times=2)
+        output = synced(project, sandbox).output
+        assert "no results, but a message: the query was cut short; repeat 1 of 3" in output
+        assert_equal_to_source(project, sandbox)
+        sandbox.faults.clear()
+        clock.shift(40 * DAY)
+        last = max(hour for _, hour in sandbox.hours["traffic"])
+        for n in range(1, 24 * 40):
+            sandbox.count(last + n * HOUR)
+        answer_with(sandbox, "/api/data/traffic", answer)
+        output = failed(project, sandbox).output
+        assert "1 of 3 tables failed:" in output
+        assert "no results, but a message: the query was cut short; gave up after 3" in output
+        assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
+        assert hours(project, "occupancy") == set(sandbox.hours["occupancy"])
+        sandbox.faults.clear()
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+def test_a_message_in_the_place_of_a_listing_is_no_empty_listing(
+    project: Project, whole: SenSource, waits: list[float]
+) -> None:
+    """Seen twice, an empty one would replace the table."""
+    synced(project, whole)
+    answer_with(whole, "/api/site", {"messages": ["Please try again."], "results": []})
+    for count in (1, 2):
+        output = failed(project, whole).output
+        assert "site: GET" in output
+        assert "no results, but a message: please try again.; gave up" in output
+        assert len(waits) == 3 * count
+    assert len(project.rows("site")) == 2
+
+
+def test_records_that_a_message_came_with_take_nothing_away(
+    project: Project, whole: SenSource, dashboard: list[str]
+) -> None:
+    """They may not be all that there are: they are stored, and the message is shown."""
+    synced(project, whole)
+    sites = whole.listings["site"]
+    answer = {"messages": ["Some are missing."], "results": sites[:1]}
+    answer_with(whole, "/api/site", answer, times=1)
+    synced(project, whole)
+    assert len(project.rows("site")) == 2
+    whole.messages = ["Some are missing."]
+    gone = take_a_day_away(whole)
+    assert resynced(project, whole).code == 0
+    assert hours(project) == set(whole.hours["traffic"]) | gone
+    assert dashboard == [
+        'SenSource says of site, "some are missing."',
+        *(
+            f"{name}: SenSource sent messages with the hours, which may not be all. The rows were "
+            "stored, but nothing was replaced: deletes were not looked for. The next sync is a "
+            "full refresh"
+            for name in ("traffic", "occupancy")
+        ),
+        'SenSource says of traffic, occupancy, "some are missing."',
+    ]
+    whole.messages = []
+    synced(project, whole)
+    assert_equal_to_source(project, whole)
+    assert hours(project, deleted=True) == gone
+
+
+def test_messages_are_shown_once_without_values(
+    project: Project, sandbox: SenSource, dashboard: list[str]
+) -> None:
+    """What the source says of several requests and tables is one warning; names, ids, numbers and
+    what is long are not shown."""
+    synced(project, sandbox)
     name = sandbox.listings["zone"][0]["name"]
     sandbox.messages = [
         "Some data may be missing, please check.",
@@ -892,18 +1327,81 @@ def test_messages_are_logged_without_values(project: Project, sandbox: SenSource
         {"text": "person@example.com", "code": 17},
         "abcdefghijklmnopqrstuvwxyzabcdef is a secret\nINFO forged",
         None,
+        "the fifth is the last one",
         "the sixth is one too many",
     ]
-    output = synced(project, sandbox).output
-    assert "traffic: the source says: some data may be missing, please check." in output
-    assert "traffic: the source says: no counts for * since * *" in output
-    assert "traffic: the source says: * is a secret * forged" in output
-    assert "the sixth" not in output
+    sandbox.hours["occupancy"].clear()
+    sandbox.fault("/api/data/occupancy", times=None, status=403)
+    output = failed(project, sandbox, chunk_days="1").output
+    [shown] = dashboard
+    assert shown.startswith("SenSource says of traffic, ")
+    for text in (
+        '"some data may be missing, please check."',
+        '"no counts for * since * *"',
+        '"* is a secret * forged"',
+        '"the fifth is the last one"',
+    ):
+        assert shown.count(text) == 1
+    assert "the sixth" not in shown
     for value in (name, "2026-01-01 (", "example", "abcdefghij", *sandbox.secrets()):
-        assert value not in output
+        assert value not in output + shown
 
 
-@pytest.mark.parametrize("messages", ["one text", 7, {"a": 1}, [[["x"]]], [None]])
+@pytest.mark.parametrize("spelled", ["sumIns", "SUMINS", "sumins"])
+def test_metrics_in_any_case(project: Project, sandbox: SenSource, spelled: str) -> None:
+    """The column is the same; a field that would hide another one is kept under its own name."""
+    rows = traffic("z", sandbox.midnight(sandbox.first), 12)
+    for row in rows:
+        row[spelled] = row.pop("sumins")
+    rows[0] |= {"sumins": 40, "sumINS": 50}
+    answer_with(sandbox, "/api/data/traffic", {"results": rows})
+    synced(project, sandbox)
+    stored = sorted(project.rows("traffic"), key=lambda row: row["record_date_hour_1"])
+    assert [row["sumins"] for row in stored] == [40, *range(1, 12)]
+    kept = json.loads(stored[0]["additional_fields"])
+    assert kept == {"sumINS": 50, **({spelled: 0} if spelled != "sumins" else {})}
+    assert {row["additional_fields"] for row in stored[1:]} == {None}
+
+
+@pytest.mark.parametrize("sent", [{}, {"ins": 1}, {"sumins": 1}])
+def test_a_metric_that_no_record_has_is_an_error(
+    project: Project, sandbox: SenSource, sent: dict[str, int]
+) -> None:
+    """It is named, and the cursor stays: rows without it would be taken for whole ones."""
+    synced(project, sandbox)
+    cursor = project.state["tables"]["traffic"]
+    sandbox.change_something()
+    rows = [{"zoneId": "z", "recordDate_hour_1": NOON.isoformat(), **sent}] * 3
+    answer_with(sandbox, "/api/data/traffic", {"messages": [], "results": rows})
+    output = failed(project, sandbox).output
+    lacking = "outs" if "sumins" in sent else "ins, outs"
+    assert f"none of the 3 hours has the metric {lacking}: check traffic_metrics" in output
+    assert project.state["tables"]["traffic"] == cursor
+    sandbox.faults.clear()
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_metric_that_some_records_lack_is_null_there(
+    project: Project, sandbox: SenSource
+) -> None:
+    """Null is a value, too."""
+    rows = traffic("z", sandbox.midnight(sandbox.first), 3)
+    del rows[0]["sumouts"]
+    rows[1]["sumouts"] = None
+    for row in rows:
+        row["sumins"] = None
+    answer_with(sandbox, "/api/data/traffic", {"results": rows})
+    synced(project, sandbox)
+    stored = sorted(project.rows("traffic"), key=lambda row: row["record_date_hour_1"])
+    assert [(row["sumins"], row["sumouts"]) for row in stored] == [
+        (None, None),
+        (None, None),
+        (None, 2),
+    ]
+
+
+@pytest.mark.parametrize("messages", ["one text", 7, {"a": 1}, [[["x"]]], [None], {"0": "x"}, " "])
 def test_messages_of_any_form_do_no_harm(
     project: Project, sandbox: SenSource, messages: Any
 ) -> None:
@@ -967,7 +1465,7 @@ def test_a_lifetime_of_any_form(
         result = project.sync(sandbox.configuration())
         assert len(sandbox.paths("/oauth/token")) == 1
         if lifetime in ("soon", 10**400):
-            assert "no usable access token in the answer" in result.output
+            assert "no usable access token in the response" in result.output
         else:
             assert result.code == 0, result.output
 
@@ -1064,13 +1562,17 @@ def test_a_token_endpoint_that_is_hammered(
         (400, '{"error": "unsupported_grant_type"}', "status 400 unsupported_grant_type. Check"),
         (404, "", "status 404. Check client_id, client_secret and auth_url"),
         (200, "<html>Sign in</html>", "status 200, but no JSON"),
-        (200, "{}", "no usable access token in the answer"),
-        (200, "[]", "no usable access token in the answer"),
-        (200, "null", "no usable access token in the answer"),
-        (200, '{"access_token": ""}', "no usable access token in the answer"),
-        (200, '{"access_token": 7}', "no usable access token in the answer"),
-        (200, '{"access_token": "two\\nlines"}', "no usable access token in the answer"),
-        (200, '{"access_token": "x", "expires_in": [1]}', "no usable access token in the answer"),
+        (200, "{}", "no usable access token in the response"),
+        (200, "[]", "no usable access token in the response"),
+        (200, "null", "no usable access token in the response"),
+        (200, '{"access_token": ""}', "no usable access token in the response"),
+        (200, '{"access_token": 7}', "no usable access token in the response"),
+        (200, '{"access_token": "two\\nlines"}', "no usable access token in the response"),
+        (
+            200,
+            '{"access_token": "x", "expires_in": [1]}',
+            "no usable access token in the response",
+        ),
         (302, "", "a redirect, which is not followed"),
     ],
 )
@@ -1099,7 +1601,9 @@ def test_a_failure_shows_neither_the_token_nor_a_row(
 ) -> None:
     """The SDK's crash report prints the variables of every frame: there is nothing in them."""
     zone, space = (sandbox.listings[name][0] for name in ("zone", "space"))
-    rows = {"results": [{"name": zone["name"], "sumins": "x"}, {"name": space["name"]}] * 40}
+    metrics = ("sumins", "sumouts", "maxoccupancy", "minoccupancy", "avgoccupancy")
+    values = dict.fromkeys(metrics, "x")
+    rows = {"results": [{"name": zone["name"], **values}, {"name": space["name"]}] * 40}
     sandbox.fault(f"/api/data/{table}", skip=skip, status=200, body=json.dumps(rows))
     result = project.debug(sandbox.configuration(chunk_days="3"))
     assert result.code == 1

@@ -22,13 +22,18 @@ CLIENT_SECRET = "sensource-client-secret-71c04e"
 HOUR = timedelta(hours=1)
 LOOKBACK = timedelta(days=2)
 
-# The columns that are known of a listing, and the fields of the live answers.
+# The columns that every listing has, and the fields of the live answers; not all have a value.
+COMMON = {
+    "name": "name",
+    "org_id": "orgId",
+    "created_at": "createdAt",
+    "updated_at": "updatedAt",
+}
+# All columns that are known of a listing.
 COLUMNS = {
     "location": {
         "location_id": "locationId",
-        "org_id": "orgId",
         "location_type_id": "locationTypeId",
-        "name": "name",
         "description": "description",
         "location_number": "locationNumber",
         "country": "country",
@@ -39,14 +44,11 @@ COLUMNS = {
         "latitude": "latitude",
         "longitude": "longitude",
         "shipping_id": "shippingId",
-        "created_at": "createdAt",
-        "updated_at": "updatedAt",
+        **COMMON,
     },
-    "site": {"site_id": "siteId", "location_id": "locationId"},
+    "site": {"site_id": "siteId", "location_id": "locationId", **COMMON},
     "zone": {
         "zone_id": "zoneId",
-        "org_id": "orgId",
-        "name": "name",
         "sensor_id": "sensorId",
         "device_id": "deviceId",
         "count_type": "countType",
@@ -56,16 +58,15 @@ COLUMNS = {
         "perimeter": "perimeter",
         "disabled": "disabled",
         "settings": "settings",
-        "created_at": "createdAt",
-        "updated_at": "updatedAt",
+        **COMMON,
     },
     "space": {
         "space_id": "spaceId",
-        "name": "name",
         "location_id": "locationId",
         "max_capacity": "maxCapacity",
+        **COMMON,
     },
-    "sensor": {"sensor_id": "sensorId", "site_id": "siteId"},
+    "sensor": {"sensor_id": "sensorId", "site_id": "siteId", **COMMON},
 }
 ENTITIES = {"traffic": "zone", "occupancy": "space"}
 
@@ -87,6 +88,11 @@ class SenSource(Sandbox):
     data_path = "/api/"
     wider_in_template = ("static_endpoints",)
     small_pages: ClassVar = {"chunk_days": str(PAGE)}
+    limits: ClassVar = {
+        **Sandbox.limits,
+        "sensource_connector.STREAMED_FIRST_LOAD": 100,
+        "sensource_connector.REPLACED_AT_ONCE": 250,
+    }
 
     def __init__(
         self,
@@ -152,7 +158,7 @@ class SenSource(Sandbox):
         tables = {
             name: [
                 {
-                    column: _expected(record[field], column)
+                    column: _expected(record.get(field), column)
                     for column, field in COLUMNS[name].items()
                 }
                 for record in self.listings[name]
@@ -355,8 +361,10 @@ class SenSource(Sandbox):
         return {
             "siteId": self._guid(),
             "locationId": self._id_of("location"),
+            "orgId": self._guid(),
             "name": f"Site {self._faker.last_name()}",
             "timeZone": "America/Denver",
+            **self._stamps(),
         }
 
     def _zone(self, number: int) -> Record:
@@ -388,7 +396,9 @@ class SenSource(Sandbox):
         return {
             "sensorId": self._guid(),
             "siteId": self._id_of("site"),
+            "name": f"Sensor {self._faker.unique.street_name()}",
             "serialNumber": self._faker.mac_address(),
+            **self._stamps(),
         }
 
     # The API
