@@ -3,6 +3,7 @@
 What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -14,7 +15,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 import driver
 import mapping
 from azure import AccessTokens
-from catalogue import Catalogue, discover
+from catalogue import Catalogue, Wanted, discover
 from faults import explain_login, unexpected
 from loading import Load, Sync
 from plans import Plan, Position, category, choose, is_version
@@ -52,12 +53,30 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
+    saved = State(_state_at_hand(), (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings).tables
+        tables = _discover(session, settings, saved).tables
     finally:
         session.close()
-    return [*(table.declaration() for table in tables), *TABLES]
+    # A table that cannot be synced might be declared with another key than the destination's.
+    return [*(table.declaration() for table in tables if not table.fault), *TABLES]
+
+
+def _state_at_hand() -> Mapping[str, Any]:
+    """The state of the sync that asks for the schema, {} where there is no way to know it.
+
+    The SDK hands it to update() alone, but the keys that the destination has stand in it, and one
+    that is declared otherwise ends the sync. Where the sync runs in this process, as with
+    `fivetran debug`, the SDK's own Connector, which calls schema(), has it.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Connector):
+            return getattr(caller, "state", None) or {}
+        frame = frame.f_back
+    return {}
 
 
 @guarded
@@ -68,7 +87,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     session = connect_to_mssql(settings)
     rejects = Rejects()
     try:
-        catalogue = _discover(session, settings)
+        catalogue = _discover(session, settings, saved)
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
@@ -92,7 +111,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
     for load in loads:
-        _log_plan(load.plan)
+        if not load.plan.fault:
+            _log_plan(load.plan)
     sessions = [
         session.another(snapshots=snapshots, readers=readers.count) for _ in range(readers.count)
     ]
@@ -161,10 +181,14 @@ def read_each_table(settings: Settings) -> None:
     session = connect_to_mssql(settings)
     failures = []
     try:
-        catalogue = _discover(session, settings)
+        catalogue = _discover(session, settings, State({}, ()))
         versions = _knows_rowversions(session, catalogue)
         for table in catalogue.tables:
-            _log_plan(choose(table, settings.incremental_column, versions=versions))
+            chosen = choose(table, settings.incremental_column, versions=versions)
+            if chosen.fault:
+                failures.append(f"{table.label}: {chosen.fault}")
+                continue
+            _log_plan(chosen)
             sql, _ = Plan(table, None, ()).statement(only_first=True)
             try:
                 session.patiently(table.label, partial(session.rows, sql))
@@ -249,10 +273,14 @@ def get_table_data(
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 
-def _discover(session: Session, settings: Settings) -> Catalogue:
-    return discover(
-        session, settings.tables or (), settings.exclude_tables or (), settings.max_tables
+def _discover(session: Session, settings: Settings, saved: State) -> Catalogue:
+    wanted = Wanted(
+        settings.tables or (),
+        settings.exclude_tables or (),
+        settings.exclude_columns or (),
+        settings.max_tables,
     )
+    return discover(session, wanted, saved.values["tables"])
 
 
 def _warn(catalogue: Catalogue) -> None:
@@ -274,14 +302,12 @@ def _some(labels: Sequence[str]) -> str:
 
 def _forget_others(saved: State, catalogue: Catalogue) -> None:
     """A table that is not read now misses changes: taken in again, it is loaded anew."""
-    labels = {table.label for table in catalogue.tables}
-    entries = saved.values["tables"]
-    if entries and not catalogue.all:
+    if saved.values["tables"] and not catalogue.all:
         raise SourceError(
             "mssql_user sees no table at all, where there were some at the last sync: check "
             "mssql_database and the rights of mssql_user"
         )
-    saved.values["tables"] = {name: entries[name] for name in entries if name in labels}
+    saved.values["tables"] = catalogue.entries
 
 
 def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:

@@ -1,7 +1,9 @@
 """One table brought up to date: its rows handed over, its position and cursor saved.
 
-The state of a table: `as` and `key` are its name and key at the destination, `rows` how many its
-last full read stored, `column` and `cursor` (or `rowversion`) where the next incremental read
+The state of a table: `as` and `key` are its name and key at the destination, `types` the key's
+types, `names` those of its columns that nobody could make up again, `id` tells it from another
+table of its name; `refused`: its key was, at the last sync. `rows` is how many its last full read
+stored, `column` and `cursor` (or `rowversion`) where the next incremental read
 starts, `columns` a fingerprint of its columns, `offset` by how many minutes the server's clock was
 ahead of UTC. With Change Tracking, `version` is since when the next sync reads the changes, and
 `tracked` at which version tracking began. While a read is unfinished, `read` says how it began
@@ -10,7 +12,6 @@ goes on.
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,9 +21,8 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
-from catalogue import Column
 from faults import ADVICE, Altered, Expired, Refused, Undecodable
-from names import quoted
+from names import bracketed
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
 from sealing import Seal
@@ -31,6 +31,8 @@ from shared.errors import SourceError, TransientError
 from shared.rows import Rejects, Row, UnusableRecord
 from shared.spool import Spool
 from shared.state import State
+from source_tables import Column, fingerprint
+from table_keys import types_of
 
 SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
@@ -90,16 +92,24 @@ class Load:
         self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
         self._table, self._label = plan.table, plan.table.label
         self._mapping = mapping.Mapping(plan.table)
-        entry, key = self._state.table(self._label), [column.name for column in self._table.key]
-        self._new: dict[str, Any] = {"as": self._table.destination, "key": key}
-        same = self._new.items() <= entry.items()
-        self._entry = entry if same else self._new
-        if entry and not same:
-            op.warning(
-                f"{self._label}: its key or its name is another one now: the table is loaded anew"
-            )
+        entry = self._state.table(self._label)
+        entry.pop("refused", None)
+        self._new = self._lasting(entry)
+        anew = self._table.anew
+        self._entry = self._new if anew else {**entry, **self._new}
+        if anew and entry.keys() & {"rows", "read"}:
+            op.warning(f"{self._label}: {anew}: it is loaded anew")
         self._spool: Spool | None = None
         self._began = self._said = 0.0
+
+    def _lasting(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """What the destination has of the table, however its rows are read."""
+        table = self._table
+        key = [column.name for column in table.key]
+        new: dict[str, Any] = {"as": table.destination, "key": key, "types": types_of(table.key)}
+        if identity := table.identity or entry.get("id"):
+            new["id"] = identity
+        return {**new, "names": dict(table.renamed)} if table.renamed else new
 
     @property
     def is_urgent(self) -> bool:
@@ -113,6 +123,9 @@ class Load:
         A read that the server refuses, for a reason other than the rights of the login, gives way
         to a full load by the key alone.
         """
+        if self.plan.fault:
+            self._state.put({self._label: self._refused()})
+            raise SourceError(self.plan.fault)
         self._session = session
         self._began = self._said = time.monotonic()
         try:
@@ -123,6 +136,11 @@ class Load:
             return 0
         finally:
             self.seconds = time.monotonic() - self._began
+
+    def _refused(self) -> dict[str, Any]:
+        """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
+        entry = self._state.table(self._label)
+        return {**entry, "refused": True} if self._table.key_refused else entry
 
     def _sync_once(self) -> int:
         try:
@@ -238,7 +256,7 @@ class Load:
             raise Altered(f"columns were added since the sync began ({', '.join(new)})")
 
     def _announce_new_columns(self, known: str) -> None:
-        new = [c.name for c in self._table.columns if _fingerprint([c]) not in known.split()]
+        new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
         if new:
             self._warn(
                 f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "
@@ -303,7 +321,7 @@ class Load:
         [(now, oldest)] = self._session.rows(
             "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
             "OBJECT_ID(%(name)s)) AS oldest",
-            {"name": f"{quoted(self._table.schema)}.{quoted(self._table.name)}"},
+            {"name": f"{bracketed(self._table.schema)}.{bracketed(self._table.name)}"},
         )
         start = int(reading.start or 0)
         if now is None or oldest is None or not oldest <= start <= now:
@@ -447,7 +465,7 @@ class Load:
         read = {name: getattr(reading, name) for name in kept}
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
-        read = {"order": self._order(), "columns": _fingerprint(self._table.columns), **read}
+        read = {"order": self._order(), "columns": fingerprint(self._table.columns), **read}
         self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
@@ -472,7 +490,7 @@ class Load:
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
-        column, columns = self.plan.column, _fingerprint(self._table.columns)
+        column, columns = self.plan.column, fingerprint(self._table.columns)
         if self.plan.tracked:
             since = self._table.tracked_since
             return {"version": int(reading.clock), "tracked": since, "columns": columns}
@@ -511,8 +529,3 @@ class Load:
 def _signature(columns: tuple[Column, ...] | list[Column]) -> list[str]:
     """Names and types: a position or a cursor is of no use once one of them is another."""
     return [f"{column.name} {column.declared}" for column in columns]
-
-
-def _fingerprint(columns: tuple[Column, ...] | list[Column]) -> str:
-    """The columns' names in a form that keeps the state small."""
-    return " ".join(f"{zlib.crc32(c.name.casefold().encode()):08x}" for c in columns)

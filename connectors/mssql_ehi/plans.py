@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from catalogue import Column, SourceTable
 from names import quoted
+from restrictions import MASKED
 from session import Values
+from source_tables import Column, SourceTable
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
@@ -37,6 +38,16 @@ class Plan:
         # A column that is also in the key need not be compared twice.
         first = (self.column,) if self.column else ()
         return first + tuple(column for column in self.key if column != self.column)
+
+    @property
+    def fault(self) -> str:
+        """Why the table cannot be synced, "" if it can."""
+        if self.column is not None and self.column.masked and not self.table.fault:
+            return (
+                f"column {self.column.name}, by which its changes are found, {MASKED}: GRANT "
+                "UNMASK to mssql_user, or name another one in incremental_column"
+            )
+        return self.table.fault
 
     @property
     def by_version(self) -> bool:
@@ -193,11 +204,16 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     ``candidates`` that is a time or, with ``versions``, by a rowversion."""
     if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
         return Plan(table, None, table.key, tracked=True)
-    by_name = {c.name.casefold(): c for c in table.columns if c.kind.first is not None}
-    found = [by_name[name] for name in map(str.casefold, candidates) if name in by_name]
+    times = [column for column in table.columns if column.kind.first is not None]
+    by_name = {column.name.casefold(): column for column in times}
+    by_name |= {column.name: column for column in times}
+    names = [name if name in by_name else name.casefold() for name in candidates]
+    found = [by_name[name] for name in names if name in by_name]
     if versions:
         found += [column for column in table.columns if is_version(column)]
-    return Plan(table, found[0] if found and table.order else None, table.order)
+    # Without a key at the destination a row that changed would stand beside what it was.
+    usable = found and table.order and table.key
+    return Plan(table, found[0] if usable else None, table.order)
 
 
 def category(estimate: int | None) -> str:

@@ -75,6 +75,13 @@ class Settings:
     exclude_tables: tuple[str, ...] | None = setting(
         "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
     )
+    exclude_columns: tuple[str, ...] | None = setting(
+        "Excluded columns",
+        "schema.table.column to leave out, * allowed: what must not leave the server, or what "
+        "mssql_user may not read",
+        NAMES,
+        default="",
+    )
     max_tables: int = setting(
         "Most tables", "How many tables to sync; 0: all", integer(0, 1_000_000), default="10"
     )

@@ -718,13 +718,14 @@ def test_names_keys_and_collisions(project: Project, source: Source) -> None:
 
 
 @pytest.mark.source
-def test_two_tables_of_one_stored_name_are_an_error(project: Project, source: Source) -> None:
-    """Both are named, and what to do."""
-    create_plain(source, name="PatientVisits")
-    create_plain(source, name="Patient_Visits")
-    output = failed(project, source).output
-    assert "dbo.Patient_Visits and dbo.PatientVisits would both be stored" in output
-    synced(project, source, exclude_tables="dbo.patient_visits")
+def test_two_tables_of_one_stored_name(project: Project, source: Source) -> None:
+    """The one that was made later gets a number, and a warning says so."""
+    create_plain(source, 3, name="PatientVisits")
+    create_plain(source, 5, name="Patient_Visits")
+    output = synced(project, source).output
+    assert "dbo.Patient_Visits is stored as Patient_Visits_2, since" in output
+    assert len(project.rows("patient_visits")) == 3
+    assert len(project.rows("patient_visits_2")) == 5
 
 
 @given(st.text(st.sampled_from("aAzZ019_ -%éÄßİñǅΩ患²½①ª"), min_size=1, max_size=8))
@@ -756,16 +757,8 @@ def test_tables_that_would_have_one_name() -> None:
         "Several schemas have a table Visits: old.Visits is stored as old_Visits",
     ]
     assert names.of_tables([("a", "Beds"), ("b", "beds")])[0] == ["a_Beds", "b_beds"]
-    names.check([("dbo.a", "a"), ("dbo.b", "b")])
-    for tables in (
-        [("dbo.ArchVisits", "ArchVisits"), ("arch.visits", "arch_visits")],
-        [("dbo.sync validation", "sync validation")],
-        [("dbo.b", "b"), ("dbo._SYNC_VALIDATION_TABLES", "_SYNC_VALIDATION_TABLES")],
-    ):
-        with pytest.raises(
-            SettingsError, match=f"{tables[-1][0]} would both be stored as [a-z_]+: name"
-        ):
-            names.check(tables)
+    own = [("dbo", "sync validation"), ("dbo", "b"), ("dbo", "_SYNC_VALIDATION_TABLES")]
+    assert names.of_tables(own)[0] == ["sync validation_2", "b", "_SYNC_VALIDATION_TABLES_2"]
 
 
 @pytest.mark.source
@@ -809,6 +802,9 @@ def test_patterns(project: Project, server: MssqlSandbox) -> None:
 def test_names_in_statements() -> None:
     """No name ends its bracket, and the driver takes no per cent sign for a parameter's."""
     assert names.quoted("a]b%c]") == "[a]]b%%c]]]"
+    assert names.bracketed("a]b%c]") == "[a]]b%c]]]"
+    assert names.label("a.b", "c]") == "[a.b].[c]]]"
+    assert names.label("a b", "c%") == "a b.c%"
 
 
 @pytest.mark.source

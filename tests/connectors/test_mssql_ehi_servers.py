@@ -321,21 +321,6 @@ def test_a_plan_that_changes_during_a_first_load(project: Project, server: Mssql
     assert "cursor" in project.state["tables"]["dbo.t"]
 
 
-def test_a_key_that_changes(project: Project, server: MssqlSandbox) -> None:
-    """Rows under the old key do not stay beside those under the new one."""
-    columns: Columns = [("id", "int", False), ("v", "int", False), ("ModifiedDate", "datetime")]
-    rows = [(i, 0, moments(30)[i][1]) for i in range(30)]
-    server.create_table("dbo", "t", columns, unique=[["id"]], rows=rows)
-    synced(project, server)
-    server.execute("DROP INDEX UX_t_1 ON dbo.t")
-    server.execute("CREATE UNIQUE INDEX UX ON dbo.t (id, v)")
-    server.update("dbo.t", {"id": 3}, v=500, ModifiedDate=NOW.replace(tzinfo=None))
-    result = synced(project, server)
-    assert "its key or its name is another one now: the table is loaded anew" in result.output
-    stored = sorted((row["id"], row["v"]) for row in project.rows("t"))
-    assert stored == sorted(server.execute("SELECT id, v FROM dbo.t"))
-
-
 def test_faults_at_the_catalogue_change_no_key(project: Project, server: MssqlSandbox) -> None:
     """A view that only fails for a while is no view that is missing."""
     server.create_table("dbo", "t", [("id", "int", False)], unique=[["id"]], rows=[(1,), (2,)])
