@@ -248,7 +248,9 @@ class Load:
         there already, and changed before the clock was read, would not come again."""
         found = self._session.rows(
             "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS "
-            "WHERE TABLE_SCHEMA = %(schema)s AND TABLE_NAME = %(name)s",
+            # Text of any length would have the server look through the names of all tables.
+            "WHERE TABLE_SCHEMA = CAST(%(schema)s AS sysname) "
+            "AND TABLE_NAME = CAST(%(name)s AS sysname)",
             {"schema": self._table.schema, "name": self._table.name},
         )
         known = {column.name for column in self._table.columns}

@@ -69,7 +69,7 @@ class Plan:
         *,
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
-    ) -> tuple[str, dict[str, str]]:
+    ) -> tuple[str, dict[str, Any]]:
         """The SELECT of the rows whose ``column`` is ``start`` or later and, of a rowversion,
         before ``end``, behind position ``after``, and its parameters; ``columns`` are all, if not
         given."""
@@ -126,7 +126,7 @@ class Changes(Plan):
         *,
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
-    ) -> tuple[str, dict[str, str]]:
+    ) -> tuple[str, dict[str, Any]]:
         parameters, source = _Parameters(), _name(self.table)
         keys = [column.select("CT.") for column in self.key]
         read = keys
@@ -172,12 +172,12 @@ def _order(columns: Sequence[Column], source: str) -> str:
 
 class _Parameters:
     def __init__(self) -> None:
-        self.values: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
 
     def add(self, column: Column, text: str) -> str:
         """The expression for a value of the column."""
         name = f"p{len(self.values)}"
-        self.values[name] = text
+        self.values[name] = column.kind.parameter(text)
         compare = column.kind.compare or "{0}"
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 

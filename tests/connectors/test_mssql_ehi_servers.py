@@ -1,5 +1,6 @@
 """mssql_ehi: servers that answer, fail and change in ways that a connector must survive."""
 
+import re
 import socket
 import threading
 from datetime import timedelta
@@ -12,6 +13,7 @@ from tests.connectors.mssql import (
     DATA,
     NOW,
     Columns,
+    Source,
     configuration,
     create_plain,
     create_timed,
@@ -27,7 +29,9 @@ from tests.sandbox.mssql import MssqlSandbox, connection, faults, wire
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-column_types, loading, session = map(import_module, ("column_types", "loading", "session"))
+catalogue, column_types, loading, plans, session = map(
+    import_module, ("catalogue", "column_types", "loading", "plans", "session")
+)
 
 
 # Answers
@@ -462,7 +466,7 @@ def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> N
 
 
 def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> None:
-    """Spatial types by ToString(), and their types do not depend on the data."""
+    """Shapes with their spatial reference; their types do not depend on the data."""
     columns: Columns = [
         ("id", "int", False),
         ("place", "geography"),
@@ -479,12 +483,85 @@ def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> 
     synced(project, server)
     [row] = project.rows("t")
     assert (row["place"], row["shape"], row["path"], row["kind"]) == (
-        "POINT (1 2)",
-        "POINT (3 4)",
+        "SRID=4326;POINT (1 2)",
+        "SRID=0;POINT (3 4)",
         "/1/",
         "x",
     )
     assert len(row["rv"]) == 8
+
+
+VARIANTS: list[tuple[str, str, str]] = [
+    ("float", "1234567.8901234567", "1234567.8901234567"),
+    ("float", "5e-324", "5e-324"),
+    ("float", "-7", "-7"),
+    ("real", "0.1", "0.1"),
+    ("real", "16777216", "16777216"),
+    ("money", "12.3456", "12.3456"),
+    ("smallmoney", "-0.0001", "-0.0001"),
+    ("decimal(38,10)", "1234567890.0123456789", "1234567890.0123456789"),
+    ("bigint", "9223372036854775807", "9223372036854775807"),
+    ("bit", "1", "1"),
+    ("date", "'2024-02-29'", "2024-02-29"),
+    ("datetime", "'2024-02-29T23:59:59.123'", "2024-02-29T23:59:59.123"),
+    ("datetime", "'2024-02-29T00:00:00'", "2024-02-29T00:00:00"),
+    ("smalldatetime", "'2024-02-29T23:59:00'", "2024-02-29T23:59:00"),
+    ("datetime2(7)", "'2024-02-29T23:59:59.1234567'", "2024-02-29T23:59:59.1234567"),
+    (
+        "datetimeoffset(3)",
+        "'2024-02-29T23:59:59.120-05:30'",
+        "2024-02-29T23:59:59.12-05:30",
+    ),
+    ("time(7)", "'23:59:59.0000001'", "23:59:59.0000001"),
+    (
+        "uniqueidentifier",
+        "'6F9619FF-8B86-D011-B42D-00C04FC964FF'",
+        "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+    ),
+    ("varbinary(8)", "0x00FF10", "0x00FF10"),
+    ("binary(2)", "0x01", "0x0100"),
+    ("nvarchar(20)", "N'a:b, 患者'", "a:b, 患者"),
+    ("varchar(20)", "'x: y'", "x: y"),
+    ("varchar(8000)", f"'{'long ' * 1000}end'", f"{'long ' * 1000}end"),
+]
+
+
+@pytest.mark.source
+def test_a_variant_is_read_by_its_base_type(project: Project, source: Source) -> None:
+    """Numbers with all their digits, moments in ISO 8601, bytes in hexadecimal."""
+    columns: Columns = [("id", "int", False), ("v", "sql_variant")]
+    source.create_table("dbo", "t", columns, key=["id"], rows=[(-1, None)])
+    for number, (kind, literal, _) in enumerate(VARIANTS):
+        source.execute(
+            f"INSERT INTO dbo.t (id, v) VALUES ({number}, CAST(CAST({literal} AS {kind}) AS "  # noqa: S608
+            "sql_variant))"
+        )
+    synced(project, source)
+    found = {row["id"]: row["v"] for row in project.rows("t")}
+    assert found == {-1: None} | {i: expected for i, (_, _, expected) in enumerate(VARIANTS)}
+
+
+@pytest.mark.parametrize("kind", ["float", "real"])
+def test_a_float_of_a_position_is_sent_as_a_number(kind: str) -> None:
+    """Below compatibility level 130 the server makes another one of its text."""
+    facts = column_types.Facts(kind)
+    column = catalogue.Column("k", facts, nullable=False, destination="k")
+    table = catalogue.SourceTable("dbo", "t", (column,), (column,), (column,))
+    plan = plans.Plan(table, None, table.key)
+    sql, parameters = plan.statement(after=plan.position((0.1,)))
+    assert parameters == {"p0": 0.1}
+    assert sql.endswith(f"WHERE T.[k] > CAST(%(p0)s AS {kind}) ORDER BY T.[k]")
+
+
+def test_names_are_sent_as_names(project: Project, server: MssqlSandbox) -> None:
+    """Text of any length has the server look through all of its catalogue. Only a real server's
+    plan shows it, so this looks at the statements."""
+    create_timed(server, moments(3))
+    synced(project, server)
+    asked = [s.sql for s in server.statements if "INFORMATION_SCHEMA" in s.sql and "@" in s.sql]
+    assert asked
+    assert all(re.search("= CAST\\(@\\w+ AS sysname\\)", sql) for sql in asked)
+    assert not any(re.search("= @", sql) for sql in asked)
 
 
 def test_small_and_new_tables_go_first(
