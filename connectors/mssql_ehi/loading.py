@@ -375,9 +375,12 @@ class Load:
         plan, live = self._plan_of(reading), batch
         if reading.mode == CHANGES:
             live = self._delete(reading, batch)
-        rows, refused = self._mapping.rows(live)
+        rows, refused, odd = self._mapping.rows(live)
         for place in sorted(refused):
             self._reject(reading, place, refused[place])
+        for place, name in odd:
+            position = f"row {reading.seen + 1 + place}"
+            self._rejects.add_odd(self._label, name, position)
         if self._spool is None:
             self._hand_over(rows)
         else:
@@ -432,8 +435,26 @@ class Load:
             try:
                 op.upsert(self._table.destination, row)
             except (TypeError, ValueError) as refusal:  # noqa: PERF203  # raised for this row only
-                reason = UnusableRecord(f"the SDK refuses a value ({type(refusal).__name__})")
-                self._rejects.add(self._label, "a row", reason)
+                self._hand_over_what_fits(row, refusal)
+
+    def _hand_over_what_fits(self, row: Row, refusal: Exception) -> None:
+        """The row with null for the value that the SDK refuses: text that is none, or else the
+        first one without which it takes the row."""
+        key = {column.destination for column in self._table.key}
+        values = [name for name in row if name not in key and row[name] is not None]
+        broken = [name for name in values if not mapping.is_storable(row[name])]
+        attempts = [broken] if broken else []
+        attempts += [[*broken, name] for name in values if name not in broken]
+        for odd in attempts:
+            try:
+                op.upsert(self._table.destination, {**row, **dict.fromkeys(odd)})
+            except (TypeError, ValueError):
+                continue
+            for name in odd:
+                self._rejects.add_odd(self._label, name, "a row")
+            return
+        reason = UnusableRecord(f"the SDK refuses a value ({type(refusal).__name__})")
+        self._rejects.add(self._label, "a row", reason)
 
     def _stop_replacing(self, reading: Reading) -> None:
         """The table proves too large to be replaced: what waits is handed over."""
@@ -483,7 +504,13 @@ class Load:
                 )
                 self._state.save({self._label: {**self._entry, "emptied": True}})
                 return
-            self._empty()
+            if reading.rejected:
+                op.warning(
+                    f"{self._label}: {reading.rejected} rows were skipped, so nothing is "
+                    "replaced: what was deleted at the source stays until a sync reads every row"
+                )
+            else:
+                self._empty()
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent

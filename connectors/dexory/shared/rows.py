@@ -178,16 +178,28 @@ class Rejects:
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    odd: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    odd_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, table: str, position: str, reason: Exception) -> None:
         self.counts[table] += 1
         if self.counts[table] <= 3:
             self.examples.setdefault(table, []).append(f"{position}: {reason}")
 
+    def add_odd(self, table: str, column: str, position: str, placeholder: bool = False) -> None:
+        """A value that its ``column`` cannot hold, and in place of which there is null, or a
+        ``placeholder``."""
+        self.odd_counts[table, column] += 1
+        if self.odd_counts[table, column] <= 3:
+            said = f"{position} (a placeholder)" if placeholder else position
+            self.odd.setdefault((table, column), []).append(said)
+
     def clear(self, table: str) -> None:
         """Forgets those of ``table``, which is read once more."""
         del self.counts[table]
         self.examples.pop(table, None)
+        for key in [key for key in self.odd if key[0] == table]:
+            del self.odd[key], self.odd_counts[key]
 
     def check(self, table: str, records: int) -> None:
         """Raises SourceError if more than a tenth of the ``records`` of ``table`` is unusable."""
@@ -203,6 +215,17 @@ class Rejects:
                 "Records that cannot be stored were left out: "
                 + ", ".join(f"{count} of {table}" for table, count in self.counts.items())
                 + ". The log says why"
+            )
+        for (table, column), examples in self.odd.items():
+            Logging.warning(
+                f"{table}: {self.odd_counts[table, column]} values of {column} do not fit its "
+                f"type and are null, first {'; '.join(examples)}"
+            )
+        if odd := self.odd_counts.items():
+            op.warning(
+                "Values that their columns cannot hold are null: "
+                + ", ".join(f"{n} of {table}.{name}" for (table, name), n in odd)
+                + ". The log says where"
             )
 
     def _sentence(self, table: str) -> str:
