@@ -18,7 +18,7 @@ from azure import AccessTokens
 from catalogue import Catalogue, Wanted, discover
 from faults import explain_login, unexpected
 from loading import Load, Sync
-from plans import Plan, Position, category, choose, is_version
+from plans import Plan, Position, category, choose, is_version, silently_full
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
@@ -108,6 +108,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         readers,
     )
     plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
+    warning, _ = silently_full(plans, settings.incremental_column)
+    if warning:
+        op.warning(warning)
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
     for load in loads:
@@ -162,6 +165,7 @@ def configuration_form() -> ConfigurationForm:
     tests = {
         "Connect, with encryption and certificate as configured": check_connection,
         "Find the tables, plan how to read them, and read a row of each": read_each_table,
+        "Find columns that tell which rows changed": find_incremental_columns,
     }
     return setup_form(Settings, validate_configuration, tests)
 
@@ -202,6 +206,22 @@ def read_each_table(settings: Settings) -> None:
         raise SourceError("There is no table that mssql_user may see: grant SELECT to it")
     if failures:
         raise SourceError("\n".join(failures))
+
+
+def find_incremental_columns(settings: Settings) -> None:
+    """A setup test. Raises SourceError where no table has a column that the settings name, and
+    others could be meant."""
+    session = connect_to_mssql(settings)
+    try:
+        tables = _discover(session, settings, State({}, ())).tables
+    finally:
+        session.close()
+    plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
+    warning, found = silently_full(plans, settings.incremental_column)
+    if found:
+        raise SourceError(warning)
+    if warning:
+        Logging.warning(warning)
 
 
 def _log_plan(plan: Plan) -> None:

@@ -4,6 +4,8 @@ A position is the text of the order's columns in one row; it is exact, so that a
 behind that very row. Text is compared as the column's own type (see column_types).
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -17,6 +19,12 @@ from source_tables import Column, SourceTable
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
 _VERSIONS = ("rowversion", "timestamp")
+NO_COLUMN = "none"  # as incremental_column: that tables are read in full is known
+# How columns are called that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
+_TELLS_CHANGES = re.compile(
+    "modif|updat|upd_|_upd|chang|chg|edit|revis|touch|etl|load|last_?(mod|wri|sav)", re.IGNORECASE
+)
+_NAMED = 20  # columns that a warning names
 _CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
 
 
@@ -214,6 +222,29 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     # Without a key at the destination a row that changed would stand beside what it was.
     usable = found and table.order and table.key
     return Plan(table, found[0] if usable else None, table.order)
+
+
+def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
+    """What the user should know where not one table has a column of ``candidates``, and some are
+    read in full at each sync, else ""; and the columns that look as if they told the changes."""
+    full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
+    folded = {name.casefold() for name in candidates}
+    times = [c for plan in plans for c in plan.table.columns if c.kind.first is not None]
+    if not full or folded == {NO_COLUMN} or any(c.name.casefold() in folded for c in times):
+        return "", []
+    alike = Counter(column.name for column in times if _TELLS_CHANGES.search(column.name))
+    found = [f"{name} ({number} tables)" for name, number in alike.most_common(_NAMED)]
+    advice = (
+        f"These look as if they told it: {', '.join(found)}. Name those in incremental_column "
+        f'that the source sets at every change, or "{NO_COLUMN}" if there is none'
+        if found
+        else "None looks as if it told it: where tables are large, Change Tracking tells it"
+    )
+    warning = (
+        f"No table has a column that tells when a row changed ({', '.join(candidates)}), so "
+        f"{len(full)} of {len(plans)} tables are read in full at each sync. {advice}"
+    )
+    return warning, found
 
 
 def category(estimate: int | None) -> str:

@@ -636,3 +636,59 @@ def test_a_server_without_these_views(project: Project, server: MssqlSandbox, vi
     for _ in range(2):
         synced(project, server)
     assert ids(project, "m") == list(range(6))
+
+
+# Columns that tell the changes
+
+
+def create_unknown_clock(server: MssqlSandbox) -> None:
+    """Tables whose change columns no default names."""
+    columns: Columns = [("id", "int", False), ("CHG_DT", "datetime"), ("BirthDate", "date")]
+    columns += [("LoadCount", "int")]
+    for name in ("t", "u"):
+        rows = [(i, NOW.replace(tzinfo=None), None, i) for i in range(4)]
+        server.create_table("dbo", name, columns, key=["id"], rows=rows)
+
+
+def test_a_database_that_is_silently_read_in_full(project: Project, server: MssqlSandbox) -> None:
+    """Columns that look as if they told the changes are named, also by the setup test."""
+    create_unknown_clock(server)
+    warning = "so 2 of 2 tables are read in full at each sync. These look as if they told it: "
+    assert f"{warning}CHG_DT (2 tables). Name those" in synced(project, server).output
+    failures = " ".join(filter(None, project.test_settings(configuration(server)).values()))
+    assert f"{warning}CHG_DT (2 tables). Name those" in failures
+    for given in ("CHG_DT", "none"):
+        assert "in full at each" not in synced(project, server, incremental_column=given).output
+        assert set(
+            project.test_settings(configuration(server, incremental_column=given)).values()
+        ) == {None}
+
+
+def test_nothing_is_said_where_changes_are_known(project: Project, server: MssqlSandbox) -> None:
+    """By one table's column, or by the server for all; without a hint the log says so alone."""
+    create_plain(server, 3, "u")
+    assert "None looks as if it told it" in synced(project, server).output
+    assert set(project.test_settings(configuration(server)).values()) == {None}
+    server.info.tracking = True
+    server.execute("ALTER TABLE dbo.u ENABLE CHANGE_TRACKING")
+    assert "in full at each" not in synced(project, server).output
+    server.execute("ALTER TABLE dbo.u DISABLE CHANGE_TRACKING")
+    create_timed(server, moments(3))
+    assert "in full at each" not in synced(project, server).output
+
+
+@pytest.mark.parametrize(
+    "name", ["_LastUpdatedInstant", "UPDATE_DATE", "UpdatedAt", "LastModified"]
+)
+def test_columns_that_the_field_uses_are_known(
+    project: Project, server: MssqlSandbox, name: str
+) -> None:
+    """Without a setting, and behind ModifiedDate."""
+    columns: Columns = [("id", "int", False), (name, "datetime2(3)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=moments(3))
+    columns.append(("ModifiedDate", "datetime2(3)"))
+    rows = [(*row, row[1]) for row in moments(3)]
+    server.create_table("dbo", "u", columns, key=["id"], rows=rows)
+    output = synced(project, server).output
+    assert f"dbo.t: small, about 3 rows, incremental by {name}" in output
+    assert "dbo.u: small, about 3 rows, incremental by ModifiedDate" in output
