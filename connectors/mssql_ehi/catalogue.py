@@ -155,8 +155,8 @@ def _is_system(name: Name, details: Mapping[Name, _Details]) -> bool:
 
 
 def _by_present_labels(found: Sequence[SourceTable], entries: Entries) -> dict[str, Any]:
-    """The entries by the labels of today: before, none had brackets, so that two tables could
-    share one."""
+    """The entries by the labels of today. Before, none had brackets, so that two tables could
+    share one; and a table may be spelled in another case now."""
     sharing: dict[str, list[str]] = defaultdict(list)
     for table in found:
         if table.label != (plain := f"{table.schema}.{table.name}"):
@@ -165,6 +165,11 @@ def _by_present_labels(found: Sequence[SourceTable], entries: Entries) -> dict[s
     for plain, labels in sharing.items():
         if plain in entries and len(labels) == 1:
             present.setdefault(labels[0], entries[plain])
+    there = {table.label for table in found}
+    spelled = {label.casefold(): label for label in present if label not in there}
+    for label in sorted(there - present.keys()):
+        if (before := spelled.pop(label.casefold(), None)) is not None:
+            present[label] = present.pop(before)
     return present
 
 
@@ -175,16 +180,18 @@ def _name_tables(
     details: Mapping[Name, _Details],
 ) -> tuple[list[SourceTable], list[str]]:
     """Those of ``found`` that are ``chosen``, with their names at the destination, and warnings.
-    A table keeps the name that it has in the state."""
+    A table keeps the name that it has in the state, also when it is not there: the destination
+    still has its rows, and its key."""
 
     def created(table: Name) -> tuple[str, int]:
         known = details.get(table)
         return (known.created, known.object_id) if known else ("", 0)
 
-    has = {_name(t): entries[t.label]["as"] for t in found if "as" in entries.get(t.label, {})}
-    kept = {name: stored for name, stored in has.items() if name in chosen}
-    taken = [stored for name, stored in has.items() if name not in chosen]
     tables = [table for table in found if _name(table) in chosen]
+    labels = {table.label: _name(table) for table in tables}
+    has = {label: entry["as"] for label, entry in entries.items() if "as" in entry}
+    kept = {labels[label]: stored for label, stored in has.items() if label in labels}
+    taken = [stored for label, stored in has.items() if label not in labels]
     in_order = sorted(map(_name, tables), key=created)
     destinations, warnings = names.of_tables(in_order, kept, taken)
     by_name = dict(zip(in_order, destinations, strict=True))
@@ -277,14 +284,10 @@ def _lasting(
     kept = {t.label: dict(entries[t.label]) for t in tables if t.label in entries}
     there = {table.label for table in found}
     excluded = there - {table.label for table in named}
-    used = {names.stored_table_name(table.destination) for table in tables}
     for label, entry in entries.items():
-        if label in kept or "as" not in entry:
-            continue
-        freed = label not in there and names.stored_table_name(entry["as"]) in used
-        if freed or (label in excluded and "refused" in entry):
-            continue
-        kept[label] = {name: entry[name] for name in _LASTING if name in entry}
+        forgotten = label in excluded and "refused" in entry
+        if label not in kept and "as" in entry and not forgotten:
+            kept[label] = {name: entry[name] for name in _LASTING if name in entry}
     return kept
 
 

@@ -6,6 +6,7 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -31,11 +32,13 @@ from shared.rest import Retry
 from shared.rows import Rejects
 from shared.settings import read
 from shared.state import State
+from source_tables import SourceTable
 
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
 _APPLICATION = "fivetran-mssql-ehi-connector/1.0"  # as sys.dm_exec_sessions shows it
 _BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
+_SINGLE_WARNINGS = 5  # about tables; more of them are one
 _NAMED = 50  # tables that a warning names; the log names all
 
 
@@ -60,7 +63,15 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     finally:
         session.close()
     # A table that cannot be synced might be declared with another key than the destination's.
-    return [*(table.declaration() for table in tables if not table.fault), *TABLES]
+    declarations = [table.declaration() for table in tables if not table.fault]
+    _declared.clear()
+    _declared.update((entry["table"], {*entry.get("primary_key", ())}) for entry in declarations)
+    return [*declarations, *TABLES]
+
+
+# The tables that schema() has declared in this process, and their keys: one that is stored
+# otherwise ends the sync for all, at this sync or at the next.
+_declared: dict[str, set[str]] = {}
 
 
 def _state_at_hand() -> Mapping[str, Any]:
@@ -87,7 +98,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     session = connect_to_mssql(settings)
     rejects = Rejects()
     try:
-        catalogue = _discover(session, settings, saved)
+        catalogue = _as_declared(_discover(session, settings, saved))
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
@@ -303,9 +314,40 @@ def _discover(session: Session, settings: Settings, saved: State) -> Catalogue:
     return discover(session, wanted, saved.values["tables"])
 
 
+def _as_declared(catalogue: Catalogue) -> Catalogue:
+    """The catalogue, without the tables that schema() has declared otherwise: the source has
+    changed since, or the state was not to be known there."""
+    tables = tuple(_if_declared(table) if _declared else table for table in catalogue.tables)
+    return replace(catalogue, tables=tables)
+
+
+def _if_declared(table: SourceTable) -> SourceTable:
+    key = {column.destination for column in table.key}
+    declared = _declared.get(table.destination)
+    if table.fault or declared == key:
+        return table
+    if declared is None:
+        return replace(table, postponed="it could not be read when the sync began")
+    old, new = (", ".join(sorted(columns)) or "none" for columns in (declared, key))
+    fault = (
+        f"its key, {new}, is not the one that was declared when the sync began, {old}. If the "
+        "next sync says so, too, give the table its old key again; or drop it at the destination, "
+        "name it in exclude_tables for one sync, then no more: it is loaded anew"
+    )
+    return replace(table, fault=fault, key_refused=True)
+
+
 def _warn(catalogue: Catalogue) -> None:
-    for warning in catalogue.warnings:
-        op.warning(warning)
+    if len(catalogue.warnings) <= _SINGLE_WARNINGS:
+        for warning in catalogue.warnings:
+            op.warning(warning)
+    else:  # the SDK shows ten, and drops the others from the log, too
+        for warning in catalogue.warnings:
+            Logging.warning(warning)
+        op.warning(
+            f"{len(catalogue.warnings)} warnings about tables and columns are in the log, the "
+            "first: " + "; ".join(catalogue.warnings[:_SINGLE_WARNINGS])
+        )
     if catalogue.left_out:
         left_out = catalogue.left_out
         Logging.info(f"Left out by max_tables: {', '.join(left_out)}")

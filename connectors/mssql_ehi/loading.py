@@ -95,10 +95,12 @@ class Load:
         entry = self._state.table(self._label)
         entry.pop("refused", None)
         self._new = self._lasting(entry)
-        anew = self._table.anew
-        self._entry = self._new if anew else {**entry, **self._new}
-        if anew and entry.keys() & {"rows", "read"}:
-            op.warning(f"{self._label}: {anew}: it is loaded anew")
+        self._entry = {**entry, **self._new}
+        if anew := self._table.anew:
+            rows = {"rows": entry["rows"]} if "rows" in entry else {}
+            self._entry = {**self._new, **rows}
+            if entry.keys() & {"rows", "read"}:
+                op.warning(f"{self._label}: {anew}: it is loaded anew")
         self._spool: Spool | None = None
         self._began = self._said = 0.0
 
@@ -129,6 +131,8 @@ class Load:
         self._session = session
         self._began = self._said = time.monotonic()
         try:
+            if self._table.postponed:
+                raise Altered(self._table.postponed)
             return self._sync_once()
         except Altered as alteration:
             self.mode = POSTPONED
@@ -208,8 +212,9 @@ class Load:
 
     @property
     def _must_be_emptied(self) -> bool:
-        """Whether deletes, which Change Tracking tells or told until now, would go unseen."""
-        return self.plan.tracked or "version" in self._entry
+        """Whether rows would stay that are no more: those of another table, or those whose
+        deletes Change Tracking tells or told until now."""
+        return bool(self._table.anew) or self.plan.tracked or "version" in self._entry
 
     def _empty(self) -> None:
         """From now on any checkpoint, another table's too, shows a table that is not whole."""
@@ -253,7 +258,7 @@ class Load:
             "AND TABLE_NAME = CAST(%(name)s AS sysname)",
             {"schema": self._table.schema, "name": self._table.name},
         )
-        known = {column.name for column in self._table.columns}
+        known = {*self._table.left_out, *(column.name for column in self._table.columns)}
         if new := [name for (name,) in found if name not in known]:
             raise Altered(f"columns were added since the sync began ({', '.join(new)})")
 

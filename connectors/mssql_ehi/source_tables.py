@@ -54,10 +54,11 @@ class SourceTable:
     whose order it can be read; ``estimate``: of its rows; ``tracked_since``: the version at which
     Change Tracking began. Each is empty where there is none.
 
-    ``identity`` tells it from another table of the same name (None: not known), and ``renamed``
-    are the columns whose names at the destination must be kept. ``fault``: why it cannot be
-    synced; ``key_refused``: because the destination has another key. ``anew``: why what was
-    stored of it does not count any more.
+    ``left_out`` are the names of columns that are not read. ``identity`` tells it from another
+    table of the same name (None: not known), and ``renamed`` are the columns whose names at the
+    destination must be kept. ``fault``: why it cannot be synced; ``key_refused``: because the
+    destination has another key. ``anew``: why what was stored of it does not count any more.
+    ``postponed``: why it is left to the next sync.
     """
 
     schema: str
@@ -68,11 +69,13 @@ class SourceTable:
     estimate: int | None = None
     tracked_since: int | None = None
     destination: str = ""
+    left_out: tuple[str, ...] = ()
     identity: str | None = None
     renamed: tuple[tuple[str, str], ...] = ()
     fault: str = ""
     key_refused: bool = False
     anew: str = ""
+    postponed: str = ""
 
     @property
     def label(self) -> str:

@@ -148,6 +148,7 @@ class Keys:
         table = replace(
             self._table,
             columns=left,
+            left_out=tuple(self._left_out),
             key=self._columns(key) if not fault else (),
             order=self._order() if not fault else (),
             fault=fault,

@@ -3,12 +3,14 @@ over real TDS to the stand-in of SQL Server."""
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import duckdb
 import pytest
 
 from tests.connectors.mssql import (
+    DATA,
     NOW,
     Columns,
     Source,
@@ -23,7 +25,7 @@ from tests.connectors.mssql import (
     upserts,
 )
 from tests.sandbox.fivetran import Project, load
-from tests.sandbox.mssql import MssqlSandbox
+from tests.sandbox.mssql import MssqlSandbox, faults
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
@@ -252,6 +254,34 @@ def test_change_tracking_needs_the_key_of_the_destination(
     assert ids(project, "m") == [0, 1, 3, 4, 5]
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_table_that_changes_while_the_sync_begins(
+    project: Project, server: MssqlSandbox, made: bool
+) -> None:
+    """It was declared otherwise, or not at all, and waits for the next sync."""
+    create_neighbours(server)
+    if not made:
+        create_keyed(server)
+
+    def change() -> None:
+        if made:
+            create_keyed(server, key=["id"])
+        else:
+            server.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id)")
+
+    server.faults.add(faults.call(change, r"CHARACTER_MAXIMUM_LENGTH", skip=1))
+    if made:
+        output = synced(project, server).output
+        assert "dbo.m: it could not be read when the sync began: the next sync reads" in output
+    else:
+        output = failed(project, server).output
+        assert "dbo.m: its key, id, is not the one that was declared" in output
+    assert ids(project, "a") == ids(project, "z") == list(range(4))
+    synced(project, server)
+    assert ids(project, "m") == list(range(6))
+    synced(project, server)
+
+
 # Tables that are other ones
 
 
@@ -444,6 +474,68 @@ def test_tables_that_differ_in_case_only(project: Project, cased: MssqlSandbox) 
     assert entry_of(project, "dbo.Visits")["as"] == "Visits_2"
 
 
+def test_a_name_that_is_free_again_stays_where_it_was(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """The destination still has the dropped table under it, with another key."""
+    create_neighbours(server)
+    create_keyed(server, "Patient Visits", key=["id"])
+    synced(project, server)
+    server.execute("DROP TABLE dbo.[Patient Visits]")
+    create_keyed(server, "Patient_Visits", key=["v", "id"])
+    add_to_neighbours(server)
+    synced(project, server)
+    assert neighbours_arrived(project)
+    assert len(project.rows("patient_visits_2")) == 6
+
+
+def test_a_table_that_is_spelled_otherwise_is_the_same(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A new case of its letters costs nothing."""
+    create_timed(server, moments(10))
+    synced(project, server, lookback_seconds="0")
+    server.execute("EXEC sp_rename 'dbo.t', 'T'")
+    result = synced(project, server, lookback_seconds="0")
+    assert result.counts["Truncates"] == 0
+    assert upserts(result) < 10
+    assert project.state["tables"].keys() == {"dbo.T"}
+
+
+def test_a_small_table_that_was_made_anew_is_replaced_in_one_step(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A failure on the way leaves what was there."""
+    create_plain(server, 10)
+    synced(project, server)
+    server.execute("DROP TABLE dbo.t")
+    create_plain(server, 5)
+    server.faults.add(faults.drop(DATA, after_rows=3))
+    failed(project, server, retry_attempts="0")
+    assert ids(project) == list(range(10))
+    synced(project, server)
+    assert ids(project) == list(range(5))
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_large_table_that_was_made_anew_is_emptied(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes on after an interruption, without being emptied twice."""
+    monkeypatch.setattr(import_module("loading"), "SMALL", 20)
+    create_plain(server, 60)
+    synced(project, server)
+    server.execute("DROP TABLE dbo.t")
+    rows = [(i, "new") for i in range(100, 180)]
+    columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=1))
+    failed(project, server, retry_attempts="0")
+    result = synced(project, server)
+    assert result.counts["Truncates"] == 0
+    assert ids(project) == list(range(100, 180))
+
+
 def test_keys_of_tables_that_differ_in_case_only(project: Project, cased: MssqlSandbox) -> None:
     """The key of one is not that of the other."""
     create_keyed(cased, "T", key=["id"])
@@ -592,6 +684,35 @@ def test_excluded_columns(project: Project, server: MssqlSandbox) -> None:
     assert "dbo.t: column id of its key is named in exclude_columns" in result.output
     synced(project, server)
     assert {row["ssn"] for row in project.rows("t")} == {"1"}
+
+
+def test_a_column_that_is_left_out_is_no_new_one(project: Project, server: MssqlSandbox) -> None:
+    """Neither in an incremental read nor with Change Tracking."""
+    columns: Columns = [("id", "int", False), ("ssn", "int"), ("ModifiedDate", "datetime2(7)")]
+    for name in ("t", "u"):
+        rows = [(i, i, moment) for i, moment in moments(5)]
+        server.create_table("dbo", name, columns, key=["id"], rows=rows)
+    server.info.tracking = True
+    server.execute("ALTER TABLE dbo.u ENABLE CHANGE_TRACKING")
+    for number in range(3):
+        for name in ("t", "u"):
+            server.insert(f"dbo.{name}", [(50 + number, 1, NOW.replace(tzinfo=None))])
+        output = synced(project, server, exclude_columns="ssn").output
+        assert "columns were added" not in output
+        for name in ("t", "u"):
+            assert ids(project, name) == [*range(5), *range(50, 51 + number)]
+    assert "new columns (ssn)" in synced(project, server).output
+
+
+def test_many_warnings_are_one(project: Project, server: MssqlSandbox) -> None:
+    """The SDK shows ten of a sync, and what the others say would be lost."""
+    for name in ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"):
+        columns: Columns = [("id", "int", False), ("ssn", "nvarchar(9)")]
+        server.create_table("dbo", name, columns, key=["id"])
+        server.mark(f"dbo.{name}", "ssn", encrypted=True)
+    output = synced(project, server, max_tables="0").output
+    assert "12 warnings about tables and columns are in the log, the first: dbo.a" in output
+    assert "dbo.l: column ssn is encrypted" in output
 
 
 def test_internal_columns_of_graph_tables_are_left_out(
