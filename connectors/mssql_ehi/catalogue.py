@@ -86,7 +86,7 @@ def discover(session: Session, wanted: Wanted, entries: Entries) -> Catalogue:
     tables = []
     for table in kept:
         name, entry = _name(table), entries.get(table.label, {})
-        built, warned = _build(session, table, entry, indexes[name], restricted)
+        built, warned = _build(session, table, entry, indexes[name], restricted[name])
         since, more = _tracking(session, built, indexes[name], tracked.get(name))
         warnings += [*warned, *more]
         tables.append(replace(built, estimate=estimates.get(name), tracked_since=since))
@@ -209,18 +209,14 @@ def _build(
     if another := table.identity is not None and entry.get("id", table.identity) != table.identity:
         entry = {name: entry[name] for name in ("as", "key") if name in entry}
     table, warnings = _name_columns(table, {} if another else entry)
-    left_out, masked = restricted.of(_name(table))
+    left_out, masked = restricted.left_out, restricted.masked
     if len(left_out) == len(table.columns) and {*left_out.values()} == {restrictions.DENIED}:
         left_out = {}  # nothing of the table may be read: the server's error says so
     warnings += restrictions.warnings(table.label, left_out, masked)
     # No column of a primary key has nulls, whatever a catalogue says.
-    primary = {name.casefold() for i in indexes if i.primary for name in i.columns}
+    primary = {name for i in indexes if i.primary for name in i.columns}
     columns = tuple(
-        replace(
-            c,
-            nullable=c.nullable and c.name.casefold() not in primary,
-            masked=c.name in masked,
-        )
+        replace(c, nullable=c.nullable and c.name not in primary, masked=c.name in masked)
         for c in table.columns
     )
 
@@ -232,6 +228,13 @@ def _build(
     table = replace(table, columns=columns)
     table, more = table_keys.Keys(table, indexes, left_out, entry, has_nulls).chosen()
     warnings += [*more, *_unknown_types(table)]
+    if not (table.key or table.fault) and (
+        masked or {*left_out.values()} - {restrictions.INTERNAL}
+    ):
+        warnings.append(
+            f"{table.label} has no key, and some of its columns are masked or left out: rows that "
+            "differ in nothing else become one"
+        )
     anew = ""
     if another:
         anew = "the table was dropped and made anew at the source"
@@ -332,8 +335,8 @@ def _tracking(
     if since is None or table.fault:
         return None, []
     # It names a row by its primary key, so that has to be the key of the destination, too.
-    primary = {name.casefold() for i in indexes if i.primary for name in i.columns}
-    if table.key and primary != {column.name.casefold() for column in table.key}:
+    primary = {name for i in indexes if i.primary for name in i.columns}
+    if table.key and primary != {column.name for column in table.key}:
         return None, [f"{table.label}: Change Tracking is not used, since it has another key"]
     if _can_read_changes(session, table):
         return since, []

@@ -3,6 +3,7 @@
 https://learn.microsoft.com/sql/relational-databases/system-catalog-views/sys-columns-transact-sql
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,17 +33,12 @@ INTERNAL = "is an internal one of a graph table"
 MASKED = "is masked for mssql_user"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Restrictions:
-    """Columns that are left out, and why, and columns that are ``masked``."""
+    """Of the columns of a table: why some are ``left_out``, and which ones are ``masked``."""
 
-    left_out: dict[ColumnName, str] = field(default_factory=dict)
-    masked: frozenset[ColumnName] = frozenset()
-
-    def of(self, table: Name) -> tuple[dict[str, str], set[str]]:
-        """Those of one table, by the names of its columns."""
-        left_out = {c: why for (*name, c), why in self.left_out.items() if tuple(name) == table}
-        return left_out, {c for *name, c in self.masked if tuple(name) == table}
+    left_out: dict[str, str] = field(default_factory=dict)
+    masked: set[str] = field(default_factory=set)
 
 
 def read(
@@ -50,10 +46,10 @@ def read(
     tables: Collection[Name],
     object_ids: Sequence[int],
     excluded: Iterable[ColumnName],
-) -> Restrictions:
-    """The restrictions of ``tables``, as far as the server tells: masks and encryption came with
-    SQL Server 2016, graphs with 2017. ``object_ids`` are theirs, ``excluded`` what the settings
-    leave out."""
+) -> dict[Name, Restrictions]:
+    """The restrictions of each of ``tables``, as far as the server tells: masks and encryption
+    came with SQL Server 2016, graphs with 2017. ``object_ids`` are those of the tables,
+    ``excluded`` is what the settings leave out."""
 
     def found(doing: str, condition: str) -> set[ColumnName]:
         rows = session.optional(doing, _COLUMNS + condition) or []
@@ -69,7 +65,12 @@ def read(
     left_out |= dict.fromkeys(found("which columns are internal ones", _INTERNAL), INTERNAL)
     left_out |= dict.fromkeys((name for name in excluded if name[:2] in tables), EXCLUDED)
     masked = found("which columns are masked", f"c.is_masked = 1 AND {_NOT_UNMASKED}")
-    return Restrictions(left_out, frozenset(masked - left_out.keys()))
+    restrictions: dict[Name, Restrictions] = defaultdict(Restrictions)
+    for (schema, table, column), why in left_out.items():
+        restrictions[schema, table].left_out[column] = why
+    for schema, table, column in masked - left_out.keys():
+        restrictions[schema, table].masked.add(column)
+    return restrictions
 
 
 def warnings(label: str, left_out: dict[str, str], masked: Iterable[str]) -> list[str]:

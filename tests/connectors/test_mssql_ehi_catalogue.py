@@ -646,6 +646,15 @@ def test_masked_columns_are_named(project: Project, server: MssqlSandbox) -> Non
     assert "is masked" not in output
 
 
+def test_masks_in_a_table_without_a_key(project: Project, server: MssqlSandbox) -> None:
+    """Rows may become one, and a warning says so."""
+    create_keyed(server)
+    for name in ("id", "part"):
+        server.mark("dbo.m", name, masked=True)
+    output = synced(project, server).output
+    assert "dbo.m has no key, and some of its columns are masked or left out" in output
+
+
 def test_encrypted_columns_are_left_out(project: Project, server: MssqlSandbox) -> None:
     """What arrives of them is no text. One in a key fails its table."""
     create_secret(server, ssn="nvarchar(20)")
