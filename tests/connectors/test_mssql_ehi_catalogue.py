@@ -143,23 +143,24 @@ def test_on_the_command_line_a_lost_key_costs_its_table_only(
     assert "dbo.m: its key was (id) and is (id, extra) now" in result.output
 
 
-def test_a_key_that_still_tells_rows_apart_is_kept(project: Project, server: MssqlSandbox) -> None:
+@pytest.mark.source
+def test_a_key_that_still_tells_rows_apart_is_kept(project: Project, source: Source) -> None:
     """By a unique index in place of the primary key, and by a new key of fewer columns."""
-    create_neighbours(server)
-    create_keyed(server, key=["id", "part"])
-    synced(project, server)
-    server.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK_m")
-    server.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id)")
-    server.insert("dbo.m", [(50, 1, "new")])
-    server.delete("dbo.m", {"id": 0})
-    result = synced(project, server)
+    create_neighbours(source)
+    create_keyed(source, key=["id", "part"])
+    synced(project, source)
+    source.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK_m")
+    source.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id)")
+    source.insert("dbo.m", [(50, 1, "new")])
+    source.delete("dbo.m", {"id": 0})
+    result = synced(project, source)
     assert "its key was (id, part) and is (id) now: rows are stored under the old" in result.output
     assert "loaded anew" not in result.output
     assert ids(project, "m") == [1, 2, 3, 4, 5, 50]
-    server.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK2")
-    server.execute("CREATE UNIQUE INDEX UX ON dbo.m (part, id)")
-    server.delete("dbo.m", {"id": 1})
-    assert "its key was" not in synced(project, server).output
+    source.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK2")
+    source.execute("CREATE UNIQUE INDEX UX ON dbo.m (part, id)")
+    source.delete("dbo.m", {"id": 1})
+    assert "its key was" not in synced(project, source).output
     assert ids(project, "m") == [2, 3, 4, 5, 50]
     assert entry_of(project, "dbo.m")["key"] == ["id", "part"]
 
@@ -180,13 +181,14 @@ def test_a_unique_index_beside_a_wider_key(project: Project, server: MssqlSandbo
     assert "its key was (id) and is (part) now, and" in failed(project, server).output
 
 
-def test_a_table_that_gets_a_key_goes_on_without(project: Project, server: MssqlSandbox) -> None:
+@pytest.mark.source
+def test_a_table_that_gets_a_key_goes_on_without(project: Project, source: Source) -> None:
     """Rows that changed do not stand beside what they were, since it is read in full."""
-    create_keyed(server)
-    synced(project, server)
-    server.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id)")
-    server.update("dbo.m", {"id": 3}, v="changed")
-    result = synced(project, server)
+    create_keyed(source)
+    synced(project, source)
+    source.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id)")
+    source.update("dbo.m", {"id": 3}, v="changed")
+    result = synced(project, source)
     assert "its key was none and is (id) now: rows are stored under the old" in result.output
     assert sorted((row["id"], row["v"]) for row in project.rows("m")) == [
         (i, "changed" if i == 3 else f"v{i}") for i in range(6)
@@ -227,13 +229,14 @@ def test_a_key_that_comes_back_goes_on(project: Project, server: MssqlSandbox) -
     assert "refused" not in entry_of(project)
 
 
-def test_a_disabled_key_is_none(project: Project, server: MssqlSandbox) -> None:
+@pytest.mark.source
+def test_a_disabled_key_is_none(project: Project, source: Source) -> None:
     """Nothing keeps rows apart by a unique index or key that is switched off."""
-    create_keyed(server, "m", unique=[["id"], ["id", "part"]])
-    server.execute("ALTER INDEX UX_m_1 ON dbo.m DISABLE")
-    create_keyed(server, "n", key=["id"], clustered=False)
-    server.execute("ALTER INDEX PK_n ON dbo.n DISABLE")
-    synced(project, server)
+    create_keyed(source, "m", unique=[["id"], ["id", "part"]])
+    source.execute("ALTER INDEX UX_m_1 ON dbo.m DISABLE")
+    create_keyed(source, "n", key=["id"], clustered=False)
+    source.execute("ALTER INDEX PK_n ON dbo.n DISABLE")
+    synced(project, source)
     assert entry_of(project, "dbo.m")["key"] == ["id", "part"]
     assert entry_of(project, "dbo.n")["key"] == []
 
@@ -378,43 +381,41 @@ def test_a_table_that_was_left_out_while_its_key_changed(
 # Names
 
 
-def test_the_name_of_a_dropped_column_stays_its_own(
-    project: Project, server: MssqlSandbox
-) -> None:
+@pytest.mark.source
+def test_the_name_of_a_dropped_column_stays_its_own(project: Project, source: Source) -> None:
     """One column at the destination never holds two of the source."""
     columns: Columns = [("id", "int", False), ("A b", "int"), ("A_b", "int")]
     columns += [("ModifiedDate", "datetime2(7)")]
     rows = [(i, 1, 2, moment) for i, moment in moments(5)]
-    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
-    synced(project, server)
-    server.execute("ALTER TABLE dbo.t DROP COLUMN [A b]")
-    server.update("dbo.t", {"id": 3}, A_b=20, ModifiedDate=NOW.replace(tzinfo=None))
-    synced(project, server, lookback_seconds="0")
+    source.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    synced(project, source)
+    source.execute("ALTER TABLE dbo.t DROP COLUMN [A b]")
+    source.update("dbo.t", {"id": 3}, A_b=20, ModifiedDate=NOW.replace(tzinfo=None))
+    synced(project, source, lookback_seconds="0")
     found = {row["id"]: (row["a_b"], row["a_b_2"]) for row in project.rows("t")}
     assert {found[i][1] for i in (0, 1, 2, 4)} == {2}
     assert found[3] == (None, 20)
-    server.execute("ALTER TABLE dbo.t ADD [A-b] int")
-    server.execute("ALTER TABLE dbo.t ADD [A b] int")
+    source.execute("ALTER TABLE dbo.t ADD [A-b] int")
+    source.execute("ALTER TABLE dbo.t ADD [A b] int")
     later = NOW.replace(tzinfo=None)
-    server.update("dbo.t", {"id": 2}, **{"A-b": 30, "A b": 40}, ModifiedDate=later)
-    synced(project, server, lookback_seconds="0")
+    source.update("dbo.t", {"id": 2}, **{"A-b": 30, "A b": 40}, ModifiedDate=later)
+    synced(project, source, lookback_seconds="0")
     [row] = [row for row in project.rows("t") if row["id"] == 2]
     assert (row["a_b"], row["a_b_2"], row["a_b_3"]) == (40, 2, 30)
     assert entry_of(project)["names"] == {"A b": "A b", "A_b": "A_b_2", "A-b": "A-b_3"}
 
 
-def test_a_column_that_is_renamed_takes_no_name_away(
-    project: Project, server: MssqlSandbox
-) -> None:
+@pytest.mark.source
+def test_a_column_that_is_renamed_takes_no_name_away(project: Project, source: Source) -> None:
     """Nor does one that comes first in the table, and was left out before."""
     columns: Columns = [("id", "int", False), ("x", "int"), ("A_b", "int")]
     columns += [("ModifiedDate", "datetime2(7)")]
     rows = [(i, 1, 2, moment) for i, moment in moments(5)]
-    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
-    synced(project, server)
-    server.execute("EXEC sp_rename 'dbo.t.x', 'A b', 'COLUMN'")
-    server.update("dbo.t", {"id": 3}, **{"A b": 5}, ModifiedDate=NOW.replace(tzinfo=None))
-    synced(project, server)
+    source.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    synced(project, source)
+    source.execute("EXEC sp_rename 'dbo.t.x', 'A b', 'COLUMN'")
+    source.update("dbo.t", {"id": 3}, **{"A b": 5}, ModifiedDate=NOW.replace(tzinfo=None))
+    synced(project, source)
     assert {row["a_b"] for row in project.rows("t")} == {2}
     assert {row["a_b_2"] for row in project.rows("t")} >= {5}
 
@@ -546,15 +547,16 @@ def test_keys_of_tables_that_differ_in_case_only(project: Project, cased: MssqlS
     assert entry_of(project, "dbo.t")["key"] == ["part", "id"]
 
 
-def test_labels_that_would_be_equal(project: Project, server: MssqlSandbox) -> None:
+@pytest.mark.source
+def test_labels_that_would_be_equal(project: Project, source: Source) -> None:
     """Two tables are two, and neither is loaded anew at the next sync."""
     for schema, name, key in (("a", "b.c", 1), ("a.b", "c", 2)):
         columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
         rows = [(key, NOW.replace(tzinfo=None, year=2020))]
-        server.create_table(schema, name, columns, key=["id"], rows=rows)
-    synced(project, server)
+        source.create_table(schema, name, columns, key=["id"], rows=rows)
+    synced(project, source)
     assert project.state["tables"].keys() == {"a.[b.c]", "[a.b].c"}
-    result = synced(project, server)
+    result = synced(project, source)
     assert result.counts["Truncates"] == 0
     assert (ids(project, "b_c"), ids(project, "c")) == ([1], [2])
 
@@ -822,3 +824,53 @@ def test_columns_that_the_field_uses_are_known(
     output = synced(project, server).output
     assert f"dbo.t: small, about 3 rows, incremental by {name}" in output
     assert "dbo.u: small, about 3 rows, incremental by ModifiedDate" in output
+
+
+# What only a real server has
+
+
+@pytest.mark.source
+def test_graph_tables_of_a_real_server(project: Project, source: Source) -> None:
+    """Their internal columns cannot be selected, the others can. The stand-in has no AS NODE."""
+    if isinstance(source, MssqlSandbox):
+        pytest.skip("the stand-in has no graph tables")
+    source.execute("CREATE TABLE dbo.person (id int NOT NULL PRIMARY KEY, v int) AS NODE")
+    source.execute("CREATE TABLE dbo.knows (since int) AS EDGE")
+    source.execute("INSERT INTO dbo.person (id, v) VALUES (1, 1), (2, 2)")
+    source.execute(
+        "INSERT INTO dbo.knows SELECT a.$node_id, b.$node_id, 7 FROM dbo.person AS a, "
+        "dbo.person AS b WHERE a.id = 1 AND b.id = 2"
+    )
+    synced(project, source)
+    assert ids(project, "person") == [1, 2]
+    assert [row["since"] for row in project.rows("knows")] == [7]
+
+
+@pytest.mark.source
+def test_masks_and_denials_of_a_real_server(project: Project, source: Source) -> None:
+    """As a login without rights sees them. The stand-in's ways to them are other ones."""
+    if isinstance(source, MssqlSandbox):
+        pytest.skip("the stand-in has no logins but one")
+    source.execute(
+        "CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, "
+        "phone nvarchar(20) MASKED WITH (FUNCTION = 'default()'), ssn nvarchar(20))"
+    )
+    source.execute(
+        "CREATE TABLE dbo.u (id int MASKED WITH (FUNCTION = 'default()') NOT NULL PRIMARY KEY)"
+    )
+    source.execute("INSERT INTO dbo.t VALUES (1, N'555', N'123'), (2, N'556', N'124')")
+    source.execute("INSERT INTO dbo.u VALUES (1), (2)")
+    login = f"plain_{source.database}"
+    source.execute(f"CREATE LOGIN {login} WITH PASSWORD = 'Plain-Pass-1'")
+    try:
+        source.execute(f"CREATE USER {login} FOR LOGIN {login}")
+        source.execute(f"GRANT SELECT ON SCHEMA::dbo TO {login}")
+        source.execute(f"DENY SELECT ON dbo.t (ssn) TO {login}")
+        output = failed(project, source, mssql_user=login, mssql_password="Plain-Pass-1").output
+    finally:
+        source.execute(f"DROP USER IF EXISTS {login}")
+        source.execute(f"DROP LOGIN {login}")
+    assert "dbo.u: column id of its key is masked" in output
+    assert "dbo.t: column phone is masked" in output
+    assert "dbo.t: column ssn may not be read" in output
+    assert ids(project) == [1, 2]
