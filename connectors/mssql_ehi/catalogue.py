@@ -63,9 +63,12 @@ class _Details:
         return f"{zlib.crc32(f'{self.object_id} {self.created}'.encode()):08x}"
 
 
-def discover(session: Session, wanted: Wanted, entries: Entries) -> Catalogue:
+def discover(
+    session: Session, wanted: Wanted, entries: Entries, *, keep_names: bool = True
+) -> Catalogue:
     """The tables that the settings want, in the order of their names. ``entries``: what the state
-    has of them.
+    has of them. Without ``keep_names`` they are named as if there was no state, and a table that
+    had other names is loaded anew.
 
     Raises SourceError, and SettingsError for a pattern that names no table or column.
     """
@@ -77,7 +80,7 @@ def discover(session: Session, wanted: Wanted, entries: Entries) -> Catalogue:
         [(*_name(t), c.name) for t in found for c in t.columns], wanted.exclude_columns
     )
     entries = _by_present_labels(found, entries)
-    named, warnings = _name_tables(found, chosen, entries, details)
+    named, warnings = _name_tables(found, chosen, entries if keep_names else {}, details)
     kept = named[: wanted.max_tables or None]
     ids = [details[_name(table)].object_id for table in kept if _name(table) in details]
     restricted = restrictions.read(session, {*map(_name, kept)}, ids, excluded)
@@ -86,7 +89,9 @@ def discover(session: Session, wanted: Wanted, entries: Entries) -> Catalogue:
     tables = []
     for table in kept:
         name, entry = _name(table), entries.get(table.label, {})
-        built, warned = _build(session, table, entry, indexes[name], restricted[name])
+        built, warned = _build(
+            session, table, entry, indexes[name], restricted[name], keep_names=keep_names
+        )
         since, more = _tracking(session, built, indexes[name], tracked.get(name))
         warnings += [*warned, *more]
         tables.append(replace(built, estimate=estimates.get(name), tracked_since=since))
@@ -204,11 +209,19 @@ def _build(
     entry: Mapping[str, Any],
     indexes: Sequence[table_keys.Index],
     restricted: restrictions.Restrictions,
+    *,
+    keep_names: bool,
 ) -> tuple[SourceTable, list[str]]:
     """The table with its columns and its key, and what the user should know."""
-    if another := table.identity is not None and entry.get("id", table.identity) != table.identity:
-        entry = {name: entry[name] for name in ("as", "key") if name in entry}
-    table, warnings = _name_columns(table, {} if another else entry)
+    anew = _why_anew(table, entry)
+    named, warnings = _name_columns(table, {} if anew else entry)
+    if not keep_names and not anew:
+        with_names = named.columns
+        named, warnings = _name_columns(table, {})
+        anew = "" if named.columns == with_names else "the names of its columns are other ones now"
+    table = named
+    if entry.get("as") not in (None, table.destination):
+        entry = {}  # there is no key yet under the name that it has now
     left_out, masked = restricted.left_out, restricted.masked
     if len(left_out) == len(table.columns) and {*left_out.values()} == {restrictions.DENIED}:
         left_out = {}  # nothing of the table may be read: the server's error says so
@@ -235,14 +248,18 @@ def _build(
             f"{table.label} has no key, and some of its columns are masked or left out: rows that "
             "differ in nothing else become one"
         )
-    anew = ""
-    if another:
-        anew = "the table was dropped and made anew at the source"
-    elif entry.get("types") not in (None, table_keys.types_of(table.key)) and not table.fault:
-        anew = "its key has another type now"
-    elif entry.get("as") not in (None, table.destination):
-        anew = "its name is another one now"
+    if not table.fault and entry.get("types") not in (None, table_keys.types_of(table.key)):
+        anew = anew or "its key has another type now"
     return replace(table, anew=anew), warnings
+
+
+def _why_anew(table: SourceTable, entry: Mapping[str, Any]) -> str:
+    """Why what the state says of a table is not of this one, "" if it is."""
+    if table.identity is not None and entry.get("id", table.identity) != table.identity:
+        return "the table was dropped and made anew at the source"
+    if entry.get("as") not in (None, table.destination):
+        return "its name at the destination is another one now"
+    return ""
 
 
 def _name_columns(table: SourceTable, entry: Mapping[str, Any]) -> tuple[SourceTable, list[str]]:

@@ -6,7 +6,7 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -56,7 +56,8 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
-    saved = State(_state_at_hand(), (_LEGACY,))
+    at_hand = _state_at_hand()
+    saved = State(at_hand or {}, (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
         tables = _discover(session, settings, saved).tables
@@ -64,18 +65,26 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
         session.close()
     # A table that cannot be synced might be declared with another key than the destination's.
     declarations = [table.declaration() for table in tables if not table.fault]
-    _declared.clear()
-    _declared.update((entry["table"], {*entry.get("primary_key", ())}) for entry in declarations)
+    keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
+    _declared[:] = [_Declared(keys, by_state=at_hand is not None)]
     return [*declarations, *TABLES]
 
 
-# The tables that schema() has declared in this process, and their keys: one that is stored
-# otherwise ends the sync for all, at this sync or at the next.
-_declared: dict[str, set[str]] = {}
+@dataclass(frozen=True)
+class _Declared:
+    """The keys of the tables that schema() has declared, and whether it knew the state."""
+
+    keys: Mapping[str, set[str]]
+    by_state: bool
 
 
-def _state_at_hand() -> Mapping[str, Any]:
-    """The state of the sync that asks for the schema, {} where there is no way to know it.
+# By schema() in this process, if it was called: a table that is stored otherwise ends the sync for
+# all, at this sync or at the next.
+_declared: list[_Declared] = []
+
+
+def _state_at_hand() -> Mapping[str, Any] | None:
+    """The state of the sync that asks for the schema, None where there is no way to know it.
 
     The SDK hands it to update() alone, but the keys that the destination has stand in it, and one
     that is declared otherwise ends the sync. Where the sync runs in this process, as with
@@ -85,9 +94,9 @@ def _state_at_hand() -> Mapping[str, Any]:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, Connector):
-            return getattr(caller, "state", None) or {}
+            return getattr(caller, "state", None)
         frame = frame.f_back
-    return {}
+    return None
 
 
 @guarded
@@ -98,7 +107,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     session = connect_to_mssql(settings)
     rejects = Rejects()
     try:
-        catalogue = _as_declared(_discover(session, settings, saved))
+        by_state = not _declared or _declared[0].by_state
+        catalogue = _discover(session, settings, saved, keep_names=by_state)
+        catalogue = _as_declared(catalogue)
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
@@ -304,26 +315,30 @@ def get_table_data(
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 
-def _discover(session: Session, settings: Settings, saved: State) -> Catalogue:
+def _discover(
+    session: Session, settings: Settings, saved: State, *, keep_names: bool = True
+) -> Catalogue:
     wanted = Wanted(
         settings.tables or (),
         settings.exclude_tables or (),
         settings.exclude_columns or (),
         settings.max_tables,
     )
-    return discover(session, wanted, saved.values["tables"])
+    return discover(session, wanted, saved.values["tables"], keep_names=keep_names)
 
 
 def _as_declared(catalogue: Catalogue) -> Catalogue:
     """The catalogue, without the tables that schema() has declared otherwise: the source has
     changed since, or the state was not to be known there."""
-    tables = tuple(_if_declared(table) if _declared else table for table in catalogue.tables)
-    return replace(catalogue, tables=tables)
+    if not _declared:
+        return catalogue
+    keys = _declared[0].keys
+    tables = (_if_declared(table, keys.get(table.destination)) for table in catalogue.tables)
+    return replace(catalogue, tables=tuple(tables))
 
 
-def _if_declared(table: SourceTable) -> SourceTable:
+def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
     key = {column.destination for column in table.key}
-    declared = _declared.get(table.destination)
     if table.fault or declared == key:
         return table
     if declared is None:

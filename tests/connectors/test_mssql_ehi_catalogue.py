@@ -598,6 +598,55 @@ def test_a_per_cent_sign_in_a_tracked_table(project: Project, server: MssqlSandb
     assert (result.counts["Truncates"], result.counts["Deletes"]) == (0, 1)
 
 
+# Where schema() does not know the state, as on the platform
+
+
+@pytest.fixture
+def unknown_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK's Connector has none when it calls schema()."""
+    monkeypatch.setattr(load("mssql_ehi"), "_state_at_hand", lambda: None)
+
+
+@pytest.mark.usefixtures("unknown_state")
+def test_names_are_those_that_were_declared(project: Project, server: MssqlSandbox) -> None:
+    """What would be named otherwise than before is loaded anew, so that nothing is mixed."""
+    columns: Columns = [("id", "int", False), ("A b", "int"), ("A_b", "int")]
+    columns += [("ModifiedDate", "datetime2(7)")]
+    rows = [(i, 1, 2, moment) for i, moment in moments(5)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    create_plain(server, 3, "Visits")
+    server.create_table("old", "Visits", [("id", "int", False)], key=["id"], rows=[(9,)])
+    for _ in range(2):
+        result = synced(project, server)
+        assert "loaded anew" not in result.output
+    server.execute("ALTER TABLE dbo.t DROP COLUMN [A b]")
+    server.execute("DROP TABLE dbo.Visits")
+    output = synced(project, server).output
+    assert "dbo.t: the names of its columns are other ones now: it is loaded anew" in output
+    assert "old.Visits: its name at the destination is another one now: it is" in output
+    assert {row["a_b"] for row in project.rows("t")} == {2}
+    assert ids(project, "visits") == [9]
+    assert "loaded anew" not in synced(project, server).output
+
+
+@pytest.mark.usefixtures("unknown_state")
+def test_a_key_that_was_declared_otherwise_fails_its_table(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Before any of its rows is stored under a key that the next sync would not declare."""
+    create_neighbours(server)
+    create_keyed(server, key=["id"], unique=[["id"]])
+    synced(project, server)
+    server.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK_m")
+    server.execute("ALTER TABLE dbo.m ADD CONSTRAINT PK2 PRIMARY KEY (id, part)")
+    add_to_neighbours(server)
+    output = failed(project, server).output
+    assert (
+        "dbo.m: its key, id, is not the one that was declared when the sync began, id, p" in output
+    )
+    assert neighbours_arrived(project)
+
+
 # Columns that the login sees otherwise
 
 
