@@ -135,8 +135,9 @@ class Listing:
         replaces = full and outcome.whole and not store.streams
         if replaces and rejects.counts[name]:
             replaces = False
+            rejects.unreplaced.append(name)
             Logging.warning(
-                f"{name}: {rejects.counts[name]} records were skipped, so nothing was replaced "
+                f"{name}: skipped records: {rejects.counts[name]}. Nothing was replaced "
                 "and deletes were not looked for"
             )
         if replaces:

@@ -1249,3 +1249,85 @@ def test_ca_file_is_pem(server: MssqlSandbox) -> None:
     """The CA can be handed over as text or as a file."""
     assert Path(server.ca_file()).read_text() == server.ca_pem
     assert server.ca_pem.startswith("-----BEGIN CERTIFICATE-----")
+
+
+# Columns that a login sees otherwise than the owner, and tables that change
+
+
+def test_columns_that_are_masked_encrypted_or_refused(server: MssqlSandbox) -> None:
+    """As sys.columns tells them, and as a login without further rights reads them."""
+    names = ["id", "masked", "secret", "denied", "inner_id", "typed"]
+    columns = [(name, "nvarchar(20)") for name in names]
+    server.create_table("dbo", "t", columns, rows=[("1", "m", "s", "d", "g", "u")])
+    for name, fact in zip(names[1:4], ("masked", "encrypted", "denied"), strict=True):
+        server.mark("dbo.t", name, **{fact: True})
+    server.mark("dbo.t", "inner_id", graph=1)
+    server.mark("dbo.t", "typed", type_hidden=True)
+    with connect(server) as c:
+        assert ask(c, "SELECT id, masked, typed FROM dbo.t") == [("1", "xxxx", "u")]
+        [(secret,)] = ask(c, "SELECT secret FROM dbo.t")
+        assert isinstance(secret, bytes)
+        for name, number in (("denied", 230), ("inner_id", 13908)):
+            with pytest.raises(pytds.DatabaseError) as caught:
+                ask(c, f"SELECT {name} FROM dbo.t")
+            assert caught.value.msg_no == number
+        facts = ask(
+            c,
+            "SELECT name, CAST(is_masked AS int), encryption_type, graph_type, HAS_PERMS_BY_NAME("
+            "'dbo.t', 'OBJECT', 'SELECT', name, 'COLUMN') FROM sys.columns ORDER BY column_id",
+        )
+        assert facts == [
+            ("id", 0, None, None, 1),
+            ("masked", 1, None, None, 1),
+            ("secret", 0, 2, None, 1),
+            ("denied", 0, None, None, 0),
+            ("inner_id", 0, None, 1, 1),
+            ("typed", 0, None, None, 1),
+        ]
+        found = ask(c, "SELECT DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS ORDER BY COLUMN_NAME")
+        assert found.count((None,)) == 1
+        server.info.unmask = True
+        assert ask(c, "SELECT masked FROM dbo.t") == [("m",)]
+
+
+def test_names_that_differ_in_case_only() -> None:
+    """Two tables where the database tells cases apart, one where it does not."""
+    with MssqlSandbox(collation_name="Latin1_General_CS_AS") as server:
+        for name in ("Visits", "visits"):
+            server.create_table("dbo", name, [("id", "int")], key=["id"], rows=[(len(name),)])
+        server.insert("dbo.visits", [(7,)])
+        with connect(server) as c:
+            assert ask(c, "SELECT COUNT(*) FROM dbo.Visits") == [(1,)]
+            assert ask(c, "SELECT COUNT(*) FROM dbo.visits") == [(2,)]
+
+
+def test_keys_are_dropped_disabled_and_renamed(server: MssqlSandbox) -> None:
+    """As the catalogue shows them afterwards."""
+    server.create_table("dbo", "t", [("id", "int", False), ("b", "int", False)], key=["id"])
+    server.execute("CREATE UNIQUE INDEX UX ON dbo.t (b)")
+    server.execute("ALTER INDEX UX ON dbo.t DISABLE")
+    disabled = "SELECT CAST(is_disabled AS int) FROM sys.indexes WHERE name = 'UX'"
+    with connect(server) as c:
+        assert ask(c, disabled) == [(1,)]
+        server.execute("ALTER INDEX UX ON dbo.t REBUILD")
+        assert ask(c, disabled) == [(0,)]
+        keys = "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.KEY_COLUMN_USAGE"
+        server.execute("EXEC sp_rename 'dbo.t.id', 'number', 'COLUMN'")
+        assert ask(c, keys) == [("number",)]
+        server.execute("ALTER TABLE dbo.t DROP CONSTRAINT PK_t")
+        assert ask(c, keys) == []
+        server.execute("EXEC sp_rename 'dbo.t', 'u'")
+        assert ask(c, "SELECT number FROM dbo.u") == []
+
+
+def test_properties_of_variants_and_shapes(server: MssqlSandbox) -> None:
+    """The base type of a sql_variant, and the spatial reference of a point."""
+    columns = [("v", "sql_variant"), ("g", "geography")]
+    rows = [(Decimal("1.50"), "POINT (1 2)"), (None, None)]
+    server.create_table("dbo", "t", columns, rows=rows)
+    asked = (
+        "SELECT CONVERT(nvarchar(128), SQL_VARIANT_PROPERTY(T.v, 'BaseType')), T.[g].STSrid "
+        "FROM dbo.t AS T"
+    )
+    with connect(server) as c:
+        assert ask(c, asked) == [("decimal", 4326), (None, None)]

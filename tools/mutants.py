@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_MSSQL = ["tests/connectors/test_mssql_ehi.py", "tests/connectors/test_mssql_ehi_changes.py"]
-_UNITS = ("state", "rows", "times", "settings", "listing", "rest", "network", "pages")
-_MODULES = ("plans", "names", "mapping", "readers", "spool", "sealing", "loading")
+_MSSQL = [
+    "tests/connectors/test_mssql_ehi.py",
+    "tests/connectors/test_mssql_ehi_catalogue.py",
+    "tests/connectors/test_mssql_ehi_changes.py",
+]
+_UNITS = ("state", "rows", "times", "settings", "listing", "rest", "network", "pages", "spool")
+_MODULES = ("plans", "names", "mapping", "readers", "sealing", "loading", "table_keys")
 _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {

@@ -4,6 +4,8 @@ What the driver would round, cut, or fail on is read as the text that the server
 https://learn.microsoft.com/sql/t-sql/functions/cast-and-convert-transact-sql
 """
 
+import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -35,8 +37,8 @@ class Kind:
     read; ValueError, OverflowError or UnusableRecord if there is none. ``compare``: the
     expression that makes the text of a position, {0}, a value of the column's own type {type}, so
     that an index serves and the column's rules of comparison hold; None: no position can be kept
-    of it. ``text``: that text. ``first``: the earliest moment, for types that can say when a row
-    changed.
+    of it. ``text``: that text. ``parameter``: what is sent for it. ``first``: the earliest
+    moment, for types that can say when a row changed.
     """
 
     type: Any
@@ -44,6 +46,7 @@ class Kind:
     convert: Callable[[Any], Any] | None = None
     compare: str | None = "CAST({0} AS {type})"
     text: Callable[[Any], str] = str
+    parameter: Callable[[str], Any] = str
     first: str | None = None
 
     def sdk_type(self, facts: Facts) -> Any:
@@ -67,6 +70,44 @@ def _hex(value: bytes) -> str:
     return f"0x{value.hex()}"
 
 
+def _double(text: str) -> str:
+    (value,) = struct.unpack(">d", bytes.fromhex(text[2:]))
+    return repr(value).removesuffix(".0")
+
+
+def _single(text: str) -> str:
+    """With as few digits as tell the number from all others of its type; nine always do."""
+    raw = bytes.fromhex(text[2:])
+    (value,) = struct.unpack(">f", raw)
+    texts = (f"{value:.{digits}g}" for digits in range(1, 9))
+    return next((t for t in texts if struct.pack(">f", float(t)) == raw), f"{value:.9g}")
+
+
+def _iso(text: str) -> str:
+    """A moment as the server writes it, in ISO 8601: fractions of a second without zeros."""
+    moment, *offset = re.split(r" (?=[+-]\d\d:\d\d$)", text)
+    whole, point, fraction = moment.partition(".")
+    fraction = fraction.rstrip("0")
+    return whole.replace(" ", "T") + (point + fraction if fraction else "") + "".join(offset)
+
+
+# How the text of a sql_variant becomes a value's own; what is not here is that already.
+_OF_BASE_TYPE: dict[str, Callable[[str], str]] = {
+    "float": _double,
+    "real": _single,
+    **dict.fromkeys(
+        ("datetime", "smalldatetime", "datetime2", "datetimeoffset", "time", "date"), _iso
+    ),
+    "uniqueidentifier": str.lower,
+}
+
+
+def _variant(text: str) -> str:
+    base_type, _, value = text.partition(":")
+    convert = _OF_BASE_TYPE.get(base_type)
+    return convert(value) if convert else value
+
+
 def _decimal(facts: Facts) -> dict[str, Any]:
     return decimal(facts.precision or 18, facts.scale or 0)
 
@@ -80,7 +121,36 @@ _NATIONAL = Kind("STRING", compare=_COMPARE_TEXT)
 # The server knows its code pages; the driver takes UTF-8 for one, and gives up at stray bytes.
 _CODED = Kind("STRING", "CONVERT({text}, {0})", compare=_COMPARE_TEXT)
 _BYTES = Kind("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
-_SPATIAL = Kind("STRING", select="{0}.ToString()", compare=None)
+# ToString() alone would lose which coordinates are meant; PostGIS writes them so.
+_SHAPE = "N'SRID=' + CONVERT(nvarchar(11), {0}.STSrid) + N';' + {0}.ToString()"
+_SPATIAL = Kind("STRING", _SHAPE, compare=None)
+# As CONVERT makes text of it, a float has six digits, money two, and a moment no seconds. Style 3
+# for a float is of SQL Server 2016; its bytes are what any server gives.
+_VARIANT_TYPE = "CONVERT(nvarchar(128), SQL_VARIANT_PROPERTY({0}, 'BaseType'))"
+_OF_VARIANT = {
+    "float": "CONVERT(varbinary(8), CONVERT(float, {0})), 1",
+    "real": "CONVERT(varbinary(4), CONVERT(real, {0})), 1",
+    **dict.fromkeys(("money", "smallmoney"), "CONVERT(decimal(19,4), {0})"),
+    **dict.fromkeys(("datetime", "smalldatetime"), "CONVERT(datetime, {0}), 121"),
+    "date": "CONVERT(date, {0}), 23",
+    "datetime2": "CONVERT(datetime2(7), {0}), 121",
+    "datetimeoffset": "CONVERT(datetimeoffset(7), {0}), 121",
+    "time": "CONVERT(time(7), {0}), 121",
+    **dict.fromkeys(("binary", "varbinary"), "CONVERT(varbinary(8000), {0}), 1"),
+    # Only by way of varchar is there room for more; it takes the code page of the database.
+    **dict.fromkeys(
+        ("char", "varchar"),
+        "CASE WHEN DATALENGTH({0}) > 4000 THEN CONVERT(nvarchar(max), CONVERT(varchar(8000), {0}))"
+        " ELSE CONVERT(nvarchar(4000), {0}) END",
+    ),
+}
+_BRANCHES = " ".join(
+    f"WHEN N'{name}' THEN CONVERT(nvarchar(max), {value})" for name, value in _OF_VARIANT.items()
+)
+_VARIANT = (
+    f"{_VARIANT_TYPE} + N':' + CASE {_VARIANT_TYPE} {_BRANCHES} "
+    "ELSE CONVERT(nvarchar(4000), {0}) END"
+)
 
 
 def _time(first: str, compare: str = "CAST({0} AS {type})") -> Kind:
@@ -97,8 +167,9 @@ KINDS = {
     "numeric": Kind(_decimal, "CONVERT(varchar(41), {0})"),
     "money": Kind(decimal(19, 4), "CONVERT(varchar(41), CONVERT(decimal(19,4), {0}))"),
     "smallmoney": Kind(decimal(10, 4), "CONVERT(varchar(41), CONVERT(decimal(10,4), {0}))"),
-    "float": Kind("DOUBLE", text=repr),
-    "real": Kind("FLOAT", text=repr),
+    # Below compatibility level 130 the server makes another float of the same text.
+    "float": Kind("DOUBLE", text=repr, parameter=float),
+    "real": Kind("FLOAT", text=repr, parameter=float),
     "date": Kind(
         "NAIVE_DATE", "CONVERT(varchar(10), {0}, 23)", date.fromisoformat, first="0001-01-01"
     ),
@@ -120,8 +191,9 @@ KINDS = {
     **dict.fromkeys(("char", "varchar"), _CODED),
     "ntext": Kind("STRING", compare=None),
     "text": Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
-    "sql_variant": Kind("STRING", "CONVERT(nvarchar(4000), {0})", compare=None),
-    **dict.fromkeys(("hierarchyid", "geometry", "geography"), _SPATIAL),
+    "sql_variant": Kind("STRING", _VARIANT, _variant, None),
+    **dict.fromkeys(("geometry", "geography"), _SPATIAL),
+    "hierarchyid": Kind("STRING", "{0}.ToString()", compare=None),
     "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", parse_json, None),
 }
 UNKNOWN = Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
@@ -155,7 +227,7 @@ _ROOMY = {
     "numeric": 41,
     "money": 30,
     "smallmoney": 30,
-    "sql_variant": 8000,
+    "sql_variant": 2 * 16_100,  # 8,000 bytes in hexadecimal
     "hierarchyid": 4000,
 }
 

@@ -3,8 +3,10 @@
 What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,10 +16,10 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 import driver
 import mapping
 from azure import AccessTokens
-from catalogue import Catalogue, discover
+from catalogue import Catalogue, Wanted, discover
 from faults import explain_login, unexpected
 from loading import Load, Sync
-from plans import Plan, Position, category, choose, is_version
+from plans import Plan, Position, category, choose, is_version, silently_full
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
@@ -30,11 +32,13 @@ from shared.rest import Retry
 from shared.rows import Rejects
 from shared.settings import read
 from shared.state import State
+from source_tables import SourceTable
 
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
 _APPLICATION = "fivetran-mssql-ehi-connector/1.0"  # as sys.dm_exec_sessions shows it
 _BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
+_SINGLE_WARNINGS = 5  # about tables; more of them are one
 _NAMED = 50  # tables that a warning names; the log names all
 
 
@@ -52,12 +56,47 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
+    at_hand = _state_at_hand()
+    saved = State(at_hand or {}, (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings).tables
+        tables = _discover(session, settings, saved).tables
     finally:
         session.close()
-    return [*(table.declaration() for table in tables), *TABLES]
+    # A table that cannot be synced might be declared with another key than the destination's.
+    declarations = [table.declaration() for table in tables if not table.fault]
+    keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
+    _declared[:] = [_Declared(keys, by_state=at_hand is not None)]
+    return [*declarations, *TABLES]
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """The keys of the tables that schema() has declared, and whether it knew the state."""
+
+    keys: Mapping[str, set[str]]
+    by_state: bool
+
+
+# By schema() in this process, if it was called: a table that is stored otherwise ends the sync for
+# all, at this sync or at the next.
+_declared: list[_Declared] = []
+
+
+def _state_at_hand() -> Mapping[str, Any] | None:
+    """The state of the sync that asks for the schema, None where there is no way to know it.
+
+    The SDK hands it to update() alone, but the keys that the destination has stand in it, and one
+    that is declared otherwise ends the sync. Where the sync runs in this process, as with
+    `fivetran debug`, the SDK's own Connector, which calls schema(), has it.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Connector):
+            return getattr(caller, "state", None)
+        frame = frame.f_back
+    return None
 
 
 @guarded
@@ -66,9 +105,11 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     saved = State(state, (_LEGACY,))
     session = connect_to_mssql(settings)
-    rejects = Rejects()
+    rejects = Rejects(become="null")
     try:
-        catalogue = _discover(session, settings)
+        by_state = not _declared or _declared[0].by_state
+        catalogue = _discover(session, settings, saved, keep_names=by_state)
+        catalogue = _as_declared(catalogue)
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
@@ -89,10 +130,14 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         readers,
     )
     plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
+    warning, _ = silently_full(plans, settings.incremental_column)
+    if warning:
+        op.warning(warning)
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
     for load in loads:
-        _log_plan(load.plan)
+        if not load.plan.fault:
+            _log_plan(load.plan)
     sessions = [
         session.another(snapshots=snapshots, readers=readers.count) for _ in range(readers.count)
     ]
@@ -142,6 +187,7 @@ def configuration_form() -> ConfigurationForm:
     tests = {
         "Connect, with encryption and certificate as configured": check_connection,
         "Find the tables, plan how to read them, and read a row of each": read_each_table,
+        "Find columns that tell which rows changed": find_incremental_columns,
     }
     return setup_form(Settings, validate_configuration, tests)
 
@@ -161,10 +207,14 @@ def read_each_table(settings: Settings) -> None:
     session = connect_to_mssql(settings)
     failures = []
     try:
-        catalogue = _discover(session, settings)
+        catalogue = _discover(session, settings, State({}, ()))
         versions = _knows_rowversions(session, catalogue)
         for table in catalogue.tables:
-            _log_plan(choose(table, settings.incremental_column, versions=versions))
+            chosen = choose(table, settings.incremental_column, versions=versions)
+            if chosen.fault:
+                failures.append(f"{table.label}: {chosen.fault}")
+                continue
+            _log_plan(chosen)
             sql, _ = Plan(table, None, ()).statement(only_first=True)
             try:
                 session.patiently(table.label, partial(session.rows, sql))
@@ -178,6 +228,22 @@ def read_each_table(settings: Settings) -> None:
         raise SourceError("There is no table that mssql_user may see: grant SELECT to it")
     if failures:
         raise SourceError("\n".join(failures))
+
+
+def find_incremental_columns(settings: Settings) -> None:
+    """A setup test. Raises SourceError where no table has a column that the settings name, and
+    others could be meant."""
+    session = connect_to_mssql(settings)
+    try:
+        tables = _discover(session, settings, State({}, ())).tables
+    finally:
+        session.close()
+    plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
+    warning, found = silently_full(plans, settings.incremental_column)
+    if found:
+        raise SourceError(warning)
+    if warning:
+        Logging.warning(warning)
 
 
 def _log_plan(plan: Plan) -> None:
@@ -249,15 +315,54 @@ def get_table_data(
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 
-def _discover(session: Session, settings: Settings) -> Catalogue:
-    return discover(
-        session, settings.tables or (), settings.exclude_tables or (), settings.max_tables
+def _discover(
+    session: Session, settings: Settings, saved: State, *, keep_names: bool = True
+) -> Catalogue:
+    wanted = Wanted(
+        settings.tables or (),
+        settings.exclude_tables or (),
+        settings.exclude_columns or (),
+        settings.max_tables,
     )
+    return discover(session, wanted, saved.values["tables"], keep_names=keep_names)
+
+
+def _as_declared(catalogue: Catalogue) -> Catalogue:
+    """The catalogue, without the tables that schema() has declared otherwise: the source has
+    changed since, or the state was not to be known there."""
+    if not _declared:
+        return catalogue
+    keys = _declared[0].keys
+    tables = (_if_declared(table, keys.get(table.destination)) for table in catalogue.tables)
+    return replace(catalogue, tables=tuple(tables))
+
+
+def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
+    key = {column.destination for column in table.key}
+    if table.fault or declared == key:
+        return table
+    if declared is None:
+        return replace(table, postponed="it could not be read when the sync began")
+    old, new = (", ".join(sorted(columns)) or "none" for columns in (declared, key))
+    fault = (
+        f"its key, {new}, is not the one that was declared when the sync began, {old}. If the "
+        "next sync says so, too, give the table its old key again; or drop it at the destination, "
+        "name it in exclude_tables for one sync, then no more: it is loaded anew"
+    )
+    return replace(table, fault=fault, key_refused=True)
 
 
 def _warn(catalogue: Catalogue) -> None:
-    for warning in catalogue.warnings:
-        op.warning(warning)
+    if len(catalogue.warnings) <= _SINGLE_WARNINGS:
+        for warning in catalogue.warnings:
+            op.warning(warning)
+    else:  # the SDK shows ten, and drops the others from the log, too
+        for warning in catalogue.warnings:
+            Logging.warning(warning)
+        op.warning(
+            f"{len(catalogue.warnings)} warnings about tables and columns are in the log, the "
+            "first: " + "; ".join(catalogue.warnings[:_SINGLE_WARNINGS])
+        )
     if catalogue.left_out:
         left_out = catalogue.left_out
         Logging.info(f"Left out by max_tables: {', '.join(left_out)}")
@@ -274,14 +379,12 @@ def _some(labels: Sequence[str]) -> str:
 
 def _forget_others(saved: State, catalogue: Catalogue) -> None:
     """A table that is not read now misses changes: taken in again, it is loaded anew."""
-    labels = {table.label for table in catalogue.tables}
-    entries = saved.values["tables"]
-    if entries and not catalogue.all:
+    if saved.values["tables"] and not catalogue.all:
         raise SourceError(
             "mssql_user sees no table at all, where there were some at the last sync: check "
             "mssql_database and the rights of mssql_user"
         )
-    saved.values["tables"] = {name: entries[name] for name in entries if name in labels}
+    saved.values["tables"] = catalogue.entries
 
 
 def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:

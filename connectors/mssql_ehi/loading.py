@@ -1,7 +1,9 @@
 """One table brought up to date: its rows handed over, its position and cursor saved.
 
-The state of a table: `as` and `key` are its name and key at the destination, `rows` how many its
-last full read stored, `column` and `cursor` (or `rowversion`) where the next incremental read
+The state of a table: `as` and `key` are its name and key at the destination, `types` the key's
+types, `names` those of its columns that nobody could make up again, `id` tells it from another
+table of its name; `refused`: its key was, at the last sync. `rows` is how many its last full read
+stored, `column` and `cursor` (or `rowversion`) where the next incremental read
 starts, `columns` a fingerprint of its columns, `offset` by how many minutes the server's clock was
 ahead of UTC. With Change Tracking, `version` is since when the next sync reads the changes, and
 `tracked` at which version tracking began. While a read is unfinished, `read` says how it began
@@ -10,7 +12,6 @@ goes on.
 """
 
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -20,9 +21,8 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
-from catalogue import Column
 from faults import ADVICE, Altered, Expired, Refused, Undecodable
-from names import quoted
+from names import bracketed
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
 from sealing import Seal
@@ -31,6 +31,8 @@ from shared.errors import SourceError, TransientError
 from shared.rows import Rejects, Row, UnusableRecord
 from shared.spool import Spool
 from shared.state import State
+from source_tables import Column, fingerprint
+from table_keys import types_of
 
 SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
@@ -90,16 +92,26 @@ class Load:
         self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
         self._table, self._label = plan.table, plan.table.label
         self._mapping = mapping.Mapping(plan.table)
-        entry, key = self._state.table(self._label), [column.name for column in self._table.key]
-        self._new: dict[str, Any] = {"as": self._table.destination, "key": key}
-        same = self._new.items() <= entry.items()
-        self._entry = entry if same else self._new
-        if entry and not same:
-            op.warning(
-                f"{self._label}: its key or its name is another one now: the table is loaded anew"
-            )
+        entry = self._state.table(self._label)
+        entry.pop("refused", None)
+        self._new = self._lasting(entry)
+        self._entry = {**entry, **self._new}
+        if anew := self._table.anew:
+            rows = {"rows": entry["rows"]} if "rows" in entry else {}
+            self._entry = {**self._new, **rows}
+            if entry.keys() & {"rows", "read"}:
+                op.warning(f"{self._label}: {anew}: it is loaded anew")
         self._spool: Spool | None = None
         self._began = self._said = 0.0
+
+    def _lasting(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """What the destination has of the table, however its rows are read."""
+        table = self._table
+        key = [column.name for column in table.key]
+        new: dict[str, Any] = {"as": table.destination, "key": key, "types": types_of(table.key)}
+        if identity := table.identity or entry.get("id"):
+            new["id"] = identity
+        return {**new, "names": dict(table.renamed)} if table.renamed else new
 
     @property
     def is_urgent(self) -> bool:
@@ -113,9 +125,14 @@ class Load:
         A read that the server refuses, for a reason other than the rights of the login, gives way
         to a full load by the key alone.
         """
+        if self.plan.fault:
+            self._state.put({self._label: self._refused()})
+            raise SourceError(self.plan.fault)
         self._session = session
         self._began = self._said = time.monotonic()
         try:
+            if self._table.postponed:
+                raise Altered(self._table.postponed)
             return self._sync_once()
         except Altered as alteration:
             self.mode = POSTPONED
@@ -123,6 +140,11 @@ class Load:
             return 0
         finally:
             self.seconds = time.monotonic() - self._began
+
+    def _refused(self) -> dict[str, Any]:
+        """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
+        entry = self._state.table(self._label)
+        return {**entry, "refused": True} if self._table.key_refused else entry
 
     def _sync_once(self) -> int:
         try:
@@ -190,8 +212,9 @@ class Load:
 
     @property
     def _must_be_emptied(self) -> bool:
-        """Whether deletes, which Change Tracking tells or told until now, would go unseen."""
-        return self.plan.tracked or "version" in self._entry
+        """Whether rows would stay that are no more: those of another table, or those whose
+        deletes Change Tracking tells or told until now."""
+        return bool(self._table.anew) or self.plan.tracked or "version" in self._entry
 
     def _empty(self) -> None:
         """From now on any checkpoint, another table's too, shows a table that is not whole."""
@@ -230,15 +253,17 @@ class Load:
         there already, and changed before the clock was read, would not come again."""
         found = self._session.rows(
             "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS "
-            "WHERE TABLE_SCHEMA = %(schema)s AND TABLE_NAME = %(name)s",
+            # Text of any length would have the server look through the names of all tables.
+            "WHERE TABLE_SCHEMA = CAST(%(schema)s AS sysname) "
+            "AND TABLE_NAME = CAST(%(name)s AS sysname)",
             {"schema": self._table.schema, "name": self._table.name},
         )
-        known = {column.name for column in self._table.columns}
+        known = {*self._table.left_out, *(column.name for column in self._table.columns)}
         if new := [name for (name,) in found if name not in known]:
             raise Altered(f"columns were added since the sync began ({', '.join(new)})")
 
     def _announce_new_columns(self, known: str) -> None:
-        new = [c.name for c in self._table.columns if _fingerprint([c]) not in known.split()]
+        new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
         if new:
             self._warn(
                 f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "
@@ -303,7 +328,7 @@ class Load:
         [(now, oldest)] = self._session.rows(
             "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
             "OBJECT_ID(%(name)s)) AS oldest",
-            {"name": f"{quoted(self._table.schema)}.{quoted(self._table.name)}"},
+            {"name": f"{bracketed(self._table.schema)}.{bracketed(self._table.name)}"},
         )
         start = int(reading.start or 0)
         if now is None or oldest is None or not oldest <= start <= now:
@@ -355,9 +380,12 @@ class Load:
         plan, live = self._plan_of(reading), batch
         if reading.mode == CHANGES:
             live = self._delete(reading, batch)
-        rows, refused = self._mapping.rows(live)
+        rows, refused, odd = self._mapping.rows(live)
         for place in sorted(refused):
             self._reject(reading, place, refused[place])
+        for place, name in odd:
+            position = f"row {reading.seen + 1 + place}"
+            self._rejects.add_odd(self._label, name, position)
         if self._spool is None:
             self._hand_over(rows)
         else:
@@ -412,8 +440,26 @@ class Load:
             try:
                 op.upsert(self._table.destination, row)
             except (TypeError, ValueError) as refusal:  # noqa: PERF203  # raised for this row only
-                reason = UnusableRecord(f"the SDK refuses a value ({type(refusal).__name__})")
-                self._rejects.add(self._label, "a row", reason)
+                self._hand_over_what_fits(row, refusal)
+
+    def _hand_over_what_fits(self, row: Row, refusal: Exception) -> None:
+        """The row with null for the value that the SDK refuses: text that is none, or else the
+        first one without which it takes the row."""
+        key = {column.destination for column in self._table.key}
+        values = [name for name in row if name not in key and row[name] is not None]
+        broken = [name for name in values if not mapping.is_storable(row[name])]
+        attempts = [broken] if broken else []
+        attempts += [[*broken, name] for name in values if name not in broken]
+        for odd in attempts:
+            try:
+                op.upsert(self._table.destination, {**row, **dict.fromkeys(odd)})
+            except (TypeError, ValueError):
+                continue
+            for name in odd:
+                self._rejects.add_odd(self._label, name, "a row")
+            return
+        reason = UnusableRecord(f"the SDK refuses a value ({type(refusal).__name__})")
+        self._rejects.add(self._label, "a row", reason)
 
     def _stop_replacing(self, reading: Reading) -> None:
         """The table proves too large to be replaced: what waits is handed over."""
@@ -447,7 +493,7 @@ class Load:
         read = {name: getattr(reading, name) for name in kept}
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
-        read = {"order": self._order(), "columns": _fingerprint(self._table.columns), **read}
+        read = {"order": self._order(), "columns": fingerprint(self._table.columns), **read}
         self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
@@ -463,7 +509,13 @@ class Load:
                 )
                 self._state.save({self._label: {**self._entry, "emptied": True}})
                 return
-            self._empty()
+            if reading.rejected:
+                op.warning(
+                    f"{self._label}: {reading.rejected} rows were skipped, so nothing is "
+                    "replaced: what was deleted at the source stays until a sync reads every row"
+                )
+            else:
+                self._empty()
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent
@@ -472,7 +524,7 @@ class Load:
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
-        column, columns = self.plan.column, _fingerprint(self._table.columns)
+        column, columns = self.plan.column, fingerprint(self._table.columns)
         if self.plan.tracked:
             since = self._table.tracked_since
             return {"version": int(reading.clock), "tracked": since, "columns": columns}
@@ -511,8 +563,3 @@ class Load:
 def _signature(columns: tuple[Column, ...] | list[Column]) -> list[str]:
     """Names and types: a position or a cursor is of no use once one of them is another."""
     return [f"{column.name} {column.declared}" for column in columns]
-
-
-def _fingerprint(columns: tuple[Column, ...] | list[Column]) -> str:
-    """The columns' names in a form that keeps the state small."""
-    return " ".join(f"{zlib.crc32(c.name.casefold().encode()):08x}" for c in columns)

@@ -1,25 +1,36 @@
-"""Which tables are meant, and what tables and columns are called at the destination."""
+"""Which tables and columns are meant, and what they are called at the destination."""
 
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import count
+from typing import TypeVar
 
 from shared.errors import SettingsError
 
 SYNC_VALIDATION, SYNC_VALIDATION_TABLES = "SYNC_VALIDATION", "SYNC_VALIDATION_TABLES"
 Name = tuple[str, str]  # schema and table
-Folded = tuple[str, str]  # the same as they compare: without regard to case
+ColumnName = tuple[str, str, str]  # schema, table and column
+_Named = TypeVar("_Named", bound=tuple[str, ...])
 _ADDED_COLUMNS = ("_fivetran_id", "_fivetran_deleted", "_fivetran_synced")
 
 
-def fold(schema: str, table: str) -> Folded:
-    return schema.casefold(), table.casefold()
+def bracketed(name: str) -> str:
+    """A name as the server takes it, for example as the value of a parameter."""
+    return f"[{name.replace(']', ']]')}]"
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in a statement; the driver's per cent sign is doubled, too."""
-    return f"[{name.replace(']', ']]').replace('%', '%%')}]"
+    """A name as it stands in a statement, where the driver halves per cent signs."""
+    return bracketed(name).replace("%", "%%")
+
+
+def label(schema: str, table: str) -> str:
+    """`schema.table`, with brackets where two tables could be meant otherwise."""
+    return ".".join(
+        bracketed(part) if re.search(r"[.\[\]]", part) else part for part in (schema, table)
+    )
 
 
 def patterns(text: str) -> tuple[str, ...]:
@@ -30,80 +41,172 @@ def patterns(text: str) -> tuple[str, ...]:
 def select(tables: Sequence[Name], take: Sequence[str], exclude: Sequence[str]) -> set[Name]:
     """Those of ``tables`` that match a pattern of ``take``, if there is one, and none of
     ``exclude``. Raises SettingsError for patterns that match nothing."""
-    taken: set[Name] = set() if take else set(tables)
-    excluded: set[Name] = set()
+    given = {"tables": take, "exclude_tables": exclude}
+    found = _matching(tables, given, "table")
+    return (found["tables"] if take else set(tables)) - found["exclude_tables"]
+
+
+def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
+    """Those of ``columns`` that match a pattern of ``exclude``. Raises SettingsError for patterns
+    that match nothing."""
+    return _matching(columns, {"exclude_columns": exclude}, "column")["exclude_columns"]
+
+
+def _matching(
+    every: Sequence[_Named], given: Mapping[str, Sequence[str]], what: str
+) -> dict[str, set[_Named]]:
+    """By the key of a setting, what its patterns mean."""
+    found: dict[str, set[_Named]] = {key: set() for key in given}
     idle = []
-    for key, chosen, given in (("tables", taken, take), ("exclude_tables", excluded, exclude)):
-        for pattern in given:
-            matching = {table for table in tables if _matches(table, pattern)}
-            chosen |= matching
+    for key, listed in given.items():
+        for pattern in listed:
+            matching = _of_pattern(every, pattern)
+            found[key] |= matching
             if not matching:
-                idle.append(f"{key}: {pattern!r} matches no table that mssql_user may see")
+                idle.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
     if idle:
         raise SettingsError("The configuration is wrong:\n" + "\n".join(idle))
-    return taken - excluded
+    return found
 
 
-def _matches(table: Name, pattern: str) -> bool:
-    schema, name = fold(*table)
-    expression = ".*".join(map(re.escape, pattern.casefold().split("*")))
-    # A name may hold a point itself; without one the pattern is of a table in any schema.
-    subjects = [name, f"{schema}.{name}"] if "." in pattern else [name]
-    return any(re.fullmatch(expression, subject, re.DOTALL) for subject in subjects)
+def _of_pattern(every: Sequence[_Named], pattern: str) -> set[_Named]:
+    """What a pattern means: any case will do, unless names differ in it alone, and one of them is
+    spelled like the pattern."""
+    spelled: dict[tuple[str, ...], list[_Named]] = defaultdict(list)
+    folded = _expression(pattern.casefold())
+    for name in every:
+        lower = tuple(part.casefold() for part in name)
+        if _matches(lower, folded, pattern):
+            spelled[lower].append(name)
+    exactly = _expression(pattern)
+    found: set[_Named] = set()
+    for twins in spelled.values():
+        found.update([name for name in twins if _matches(name, exactly, pattern)] or twins)
+    return found
 
 
-def of_tables(tables: Sequence[Name]) -> tuple[list[str], list[str]]:
-    """The names at the destination, and warnings: of tables that would have one name, those
-    outside dbo carry their schema's before it."""
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def _matches(name: tuple[str, ...], expression: re.Pattern[str], pattern: str) -> bool:
+    # A name may hold a point itself; a pattern without one is of the last part, wherever that is.
+    subjects = [".".join(name[start:]) for start in range(len(name))]
+    points = pattern.count(".")
+    return any(
+        expression.fullmatch(subject)
+        for subject, parts in zip(subjects, range(len(name), 0, -1), strict=True)
+        if parts - 1 <= points
+    )
+
+
+def of_tables(
+    tables: Sequence[Name], kept: Mapping[Name, str] | None = None, taken: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
+    """The names at the destination, and warnings. ``tables`` are in the order in which they were
+    created; ``kept``: names that tables have already; ``taken``: those of others.
+
+    Of tables that would have one name, those outside dbo carry their schema's before it; the later
+    gets a number where that is not enough.
+    """
+    kept = kept or {}
     schemas = defaultdict(set)
     for schema, name in tables:
         schemas[stored_table_name(name)].add(schema.casefold())
-    destinations, warnings = [], []
-    for schema, name in tables:
-        destination = name
-        if len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo":
-            destination = f"{schema}_{name}"
-            warnings.append(
-                f"Several schemas have a table {name}: {schema}.{name} is stored as {destination}"
-            )
-        destinations.append(destination)
-    return destinations, warnings
-
-
-def check(tables: Iterable[tuple[str, str]]) -> None:
-    """Raises SettingsError for two labels whose destinations end on one name."""
     own = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES)
-    taken = {stored_table_name(name): f"the connector's own {name}" for name in own}
-    for label, destination in tables:
-        other = taken.setdefault(stored_table_name(destination), label)
-        if other != label:
-            raise SettingsError(
-                f"{other} and {label} would both be stored as "
-                f"{stored_table_name(destination)}: name one of them in exclude_tables"
-            )
+    used = {stored_table_name(name) for name in (*own, *taken)}
+    destinations = {}
+    for table, name in kept.items():
+        if stored_table_name(name) not in used:
+            used.add(stored_table_name(name))
+            destinations[table] = name
+    plain = {}
+    for schema, name in tables:
+        several = len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo"
+        latin = _latin(name, "table")
+        plain[schema, name] = f"{schema}_{latin}" if several else latin
+    wanted = {stored_table_name(name) for name in plain.values()}
+    warnings = []
+    for table in tables:
+        if table not in destinations:
+            destinations[table] = _free(plain[table], used, wanted, stored_table_name)
+            used.add(stored_table_name(destinations[table]))
+        if destinations[table] != table[1]:
+            warnings.append(_table_warning(*table, destinations[table]))
+    return [destinations[table] for table in tables], warnings
 
 
-def of_columns(label: str, columns: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names at the destination, and warnings: of columns that would have one name, the later
-    gets a number."""
+def _table_warning(schema: str, name: str, destination: str) -> str:
+    if destination == f"{schema}_{name}":
+        return f"Several schemas have a table {name}: {schema}.{name} is stored as {destination}"
+    return (
+        f"{label(schema, name)} is stored as {destination}, since its own name is no name at the "
+        "destination, or that of another table"
+    )
+
+
+def of_columns(
+    label: str,
+    columns: Sequence[str],
+    kept: Mapping[str, str] | None = None,
+    *,
+    first: Collection[str] = (),
+    as_before: bool = False,
+) -> tuple[list[str], list[str]]:
+    """The names at the destination, and warnings. ``columns`` are in their order; ``kept``: names
+    that columns, also some that are no more, have already; ``first``: columns that have theirs,
+    too, and go before new ones. ``as_before``: as connectors named them that knew no letters but
+    Latin ones.
+
+    Of columns that would have one name, the later gets a number.
+    """
+    kept = kept or {}
+    destinations = {name: kept[name] for name in columns if name in kept}
+    taken = {*_ADDED_COLUMNS, *map(stored_name, kept.values())}
+    plain = {name: name if as_before else _latin(name, "column") for name in columns}
     # A name that is free as it is must not be taken by one that needs a number.
-    wanted = Counter(map(stored_name, columns))
-    taken, destinations, warnings = set(_ADDED_COLUMNS), [], []
-    for column in columns:
-        destination, number = column, 1
-        while stored_name(destination) in taken or (
-            number > 1 and stored_name(destination) in wanted
-        ):
-            number += 1
-            destination = f"{column}_{number}"
-        if number > 1:
-            warnings.append(
-                f"{label}: column {column} is stored as {destination}, since another one has "
-                "its name"
-            )
-        taken.add(stored_name(destination))
-        destinations.append(destination)
-    return destinations, warnings
+    wanted = Counter(map(stored_name, plain.values()))
+    for column in sorted(columns, key=lambda name: name not in first):
+        if column not in destinations:
+            destinations[column] = _free(plain[column], taken, wanted, stored_name)
+            taken.add(stored_name(destinations[column]))
+    warnings = [
+        f"{label}: column {column} is stored as {destinations[column]}, since another one has "
+        "its name"
+        if destinations[column] != plain[column]
+        else f"{label}: column {column} is stored as {destinations[column]}, since its name has "
+        "no Latin letter"
+        for column in columns
+        if destinations[column] != column
+    ]
+    return [destinations[column] for column in columns], warnings
+
+
+def _free(
+    plain: str, taken: Collection[str], wanted: Collection[str], stored: Callable[[str], str]
+) -> str:
+    """The name, with a number if it is taken: the first that others neither have nor want."""
+    if stored(plain) not in taken:
+        return plain
+    numbered = (f"{plain}_{number}" for number in count(2))
+    return next(n for n in numbered if stored(n) not in taken and stored(n) not in wanted)
+
+
+def of_a_kind(names: Mapping[str, str]) -> dict[str, str]:
+    """Those of the ``names`` at the destination, by column, that must be remembered: of columns
+    that would share one, and of columns that have another one than they would be given."""
+    plain = {name: _latin(name, "column") for name in names}
+    shared = Counter(map(stored_name, plain.values()))
+    return {
+        name: destination
+        for name, destination in names.items()
+        if destination != plain[name] or shared[stored_name(plain[name])] > 1
+    }
+
+
+def _latin(name: str, otherwise: str) -> str:
+    """The name, unless the destination would leave nothing of it but underscores."""
+    return name if stored_name(name).strip("_") else otherwise
 
 
 def stored_name(name: str) -> str:

@@ -4,18 +4,27 @@ A position is the text of the order's columns in one row; it is exact, so that a
 behind that very row. Text is compared as the column's own type (see column_types).
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from catalogue import Column, SourceTable
 from names import quoted
+from restrictions import MASKED
 from session import Values
+from source_tables import Column, SourceTable
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
 _VERSIONS = ("rowversion", "timestamp")
+NO_COLUMN = "none"  # as incremental_column: that tables are read in full is known
+# How columns are called that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
+_TELLS_CHANGES = re.compile(
+    "modif|updat|upd_|_upd|chang|chg|edit|revis|touch|etl|load|last_?(mod|wri|sav)", re.IGNORECASE
+)
+_NAMED = 20  # columns that a warning names
 _CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
 
 
@@ -39,6 +48,16 @@ class Plan:
         return first + tuple(column for column in self.key if column != self.column)
 
     @property
+    def fault(self) -> str:
+        """Why the table cannot be synced, "" if it can."""
+        if self.column is not None and self.column.masked and not self.table.fault:
+            return (
+                f"column {self.column.name}, by which its changes are found, {MASKED}: GRANT "
+                "UNMASK to mssql_user, or name another one in incremental_column"
+            )
+        return self.table.fault
+
+    @property
     def by_version(self) -> bool:
         """Whether ``column`` is a rowversion, not a time."""
         return self.column is not None and is_version(self.column)
@@ -58,7 +77,7 @@ class Plan:
         *,
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
-    ) -> tuple[str, dict[str, str]]:
+    ) -> tuple[str, dict[str, Any]]:
         """The SELECT of the rows whose ``column`` is ``start`` or later and, of a rowversion,
         before ``end``, behind position ``after``, and its parameters; ``columns`` are all, if not
         given."""
@@ -115,7 +134,7 @@ class Changes(Plan):
         *,
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
-    ) -> tuple[str, dict[str, str]]:
+    ) -> tuple[str, dict[str, Any]]:
         parameters, source = _Parameters(), _name(self.table)
         keys = [column.select("CT.") for column in self.key]
         read = keys
@@ -161,12 +180,12 @@ def _order(columns: Sequence[Column], source: str) -> str:
 
 class _Parameters:
     def __init__(self) -> None:
-        self.values: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
 
     def add(self, column: Column, text: str) -> str:
         """The expression for a value of the column."""
         name = f"p{len(self.values)}"
-        self.values[name] = text
+        self.values[name] = column.kind.parameter(text)
         compare = column.kind.compare or "{0}"
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 
@@ -193,11 +212,39 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     ``candidates`` that is a time or, with ``versions``, by a rowversion."""
     if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
         return Plan(table, None, table.key, tracked=True)
-    by_name = {c.name.casefold(): c for c in table.columns if c.kind.first is not None}
-    found = [by_name[name] for name in map(str.casefold, candidates) if name in by_name]
+    times = [column for column in table.columns if column.kind.first is not None]
+    by_name = {column.name.casefold(): column for column in times}
+    by_name |= {column.name: column for column in times}
+    names = [name if name in by_name else name.casefold() for name in candidates]
+    found = [by_name[name] for name in names if name in by_name]
     if versions:
         found += [column for column in table.columns if is_version(column)]
-    return Plan(table, found[0] if found and table.order else None, table.order)
+    # Without a key at the destination a row that changed would stand beside what it was.
+    usable = found and table.order and table.key
+    return Plan(table, found[0] if usable else None, table.order)
+
+
+def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
+    """What the user should know where not one table has a column of ``candidates``, and some are
+    read in full at each sync, else ""; and the columns that look as if they told the changes."""
+    full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
+    folded = {name.casefold() for name in candidates}
+    times = [c for plan in plans for c in plan.table.columns if c.kind.first is not None]
+    if not full or folded == {NO_COLUMN} or any(c.name.casefold() in folded for c in times):
+        return "", []
+    alike = Counter(column.name for column in times if _TELLS_CHANGES.search(column.name))
+    found = [f"{name} ({number} tables)" for name, number in alike.most_common(_NAMED)]
+    advice = (
+        f"These look as if they told it: {', '.join(found)}. Name those in incremental_column "
+        f'that the source sets at every change, or "{NO_COLUMN}" if there is none'
+        if found
+        else "None looks as if it told it: where tables are large, Change Tracking tells it"
+    )
+    warning = (
+        f"No table has a column that tells when a row changed ({', '.join(candidates)}), so "
+        f"{len(full)} of {len(plans)} tables are read in full at each sync. {advice}"
+    )
+    return warning, found
 
 
 def category(estimate: int | None) -> str:

@@ -38,6 +38,13 @@ CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
 TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
 
+# Caboodle has _LastUpdatedInstant, Clarity UPDATE_DATE.
+_CHANGE_COLUMNS = (
+    "ModifiedDate, _LastUpdatedInstant, UPDATE_DATE, LastModifiedDate, LastModified, "
+    "LastUpdatedDate, LastUpdated, LastUpdateDate, UpdatedAt, updated_at, UpdatedOn, UpdatedDate, "
+    "UpdateDate, ModifiedAt, modified_at, ModifiedOn, modified_on, DateModified, DateUpdated"
+)
+
 
 @dataclass(frozen=True, repr=False)
 class Settings:
@@ -75,6 +82,13 @@ class Settings:
     exclude_tables: tuple[str, ...] | None = setting(
         "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
     )
+    exclude_columns: tuple[str, ...] | None = setting(
+        "Excluded columns",
+        "schema.table.column to leave out, * allowed: what must not leave the server, or what "
+        "mssql_user may not read",
+        NAMES,
+        default="",
+    )
     max_tables: int = setting(
         "Most tables", "How many tables to sync; 0: all", integer(0, 1_000_000), default="10"
     )
@@ -82,7 +96,7 @@ class Settings:
         "Incremental column",
         "Columns that tell when a row changed, the preferred first",
         NAMES,
-        default="ModifiedDate",
+        default=_CHANGE_COLUMNS,
     )
     lookback_seconds: int = setting(
         "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="300"

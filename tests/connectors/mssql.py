@@ -56,6 +56,13 @@ def moments(count: int, per_moment: int = 1) -> list[tuple[int, datetime]]:
     return [(i, start + timedelta(seconds=i // per_moment)) for i in range(count)]
 
 
+def take_no_bad_ones(text: str) -> str:
+    """A converter for text that begins with "bad", for which there is no value."""
+    if text.startswith("bad"):
+        raise ValueError(text)
+    return text
+
+
 def create_timed(server: Source, rows: Any, kind: str = "datetime2(7)") -> None:
     columns: Columns = [("id", "int", False), ("ModifiedDate", kind)]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)

@@ -39,6 +39,7 @@ from tests.connectors.mssql import (
     moments,
     reads,
     synced,
+    take_no_bad_ones,
     upserts,
 )
 from tests.sandbox.fivetran import Project, load, stored_column, stored_table
@@ -170,30 +171,96 @@ def test_columns_have_the_declared_types(project: Project, source: Source) -> No
 def test_a_value_that_its_type_cannot_hold_is_reported(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The row is skipped and named by its position; the others arrive; no value is shown."""
+    """The value is null, its column and position are named, its row arrives, nothing is shown."""
     rows = [(i, f'{{"a": {i}}}') for i in range(30)]
     rows[7] = (7, "{no document")
     columns: Columns = [("id", "int", False), ("doc", "nvarchar(max)")]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)
     monkeypatch.setitem(column_types.KINDS, "nvarchar", column_types.KINDS["json"])
     result = synced(project, server)
-    assert ids(project) == [i for i in range(30) if i != 7]
-    assert "dbo.t: 1 unusable records left out, first row 8: doc holds what" in result.output
+    assert ids(project) == list(range(30))
+    assert [row["id"] for row in project.rows("t") if row["doc"] is None] == [7]
+    assert re.search(r"WARNING.*dbo\.t.* doc .*row 8", result.output)
+    assert "1 of dbo.t.doc" in result.output
     assert "no document" not in result.output
+    [row] = project.rows("sync_validation")
+    assert row["skipped_records"] == 0
 
 
-def test_a_table_of_bad_rows_fails(
-    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def picky(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No nvarchar that begins with "bad" can be stored."""
+    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+
+
+@pytest.mark.usefixtures("picky")
+def test_a_key_that_its_type_cannot_hold_costs_its_row(
+    project: Project, server: MssqlSandbox
 ) -> None:
+    """The table is not replaced then: what was deleted stays until every row can be read."""
+    columns: Columns = [("k", "nvarchar(20)", False), ("id", "int")]
+    rows = [(f"k{i:02d}", i) for i in range(30)]
+    server.create_table("dbo", "t", columns, key=["k"], rows=rows)
+    synced(project, server)
+    server.insert("dbo.t", [("bad one", 77)])
+    server.delete("dbo.t", {"id": 3})
+    server.update("dbo.t", {"id": 4}, id=44)
+    result = synced(project, server)
+    assert "dbo.t: 1 rows were skipped, so nothing is replaced" in result.output
+    assert "1 of dbo.t" in result.output
+    assert result.counts["Truncates"] == 0
+    assert ids(project) == [0, 1, 2, 3, *range(5, 30), 44]
+    server.delete("dbo.t", {"id": 77})
+    synced(project, server)
+    assert ids(project) == [0, 1, 2, *range(5, 30), 44]
+
+
+@pytest.mark.usefixtures("picky")
+def test_a_table_of_bad_rows_fails(project: Project, server: MssqlSandbox) -> None:
     """More than a tenth is no mishap; all arrive once it is mended."""
-    columns: Columns = [("id", "int", False), ("doc", "nvarchar(max)")]
-    rows = [(i, "[]" if i % 2 else "[") for i in range(30)]
-    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
-    with monkeypatch.context() as patched:
-        patched.setitem(column_types.KINDS, "nvarchar", column_types.KINDS["json"])
-        assert "more than a tenth of 30" in failed(project, server).output
+    columns: Columns = [("k", "nvarchar(20)", False), ("id", "int")]
+    rows = [(f"{'k' if i % 2 else 'bad'}{i}", i) for i in range(30)]
+    server.create_table("dbo", "t", columns, key=["k"], rows=rows)
+    assert "more than a tenth of 30" in failed(project, server).output
+    for i in range(0, 30, 2):
+        server.update("dbo.t", {"id": i}, k=f"k{i}")
     synced(project, server)
     assert ids(project) == list(range(30))
+
+
+def test_bytes_are_no_text(project: Project, server: MssqlSandbox) -> None:
+    """Whatever the reason for which they arrive: here the catalogue does not tell it."""
+    columns: Columns = [("id", "int", False), ("ssn", "nvarchar(20)"), ("at", "time(0)")]
+    rows = [(i, f"ssn {i}", "12:00:00") for i in range(20)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    for name in ("ssn", "at"):
+        server.mark("dbo.t", name, encrypted=True)
+    server.switch_off_view("sys.columns")
+    result = synced(project, server, exclude_columns="at")
+    assert ids(project) == list(range(20))
+    assert {row["ssn"] for row in project.rows("t")} == {None}
+    assert "20 of dbo.t.ssn" in result.output
+
+
+def test_a_value_that_the_sdk_refuses_costs_that_value(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its column is found by trying, whatever the reason."""
+    columns: Columns = [("id", "int", False), ("a", "nvarchar(20)"), ("b", "nvarchar(20)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=[(1, "x", "y"), (2, "x", "odd")])
+    upsert = Operations.upsert
+
+    def picky_upsert(table: str, data: dict[str, Any], **more: Any) -> None:
+        if data.get("b") == "odd":
+            raise TypeError("a value of the test")
+        upsert(table, data, **more)
+
+    monkeypatch.setattr(Operations, "upsert", staticmethod(picky_upsert))
+    result = synced(project, server)
+    found = sorted((row["id"], row["a"], row["b"]) for row in project.rows("t"))
+    assert found == [(1, "x", "y"), (2, "x", None)]
+    assert "1 of dbo.t.b" in result.output
 
 
 def test_an_instant_outside_the_calendar_is_refused() -> None:
@@ -642,9 +709,10 @@ def test_a_table_without_a_key_starts_again(project: Project, server: MssqlSandb
 
 
 def test_a_batch_without_the_rows_that_cannot_be_stored() -> None:
-    """These are named by their places; whatever else is wrong with one, it counts once."""
+    """These are named by their places, whatever else is wrong with one; elsewhere a value that
+    cannot be held is null, and named by its place and column."""
     columns = mapping.Mapping(table_of("day", "id", day="date", id="int", at="date"))
-    rows, refused = columns.rows(
+    mapped = columns.rows(
         [
             ("2026-01-31", 1, "2026-02-01", "2026-01-31", 1, "U"),
             ("2026-01-31", 2, "soon", "2026-01-31", 2, "U"),
@@ -655,16 +723,34 @@ def test_a_batch_without_the_rows_that_cannot_be_stored() -> None:
         ]
     )
     day = date(2026, 1, 31)
-    assert rows == [
+    assert mapped.rows == [
         {"day": day, "id": 1, "at": date(2026, 2, 1)},
+        {"day": day, "id": 2, "at": None},
         {"day": day, "id": 6, "at": None},
     ]
-    assert {place: str(reason) for place, reason in refused.items()} == {
-        1: "at holds what its type cannot hold",
+    assert {place: str(reason) for place, reason in mapped.refused.items()} == {
         2: "day holds what its type cannot hold",
-        3: "at holds what its type cannot hold",
+        3: "id is missing",
         4: "day is missing",
     }
+    assert mapped.odd == [(1, "at")]
+
+
+def test_text_that_is_none() -> None:
+    """Half a character in a key, and bytes where there should be text."""
+    columns = mapping.Mapping(table_of("k", k="nvarchar", v="nvarchar", doc="json"))
+    mapped = columns.rows(
+        [("k\ud83d", "v", "[]"), (b"k", b"v", None), ("\U0001f469", b"v", b"[]"), ("k", "v", None)]
+    )
+    assert mapped.rows == [
+        {"k": "\U0001f469", "v": None, "doc": None},
+        {"k": "k", "v": "v", "doc": None},
+    ]
+    assert {place: str(reason) for place, reason in mapped.refused.items()} == {
+        0: "k holds half a character",
+        1: "k holds what its type cannot hold",
+    }
+    assert mapped.odd == [(2, "v"), (2, "doc")]
 
 
 def test_a_change_without_a_row() -> None:
@@ -682,8 +768,8 @@ def test_a_change_without_a_row() -> None:
 
 def test_a_table_without_a_key_is_mapped() -> None:
     """No column is missed in a row that has nulls alone."""
-    rows, refused = mapping.Mapping(table_of(a="int", b="int")).rows([(None, None)])
-    assert (rows, refused) == ([{"a": None, "b": None}], {})
+    mapped = mapping.Mapping(table_of(a="int", b="int")).rows([(None, None)])
+    assert mapped == ([{"a": None, "b": None}], {}, [])
 
 
 def test_the_size_of_values() -> None:
@@ -718,13 +804,14 @@ def test_names_keys_and_collisions(project: Project, source: Source) -> None:
 
 
 @pytest.mark.source
-def test_two_tables_of_one_stored_name_are_an_error(project: Project, source: Source) -> None:
-    """Both are named, and what to do."""
-    create_plain(source, name="PatientVisits")
-    create_plain(source, name="Patient_Visits")
-    output = failed(project, source).output
-    assert "dbo.Patient_Visits and dbo.PatientVisits would both be stored" in output
-    synced(project, source, exclude_tables="dbo.patient_visits")
+def test_two_tables_of_one_stored_name(project: Project, source: Source) -> None:
+    """The one that was made later gets a number, and a warning says so."""
+    create_plain(source, 3, name="PatientVisits")
+    create_plain(source, 5, name="Patient_Visits")
+    output = synced(project, source).output
+    assert "dbo.Patient_Visits is stored as Patient_Visits_2, since" in output
+    assert len(project.rows("patient_visits")) == 3
+    assert len(project.rows("patient_visits_2")) == 5
 
 
 @given(st.text(st.sampled_from("aAzZ019_ -%éÄßİñǅΩ患²½①ª"), min_size=1, max_size=8))
@@ -756,16 +843,8 @@ def test_tables_that_would_have_one_name() -> None:
         "Several schemas have a table Visits: old.Visits is stored as old_Visits",
     ]
     assert names.of_tables([("a", "Beds"), ("b", "beds")])[0] == ["a_Beds", "b_beds"]
-    names.check([("dbo.a", "a"), ("dbo.b", "b")])
-    for tables in (
-        [("dbo.ArchVisits", "ArchVisits"), ("arch.visits", "arch_visits")],
-        [("dbo.sync validation", "sync validation")],
-        [("dbo.b", "b"), ("dbo._SYNC_VALIDATION_TABLES", "_SYNC_VALIDATION_TABLES")],
-    ):
-        with pytest.raises(
-            SettingsError, match=f"{tables[-1][0]} would both be stored as [a-z_]+: name"
-        ):
-            names.check(tables)
+    own = [("dbo", "sync validation"), ("dbo", "b"), ("dbo", "_SYNC_VALIDATION_TABLES")]
+    assert names.of_tables(own)[0] == ["sync validation_2", "b", "_SYNC_VALIDATION_TABLES_2"]
 
 
 @pytest.mark.source
@@ -809,6 +888,9 @@ def test_patterns(project: Project, server: MssqlSandbox) -> None:
 def test_names_in_statements() -> None:
     """No name ends its bracket, and the driver takes no per cent sign for a parameter's."""
     assert names.quoted("a]b%c]") == "[a]]b%%c]]]"
+    assert names.bracketed("a]b%c]") == "[a]]b%c]]]"
+    assert names.label("a.b", "c]") == "[a.b].[c]]]"
+    assert names.label("a b", "c%") == "a b.c%"
 
 
 @pytest.mark.source
@@ -1030,14 +1112,17 @@ def test_a_row_that_cannot_be_decoded_is_passed(
     assert row["skipped_records"] == len(missing)
 
 
-def test_half_a_surrogate_pair_costs_its_row_only(project: Project, server: MssqlSandbox) -> None:
+def test_half_a_surrogate_pair_costs_its_value_only(
+    project: Project, server: MssqlSandbox
+) -> None:
     """A text that was cut in the middle of a character; here in a table without a key."""
     rows = [(i, f"value {i}") for i in range(30)]
     server.create_table("dbo", "t", [("id", "int"), ("v", "nvarchar(40)")], rows=rows)
     server.faults.add(faults.bad_row(DATA, after_rows=12, column="c1"))
     result = synced(project, server)
-    assert ids(project) == [i for i in range(30) if i != 12]
-    assert "1 of dbo.t" in result.output
+    assert ids(project) == list(range(30))
+    assert [row["id"] for row in project.rows("t") if row["v"] is None] == [12]
+    assert "1 of dbo.t.v" in result.output
     assert len(reads(server, "t")) == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
-from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr
+from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr, types, variant
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
 from .proxy import Proxy
@@ -32,6 +32,7 @@ _AS_TEXT: dict[str, Callable[[Any], Any]] = {
     "time": lambda value: value.isoformat("microseconds"),
     "hierarchyid": str,
     "datetimeoffset": lambda value: value.astimezone(timezone.utc),
+    "sql_variant": lambda stored: _variant_text(stored),
 }
 
 # The tables of a small one: one for each way of reading, and one too large to be replaced.
@@ -52,8 +53,6 @@ _REFUSALS: dict[str, Callable[[int], faults.Fault]] = {
     "denied": lambda skip: faults.fail(229, "SELECT", "t", "EHR", "dbo", match=_DATA, skip=skip),
     "down": lambda skip: faults.fail(40501, "x", 0, match=_DATA, skip=skip, times=99),
 }
-
-_READ = {"sql_variant": "CONVERT(nvarchar(4000), {})"}
 
 
 class MssqlEhi(StandIn):
@@ -293,7 +292,7 @@ class MssqlEhi(StandIn):
     def _rows(self, table: str) -> list[dict[str, Any]]:
         columns = self.server.table(table).columns
         convert = [_AS_TEXT.get(column.type.name, lambda value: value) for column in columns]
-        read = ", ".join(_READ.get(c.type.name, "{}").format(quote(c.name)) for c in columns)
+        read = ", ".join(quote(column.name) for column in columns)
         return [
             {
                 _stored(column.name): None if value is None else as_stored(value)
@@ -301,6 +300,16 @@ class MssqlEhi(StandIn):
             }
             for row in self.server.execute(f"SELECT {read} FROM {table}")  # noqa: S608
         ]
+
+
+def _variant_text(stored: bytes) -> str:
+    """What a sql_variant becomes at the destination."""
+    value = types.to_python(*variant.unpack(stored))
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _stored(column: str) -> str:

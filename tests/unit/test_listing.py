@@ -335,7 +335,10 @@ def test_a_skipped_record_is_no_reason_to_delete_its_row(sync: Any) -> None:
     done = sync(KNOWN, Source((ids, 21)))
     assert done.given == [*map(str, range(20)), "checkpoint"]
     assert done.entry == {**SYNCED, "rows": 20}
-    assert "1 records were skipped, so nothing was replaced" in done.log
+    assert "skipped records: 1. Nothing was replaced" in done.log
+    done.given.clear()
+    done.rejects.report()
+    assert "Deletes were not looked for meanwhile in things" in done.given[0]
 
 
 def test_the_share_of_skipped_records_is_one_of_this_reading(sync: Any) -> None:

@@ -33,7 +33,6 @@ _UNFIT = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 _UNREADABLE = object()  # no type holds it
 _DEEPER = 100  # calls that the SDK may add, when it writes JSON, to those under way here
 _EXAMPLES = 3  # positions that are named in the log
-_KEPT = "null, and kept as sent in additional_fields"
 
 
 class UnusableRecord(ValueError):
@@ -428,6 +427,8 @@ class Rejects:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     odd: dict[tuple[str, str, bool], "_Places"] = field(default_factory=dict)
+    become: str = "null, and kept as sent in additional_fields"  # odd values
+    unreplaced: list[str] = field(default_factory=list)  # tables, since records were skipped
 
     def add(self, table: str, position: str, reason: Exception) -> None:
         """Counts a skipped record."""
@@ -456,11 +457,14 @@ class Rejects:
         for table in self.counts:
             Logging.warning(self._sentence(table))
         for key, places in self.odd.items():
-            Logging.warning(_odd_sentence(*key, places))
+            Logging.warning(self._odd_sentence(*key, places))
         sentences = []
         if self.counts:
             skipped = ", ".join(f"{count} of {table}" for table, count in self.counts.items())
             sentences.append(f"Records that cannot be stored were left out: {skipped}")
+        if self.unreplaced:
+            tables = ", ".join(self.unreplaced)
+            sentences.append(f"Deletes were not looked for meanwhile in {tables}")
         values = ", ".join(
             f"{places.count} of {table}.{column}"
             for (table, column, placeholder), places in self.odd.items()
@@ -468,7 +472,8 @@ class Rejects:
         )
         if values:
             sentences.append(
-                f"Values that their columns cannot hold are {_KEPT}: {values}. The log says where"
+                f"Values that their columns cannot hold are {self.become}: {values}. "
+                "The log says where"
             )
         elif sentences:
             sentences.append("The log says why")
@@ -479,6 +484,14 @@ class Rejects:
         return f"{table}: {self.counts[table]} unusable records left out, first " + "; ".join(
             self.examples[table]
         )
+
+    def _odd_sentence(self, table: str, column: str, placeholder: bool, places: "_Places") -> str:
+        one = places.count == 1
+        values = f"{places.count} value" + ("" if one else "s") + f" of {column}"
+        said = "stands" if one else "stand"
+        reason = f'{said} for "no date"' if placeholder else "cannot be held by its type"
+        they = "it is" if one else "they are"
+        return f"{table}: {values} {reason}: {they} {self.become}; first {'; '.join(places.first)}"
 
 
 @dataclass
@@ -492,12 +505,3 @@ class _Places:
         self.count += 1
         if self.count <= _EXAMPLES:
             self.first.append(position)
-
-
-def _odd_sentence(table: str, column: str, placeholder: bool, places: _Places) -> str:
-    one = places.count == 1
-    values = f"{places.count} value" + ("" if one else "s") + f" of {column}"
-    said = "stands" if one else "stand"
-    reason = f'{said} for "no date"' if placeholder else "cannot be held by its type"
-    they = "it is" if one else "they are"
-    return f"{table}: {values} {reason}: {they} {_KEPT}; first {'; '.join(places.first)}"

@@ -48,6 +48,7 @@ class DatabaseInfo:
     snapshot: bool = False
     read_committed_snapshot: bool = False
     tracking: bool = False
+    unmask: bool = False  # whether logins see what dynamic data masking hides
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Context:
         return [table for table in found if not table.hidden]
 
     def schema_id(self, table: TableDef) -> int:
-        return self.store.schemas[table.schema.lower()][0]
+        return self.store.schemas[self.store.fold(table.schema)][0]
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _column_row(c: Context, table: TableDef, place: int, column: ColumnDef) -> t
         place,
         None,
         "YES" if column.nullable else "NO",
-        "nvarchar" if t.name == "sysname" else t.name,
+        None if column.type_hidden else "nvarchar" if t.name == "sysname" else t.name,
         characters,
         octets,
         precision,
@@ -263,8 +264,9 @@ _OBJECT_COLUMNS = (
 
 def _table_object(c: Context, table: TableDef) -> tuple[Any, ...]:
     schema = c.schema_id(table)
-    dates = (_CREATED, _CREATED)
-    return table.name, table.id, None, schema, 0, "U ", "USER_TABLE", *dates, 0, 0, 0
+    dates = (table.created or _CREATED,) * 2
+    shipped = int(table.shipped)
+    return table.name, table.id, None, schema, 0, "U ", "USER_TABLE", *dates, shipped, 0, 0
 
 
 def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[Any, ...]:
@@ -309,7 +311,7 @@ def _sys_schemas(c: Context) -> Iterable[tuple[Any, ...]]:
     "is_nullable bit, is_ansi_padded bit!, is_rowguidcol bit!, is_identity bit!, "
     "is_computed bit!, is_filestream bit!, is_xml_document bit!, default_object_id int!, "
     "is_sparse bit, is_column_set bit, generated_always_type tinyint, is_hidden bit, "
-    "is_masked bit!",
+    "is_masked bit!, encryption_type int, graph_type int",
 )
 def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
     for table in c.tables():
@@ -329,7 +331,10 @@ def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
                 0,
                 int(column.identity),
                 int(column.computed is not None),
-                *(0, 0, 0, 0, 0, 0, 0, 0),
+                *(0, 0, 0, 0, 0, 0, 0),
+                int(column.masked),
+                2 if column.encrypted else None,
+                column.graph,
             )
 
 
@@ -371,7 +376,8 @@ def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
         for index in _all_indexes(table):
             kind = kinds.get(index.id, (2, "NONCLUSTERED"))
             unique_constraint = index.constraint and not index.primary
-            flags = (int(index.primary), int(unique_constraint), 0, 0, 0, 0, 1, 1, 0, None)
+            off = int(index.disabled)
+            flags = (int(index.primary), int(unique_constraint), 0, 0, off, 0, 1, 1, 0, None)
             yield table.id, index.name or None, index.id, *kind, int(index.unique), 1, 0, *flags
 
 

@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from tests.sandbox.mssql import catalogue, functions, types
 from tests.sandbox.mssql.collation import collation, sqlite_name
-from tests.sandbox.mssql.errors import error, unsupported
+from tests.sandbox.mssql.errors import SqlError, error, unsupported
 from tests.sandbox.mssql.expressions import (
     NULL,
     Builder,
@@ -65,6 +65,7 @@ class Source:
     alias: str
     qualifier: tuple[str, ...]
     columns: list[tuple[str, Expr]]
+    refused: dict[str, SqlError] = field(default_factory=dict)  # by column
 
 
 @dataclass
@@ -100,6 +101,12 @@ _ARITHMETIC: dict[type[exp.Expression], str] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
 }  # fmt: skip
 _WINDOW_ONLY = {"ROW_NUMBER", "RANK", "DENSE_RANK"}
+_INTERNAL_GRAPH_TYPES = (1, 3, 4, 6, 7)
+
+
+def _encrypted(text: str) -> bytes:
+    """Bytes as Always Encrypted sends them: a version, and what cannot be read."""
+    return b"\x01" + text.encode("utf-16-le")[::-1]
 
 
 class Compiler:
@@ -410,7 +417,7 @@ class Compiler:
         schema = parts[-2] if len(parts) > 1 and parts[-2] else "dbo"
         if schema.lower() in ("sys", "information_schema"):
             return self._view(f"{schema}.{name}".lower(), full, name, alias, scope)
-        table = self.env.store.tables.get((schema.lower(), name.lower()))
+        table = self.env.store.find(schema, name)
         if table is None:
             raise error(208, full)
         self.check_permission(table, "SELECT")
@@ -443,6 +450,25 @@ class Compiler:
             else:
                 ordered.append((column.name, by_name[column.name]))
         source.columns[:] = ordered
+        if not self.env.privileged:
+            self._restrict(source, table)
+
+    def _restrict(self, source: Source, table: TableDef) -> None:
+        """What a login without further rights gets of masked, encrypted and refused columns."""
+        for place, column in enumerate(table.columns):
+            name, e = source.columns[place]
+            if column.masked and not self.env.database.unmask:
+                mask = const(types.default_mask(column.type), column.type)
+                source.columns[place] = (name, mask)
+            elif column.encrypted:
+                cipher = SqlType("varbinary", length=8000)
+                hidden = self.build.apply(_encrypted, cipher, self.build.cast(e, nvarchar(-1)))
+                source.columns[place] = (name, hidden)
+            if column.denied:
+                where = (table.name, self.env.database.name, table.schema)
+                source.refused[name] = error(230, "SELECT", column.name, *where)
+            elif column.graph in _INTERNAL_GRAPH_TYPES:
+                source.refused[name] = error(13908, column.name)
 
     def check_permission(self, table: TableDef, permission: str) -> None:
         if permission in table.denied and not self.env.privileged:
@@ -456,8 +482,10 @@ class Compiler:
             raise problems[0] if len(problems) == 1 else ErrorList(problems)
         self.views.add(key)
         internal = self._alias()
+        rules = self.env.database.collation
+        kinds = [types.with_collation(column.type, rules) for column in view.columns]
         columns = [
-            (column.name, Expr(Sql(f'{internal}."c{i}"'), column.type, column.nullable))
+            (column.name, Expr(Sql(f'{internal}."c{i}"'), kinds[i], column.nullable))
             for i, column in enumerate(view.columns)
         ]
         scope.sources.append(Source(alias or name, tuple(key.split(".")), columns))
@@ -690,10 +718,12 @@ class Compiler:
     def _column(self, node: exp.Expression, scope: Scope) -> Expr:
         name, table = node.name, node.args.get("table")
         schema = node.args.get("db")
+        if table is not None and (owner := self._owner(node, scope)) is not None:
+            return functions.property_of(self, owner, name)
         searched: Scope | None = scope
         while searched is not None:
             found = [
-                e
+                (source, column, e)
                 for source in searched.sources
                 if table is None
                 or (
@@ -710,10 +740,15 @@ class Compiler:
                 for column, e in source.columns
                 if column.lower() == name.lower()
             ]
+            exact = [one for one in found if one[1] == name]
+            found = exact if len(found) > 1 and len(exact) == 1 else found
             if len(found) > 1:
                 raise error(209, name)
             if found:
-                return found[0]
+                [(source, column, e)] = found
+                if column in source.refused:
+                    raise source.refused[column]
+                return e
             if table is not None and any(
                 s.alias.lower() == table.name.lower() for s in searched.sources
             ):
@@ -722,6 +757,19 @@ class Compiler:
         if table is None and name.upper() in functions.SCALARS and not node.this.quoted:
             return functions.SCALARS[name.upper()](self, scope, [])
         raise error(207, name) if table is None else error(4104, f"{table.name}.{name}")
+
+    def _owner(self, node: exp.Expression, scope: Scope) -> Expr | None:
+        """The column of a CLR type of which `alias.column.Name` or `column.Name` is a property."""
+        column, alias = node.args["table"], node.args.get("db")
+        for source in scope.sources:
+            if source.alias.lower() == column.name.lower() and alias is None:
+                return None
+            if alias is not None and source.alias.lower() != alias.name.lower():
+                continue
+            for name, e in source.columns:
+                if name.lower() == column.name.lower() and e.type.family == "udt":
+                    return e
+        return None
 
     def _type(self, node: exp.Expression) -> SqlType:
         kind = node.args.get("kind")

@@ -185,6 +185,8 @@ def _to_bin(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> Sto
         raw = raw[-width:].rjust(width, b"\0") if dst.name == "binary" else raw[-width:]
     elif src.family == "guid":
         raw = types.guid_load(value).bytes_le
+    elif src.family == "float":
+        raw = struct.pack(">f" if src.name == "real" else ">d", value)
     else:
         return _refuse(src, dst)
     return types.fit_bytes(raw, dst, cut=True)

@@ -54,7 +54,7 @@ def _table(session: Session, node: exp.Expression) -> TableDef:
 
 def _by_parts(session: Session, parts: Sequence[str]) -> TableDef:
     schema = parts[-2] if len(parts) > 1 else "dbo"
-    found = session.store.tables.get((schema.lower(), parts[-1].lower()))
+    found = session.store.find(schema, parts[-1])
     if found is None:
         raise error(4902, ".".join(parts))
     return found
@@ -131,7 +131,9 @@ def _create_table(session: Session, node: exp.Create) -> None:
     parts = [part.name for part in schema_node.this.parts]
     if parts[-1].startswith("#"):
         raise unsupported(parts[-1])
-    table = TableDef(session.store.new_id(), parts[-2] if len(parts) > 1 else "dbo", parts[-1], [])
+    schema = parts[-2] if len(parts) > 1 else "dbo"
+    created = session.instance.created()
+    table = TableDef(session.store.new_id(), schema, parts[-1], [], created=created)
     pending: list[tuple[str, list[tuple[str, bool]], bool, bool]] = []
     for item in schema_node.expressions:
         if isinstance(item, exp.ColumnDef):
@@ -261,7 +263,7 @@ def _drop_table(session: Session, node: exp.Drop) -> None:
     for item in node.args["tables"]:
         parts = [part.name for part in item.parts]
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        table = session.store.tables.get((schema.lower(), parts[-1].lower()))
+        table = session.store.find(schema, parts[-1])
         if table is None:
             if node.args.get("exists"):
                 continue
@@ -327,11 +329,51 @@ def _drop_index(session: Session, match: re.Match[str]) -> None:
     index = next((i for i in table.indexes if i.name.lower() == name), None)
     if index is None:
         raise error(3701, "index", match[1])
+    _remove_index(session, table, index)
+
+
+def _remove_index(session: Session, table: TableDef, index: IndexDef) -> None:
     session.writable()
     with session.store.writing(session.connection) as used:
         used.execute(f'DROP INDEX IF EXISTS "i{table.id}_{index.id}"')
     table.indexes.remove(index)
     session.store._schema_changed(table)
+
+
+def _drop_constraint(session: Session, match: re.Match[str]) -> None:
+    table, name = _by_parts(session, name_parts(match[1])), name_parts(match[2])[-1].lower()
+    index = next((i for i in table.indexes if i.constraint and i.name.lower() == name), None)
+    if index is None:
+        raise error(3728, name)
+    _remove_index(session, table, index)
+
+
+def _switch_index(session: Session, match: re.Match[str]) -> None:
+    table, name = _by_parts(session, name_parts(match[2])), name_parts(match[1])[-1].lower()
+    for index in table.indexes:
+        if index.name.lower() == name:
+            index.disabled = match[3].upper() == "DISABLE"
+            session.store._schema_changed(table)
+
+
+def _rename(session: Session, match: re.Match[str]) -> None:
+    """sp_rename of a table or of a column."""
+    parts, new = name_parts(match[1]), match[2]
+    store = session.store
+    if match[3]:
+        table = _by_parts(session, parts[:-1])
+        column = table.column(parts[-1])
+        for index in table.indexes:
+            index.columns = [
+                (new if table.column(name) is column else name, way) for name, way in index.columns
+            ]
+        column.name = new
+    else:
+        table = _by_parts(session, parts)
+        del store.tables[store.fold(table.schema), store.fold(table.name)]
+        table.name = new
+        store.tables[store.fold(table.schema), store.fold(new)] = table
+    store._schema_changed(table)
 
 
 _PATTERNS: tuple[tuple[str, Callable[[Session, re.Match[str]], None]], ...] = (
@@ -348,4 +390,7 @@ _PATTERNS: tuple[tuple[str, Callable[[Session, re.Match[str]], None]], ...] = (
     ),
     (rf"(DENY|GRANT)\s+([A-Z ]+?)\s+ON\s+(?:OBJECT\s*::\s*)?{_NAME}\s+TO\s+.+$", _permission),
     (rf"DROP\s+INDEX\s+{_NAME}\s+ON\s+{_NAME}\s*$", _drop_index),
+    (rf"ALTER\s+TABLE\s+{_NAME}\s+DROP\s+CONSTRAINT\s+{_NAME}\s*$", _drop_constraint),
+    (rf"ALTER\s+INDEX\s+{_NAME}\s+ON\s+{_NAME}\s+(DISABLE|REBUILD)\s*$", _switch_index),
+    (r"EXEC\s+sp_rename\s+N?'([^']+)'\s*,\s*N?'([^']+)'(\s*,\s*'COLUMN')?\s*$", _rename),
 )

@@ -34,7 +34,7 @@ def find_table(session: Session, node: exp.Expression, permission: str) -> Table
         raise unsupported(node.sql()[:40])
     parts = [part.name for part in node.parts]
     schema = parts[-2] if len(parts) > 1 else "dbo"
-    found = session.store.tables.get((schema.lower(), parts[-1].lower()))
+    found = session.store.find(schema, parts[-1])
     if found is None:
         raise error(208, ".".join(parts))
     Compiler(session).check_permission(found, permission)

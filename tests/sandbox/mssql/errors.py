@@ -18,6 +18,13 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     213: (16, "Column name or number of supplied values does not match table definition."),
     220: (16, "Arithmetic overflow error for data type {0}, value = {1}."),
     229: (14, "The {0} permission was denied on the object '{1}', database '{2}', schema '{3}'."),
+    230: (
+        14,
+        (
+            "The {0} permission was denied on the column '{1}' of the object '{2}', database "
+            "'{3}', schema '{4}'."
+        ),
+    ),
     241: (16, "Conversion failed when converting date and/or time from character string."),
     242: (
         16,
@@ -145,6 +152,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         "Resource ID: 1. The request limit for the database is 60 and has been reached.",
     ),
     10929: (20, "Resource ID: 1. The server is currently too busy."),
+    13908: (16, "Cannot access internal graph column '{0}'."),
     18456: (14, "Login failed for user '{0}'."),
     22105: (
         16,

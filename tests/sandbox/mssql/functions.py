@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types
+from tests.sandbox.mssql import types, variant
 from tests.sandbox.mssql.convert import convert
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, Sql, const, join
@@ -471,7 +471,7 @@ def _object_id(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
         schema = parts[-2] if len(parts) > 1 and parts[-2] else "dbo"
         if len(parts) > 2 and parts[0].lower() != c.env.database.name.lower():
             return None
-        table = c.env.store.tables.get((schema.lower(), parts[-1].lower()))
+        table = c.env.store.find(schema, parts[-1])
         if table is not None:
             return None if table.hidden else table.id
         for owner, index in _constraints(c):
@@ -527,7 +527,7 @@ def _type_name(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
 @_function("SCHEMA_ID")
 def _schema_id(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     name = str(c.constant(args[0], scope)) if args else "dbo"
-    found = c.env.store.schemas.get(name.lower())
+    found = c.env.store.schemas.get(c.env.store.fold(name))
     return const(found[0] if found else None, INT)
 
 
@@ -586,14 +586,43 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
 @_function("HAS_PERMS_BY_NAME")
 def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     permission = str(c.constant(args[2], scope)).upper()
+    if str(c.constant(args[1], scope)).upper() == "DATABASE":
+        return const(int(c.env.database.unmask or permission != "UNMASK"), INT)
+    operands = [c.expr(args[0], scope), *(c.expr(arg, scope) for arg in args[3:4])]
 
-    def find(name: str) -> int | None:
+    def find(name: str, column: str | None = None) -> int | None:
         parts = name_parts(name)
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        table = c.env.store.tables.get((schema.lower(), parts[-1].lower()))
-        return None if table is None else int(permission not in table.denied)
+        table = c.env.store.find(schema, parts[-1])
+        if table is None:
+            return None
+        if permission == "UNMASK":
+            return int(c.env.database.unmask)
+        denied = column is not None and table.column(column).denied
+        return int(permission not in table.denied and not denied)
 
-    return c.build.apply(find, INT, c.build.cast(c.expr(args[0], scope), _TEXT), nullable=True)
+    texts = [c.build.cast(operand, _TEXT) for operand in operands]
+    return c.build.apply(find, INT, *texts, nullable=True)
+
+
+@_function("SQL_VARIANT_PROPERTY")
+def _variant_property(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/sql-variant-property-transact-sql"""
+    wanted = str(c.constant(args[1], scope)).lower()
+    operand = c.expr(args[0], scope)
+
+    def find(value: Stored) -> Stored:
+        t = variant.unpack(value)[1] if operand.type.family == "variant" else operand.type
+        facts = {
+            "basetype": t.name,
+            "precision": t.precision,
+            "scale": t.scale,
+            "maxlength": t.length,
+            "collation": t.collation or None,
+        }
+        return types.from_python(facts.get(wanted), types.VARIANT)
+
+    return c.build.apply(find, types.VARIANT, operand, nullable=True)
 
 
 @_function("CONNECTIONPROPERTY", "SESSIONPROPERTY")
@@ -674,3 +703,10 @@ def method(c: Compiler, target: Expr, name: str, args: Sequence[exp.Expression])
             lambda v: convert(v, t, _TEXT).count("/") - 1, SqlType("smallint"), target
         )
     raise error(6506, name, t.name)
+
+
+def property_of(c: Compiler, target: Expr, name: str) -> Expr:
+    """`target.Name`, without parentheses: the spatial reference of a shape."""
+    if name != "STSrid" or target.type.name == "hierarchyid":
+        raise error(6506, name, target.type.name)
+    return c.build.apply(lambda v: int.from_bytes(v[:4], "little"), INT, target)

@@ -83,6 +83,11 @@ class Instance:
         ticks += (since.days * 86_400 + since.seconds) * types.TICKS_PER_SECOND
         return ticks + since.microseconds * 10, self.offset_minutes
 
+    def created(self) -> int:
+        """The local time as create_date of what is made now."""
+        utc, minutes = self.clock()
+        return types.fit_ticks(utc + minutes * 600_000_000, types.DATETIME)
+
     def next_transaction_id(self) -> int:
         return next(self._transactions)
 

@@ -279,6 +279,14 @@ class MssqlSandbox:
         found.hidden = False
         self.store._schema_changed(None)
 
+    def mark(self, table: str, column: str, **facts: Any) -> None:
+        """Sets facts of a column: ``masked``, ``encrypted``, ``graph``, ``type_hidden`` or
+        ``denied``, see ColumnDef."""
+        found = self.table(table)
+        for fact, value in facts.items():
+            setattr(found.column(column), fact, value)
+        self.store._schema_changed(found)
+
     # Data
 
     @property
@@ -314,7 +322,7 @@ class MssqlSandbox:
         return rows
 
     def create_schema(self, name: str) -> None:
-        if name.lower() not in self.store.schemas:
+        if self.store.fold(name) not in self.store.schemas:
             self.store.create_schema(name)
 
     def create_table(
@@ -337,7 +345,7 @@ class MssqlSandbox:
         """
         self.create_schema(schema)
         specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
-        table = TableDef(self.store.new_id(), schema, name, [])
+        table = TableDef(self.store.new_id(), schema, name, [], created=self.instance.created())
         key_names = {part.removesuffix(" DESC").lower() for part in key}
         for number, spec in enumerate(specs, 1):
             table.columns.append(self._column(number, spec, spec.name.lower() in key_names, table))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.mssql import types
-from tests.sandbox.mssql.collation import NAMES, comparer, sqlite_name
+from tests.sandbox.mssql.collation import NAMES, collation, comparer, sqlite_name
 from tests.sandbox.mssql.errors import SqlError, error
 from tests.sandbox.mssql.types import SqlType, Stored
 
@@ -39,6 +39,11 @@ class ColumnDef:
     identity: bool = False
     computed: str | None = None  # the T-SQL expression
     default: Callable[[], Stored] | None = None
+    masked: bool = False  # dynamic data masking, by default()
+    encrypted: bool = False  # Always Encrypted: what arrives without its key are bytes
+    graph: int | None = None  # sys.columns.graph_type
+    type_hidden: bool = False  # the login has no right on the type
+    denied: bool = False  # SELECT on this column alone
 
     @property
     def sql(self) -> str:
@@ -61,6 +66,7 @@ class IndexDef:
     primary: bool = False
     constraint: bool = False
     constraint_id: int = 0
+    disabled: bool = False
 
 
 @dataclass
@@ -76,6 +82,8 @@ class TableDef:
     tracked: bool = False
     denied: set[str] = field(default_factory=set)  # SELECT, INSERT, ...
     hidden: bool = False  # no metadata either
+    shipped: bool = False  # the server's own
+    created: int = 0  # 100 ns since 0001-01-01
 
     @property
     def sql(self) -> str:
@@ -87,8 +95,9 @@ class TableDef:
 
     def column(self, name: str) -> ColumnDef:
         folded = name.lower()
-        for column in self.columns:
-            if column.name.lower() == folded:
+        found = [column for column in self.columns if column.name.lower() == folded]
+        for column in found:
+            if column.name == name or len(found) == 1:
                 return column
         raise error(207, name)
 
@@ -130,7 +139,7 @@ class Store:
         self._open_rowversions: list[int] = []
         self._connections: list[sqlite3.Connection] = []
         for schema, schema_id in (("dbo", 1), ("guest", 2), ("INFORMATION_SCHEMA", 3), ("sys", 4)):
-            self.schemas[schema.lower()] = (schema_id, schema)
+            self.schemas[self.fold(schema)] = (schema_id, schema)
         self.writer = self.connect()
         self.writer.execute("CREATE TABLE ct_version (v INTEGER)")
         self.writer.execute("INSERT INTO ct_version VALUES (0)")
@@ -190,17 +199,26 @@ class Store:
 
     # Names
 
+    def fold(self, name: str) -> str:
+        """A name as it compares, which the database's collation tells."""
+        rules = collation(self.collation)
+        return name.lower() if rules is None or rules.ignore_case else name
+
+    def find(self, schema: str, name: str) -> TableDef | None:
+        """The table of that name."""
+        return self.tables.get((self.fold(schema), self.fold(name)))
+
     def table(self, schema: str, name: str) -> TableDef:
-        """The table of that name in any case; raises 208."""
-        found = self.tables.get((schema.lower(), name.lower()))
+        """The table of that name; raises 208."""
+        found = self.find(schema, name)
         if found is None:
             raise error(208, f"{schema}.{name}")
         return found
 
     def create_schema(self, name: str) -> None:
-        if name.lower() in self.schemas:
+        if self.fold(name) in self.schemas:
             raise error(2714, name)
-        self.schemas[name.lower()] = (next(self._schema_ids), name)
+        self.schemas[self.fold(name)] = (next(self._schema_ids), name)
         self._schema_changed(None)
 
     def new_id(self) -> int:
@@ -214,12 +232,12 @@ class Store:
     # Definition
 
     def create_table(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
-        key = (table.schema.lower(), table.name.lower())
-        if table.schema.lower() not in self.schemas:
+        key = (self.fold(table.schema), self.fold(table.name))
+        if self.fold(table.schema) not in self.schemas:
             raise error(2760, table.schema)
         if key in self.tables:
             raise error(2714, table.name)
-        names = [column.name.lower() for column in table.columns]
+        names = [self.fold(column.name) for column in table.columns]
         for name in names:
             if names.count(name) > 1:
                 raise error(2705, name)
@@ -269,7 +287,7 @@ class Store:
         value: Stored = None,
         connection: sqlite3.Connection | None = None,
     ) -> None:
-        if any(column.name.lower() == other.name.lower() for other in table.columns):
+        if any(self.fold(column.name) == self.fold(other.name) for other in table.columns):
             raise error(2705, column.name)
         with self.writing(connection) as used:
             if column.computed is None:

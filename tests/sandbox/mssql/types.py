@@ -114,6 +114,19 @@ class SqlType:
         return self.name
 
 
+def default_mask(t: SqlType) -> Stored:
+    """What the masking function default() shows in place of a value."""
+    if t.family in ("int", "float"):
+        return 0
+    if t.family == "dec":
+        return decimal_store(0, t)
+    if t.family == "str":
+        return "xxxx"[: t.length] if t.length > 0 else "xxxx"
+    if t.family in ("dt", "time"):
+        return DATE_1900 if t.family == "dt" else 0
+    return b"\x30" if t.family == "bin" else None
+
+
 INT = SqlType("int")
 BIGINT = SqlType("bigint")
 BIT = SqlType("bit")
