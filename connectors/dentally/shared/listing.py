@@ -22,6 +22,7 @@ from .state import OVERLAP, State, Window
 CHECKPOINT_ROWS = 5_000
 REPLACED_AT_ONCE = 1_000_000  # rows that may wait; a longer list is stored, and replaces nothing
 STREAMED_FIRST_LOAD = 100_000  # rows of a first load that may wait; more are handed over at once
+_FEW_KEYS = 50_000  # which a set may hold: 4 MB
 _PROGRESS = 10.0  # seconds between two lines of progress
 
 
@@ -91,15 +92,19 @@ class Listing:
 
     def _rows(self, page: Page, reading: "_Reading", rejects: Rejects) -> list[Row]:
         """The rows of a page that are to be stored; records that cannot be are reported."""
-        name, rows = self.table.name, []
+        name = self.table.name
         where, found = f"page {page.number}, record ", self.to_rows(page.records)
         for record, column, placeholder in found.odd:
             rejects.add_odd(name, column, f"{where}{record + 1}", placeholder)
-        for position, row in enumerate(found.rows, 1):
-            if isinstance(row, UnusableRecord):
-                rejects.add(name, f"{where}{position}", row)
-            else:
-                rows.append(row)
+        rows: list[Row] = []
+        if {*map(type, found.rows)} <= {dict}:  # as in most pages
+            rows = found.rows  # type: ignore[assignment]
+        else:
+            for position, row in enumerate(found.rows, 1):
+                if isinstance(row, UnusableRecord):
+                    rejects.add(name, f"{where}{position}", row)
+                else:
+                    rows.append(row)
         keys = map(itemgetter(*self.table.key), rows)
         reading.note(page, keys, skipped=len(page.records) - len(rows))
         since = self.window.since
@@ -223,7 +228,9 @@ class Keys:
 
     def distinct(self, *others: "Keys") -> int:
         """How many distinct keys there are in these and ``others``."""
-        # Sets of all would take ten times the memory.
+        if sum(len(keys._hashes) for keys in (self, *others)) <= _FEW_KEYS:
+            return len({*self._hashes}.union(*(keys._hashes for keys in others)))
+        # A set of all would take ten times the memory.
         parts = [array("q") for _ in range(256)]
         for keys in (self, *others):
             for each in keys._hashes:

@@ -1,7 +1,9 @@
 """A source's records as rows of typed columns; the types do not depend on the data."""
 
+import functools
 import json
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -229,7 +231,9 @@ def _misfit(name: str, type_: Any) -> str:
 
 
 def _converter(type_: Any, kind: str) -> Callable[[Any], Any]:
-    return _decimal_converter(type_) if kind == "DECIMAL" else _CONVERTERS[kind]
+    if kind == "DECIMAL":
+        return _decimal_converter(type_["precision"], type_["scale"])
+    return _CONVERTERS[kind]
 
 
 def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) -> list[Any]:
@@ -246,6 +250,10 @@ def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) 
         to_type(min(numbers))
         to_type(max(numbers))
         return [*values]
+    if kind == "UTC_DATETIME":
+        return [*times.parse_all(values)]
+    if isinstance(to_type, _ToDecimal) and types <= {str, int, Number}:
+        return to_type.column(values)
     return [None if v is None or v == "" else to_type(v) for v in values]
 
 
@@ -351,20 +359,39 @@ def _number(value: Any) -> Decimal:
     return number
 
 
-def _decimal_converter(type_: Mapping[str, Any]) -> Callable[[Any], str]:
-    # The destination would round what has more digits, and make null of what does not fit.
-    exact = Context(prec=type_["precision"], traps=[Inexact, InvalidOperation])
-    unit = Decimal(10) ** -type_["scale"]
+class _ToDecimal:
+    """Makes the text of an exact number of ``precision`` digits, ``scale`` of them behind the
+    point. The destination would round what has more, and make null of what does not fit."""
 
-    def to_decimal(value: Any) -> str:
+    def __init__(self, precision: int, scale: int) -> None:
+        self._precision, self._unit = precision, Decimal(10) ** -scale
+        self._exact = Context(prec=precision, traps=[Inexact, InvalidOperation])
+        whole = rf"(?:0|[1-9]\d{{0,{precision - scale - 1}}})"
+        # As they are stored, but for zeros at the end; "-0" is not.
+        self._plain_lines = re.compile(
+            rf"(?:(?!-0(?:\.0*)?\n)-?{whole}(?:\.\d{{1,{scale}}})?\n)*", re.ASCII
+        )
+
+    def __call__(self, value: Any) -> str:
         number = _number(value)
         try:
-            fitting = exact.quantize(number, unit)
+            fitting = self._exact.quantize(number, self._unit)
         except Inexact:
-            fitting = _without_binary_error(number, unit, type_["precision"])
-        return format(exact.normalize(fitting), "f") if fitting else "0"
+            fitting = _without_binary_error(number, self._unit, self._precision)
+        return format(self._exact.normalize(fitting), "f") if fitting else "0"
 
-    return to_decimal
+    def column(self, values: Sequence[Any]) -> list[str | None]:
+        """The same of texts, integers and Numbers, None for None and ""."""
+        texts = ["" if v is None else v.text if type(v) is Number else str(v) for v in values]
+        if not self._plain_lines.fullmatch("\n".join([*filter(None, texts), ""])):
+            return [self(value) if text else None for value, text in zip(values, texts)]  # noqa: B905
+        # In a fifth of the time: all are written as they are stored, but for zeros at the end.
+        return [(t.rstrip("0").rstrip(".") if "." in t else t) or None for t in texts]
+
+
+@functools.lru_cache(maxsize=64)
+def _decimal_converter(precision: int, scale: int) -> _ToDecimal:
+    return _ToDecimal(precision, scale)
 
 
 def _without_binary_error(number: Decimal, unit: Decimal, precision: int) -> Decimal:
