@@ -423,8 +423,8 @@ class Pass:
             self._stream()
             self._note_added()
             op.warning(
-                f"{OBJECTS.name}: {reason}. {self._added()} objects were stored and nothing was "
-                "replaced: deletes were not looked for"
+                f"{OBJECTS.name}: {reason}. The rows were stored ({self._added()} objects), and "
+                "nothing was replaced: deletes were not looked for"
             )
         elif objects or self._entry.get("emptied") or self._entry.get("rows") == 0:
             op.truncate(OBJECTS.name)
@@ -444,8 +444,8 @@ class Pass:
         if self._too_many:
             return f"there are more than {REPLACED_AT_ONCE}"
         if repeated:
-            return f"{repeated} locations came on several pages, for the list moved meanwhile"
-        return f"{skipped} records were skipped" if skipped else ""
+            return f"{repeated} of the locations came on several pages, for the list moved"
+        return f"{skipped} of the records were skipped" if skipped else ""
 
     def _added(self) -> int:
         """How many objects can be stored, of those that this sync has read."""

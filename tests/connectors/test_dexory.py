@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
@@ -19,13 +19,17 @@ from urllib.parse import urlencode
 import pytest
 import time_machine
 from fivetran_connector_sdk import Operations
+from werkzeug.serving import make_server
 
-from shared.errors import SourceError
+from shared.errors import SourceError, SourceUnavailable
 from shared.rows import Rejects
+from shared.spool import Spool
 from shared.state import State
-from tests.compare import assert_equal_to_source
+from tests.compare import assert_equal_to_source, differences
 from tests.sandbox.dexory import KEY, SITE, Dexory
 from tests.sandbox.fivetran import Project, Result, load
+from tests.sandbox.mssql import tls
+from tests.soak.crashes import Crash, Process
 
 PATH = Dexory.data_path
 OBJECTS = "expected_inventory_objects"
@@ -77,6 +81,12 @@ def location(name: Any = "A1-01-01", *objects: Any, **fields: Any) -> dict[str, 
     return {"name": name, "aisle": "A1", "scan_date": scanned, OBJECTS: list(objects), **fields}
 
 
+def assert_nothing_is_missing(project: Project, sandbox: Dexory) -> None:
+    """The destination may have more than the source, not less."""
+    missing, _ = differences(project, sandbox)
+    assert not missing
+
+
 # Records
 
 
@@ -92,6 +102,14 @@ def test_both_forms_of_records_and_all_forms_of_links(
         assert_equal_to_source(dexory, sandbox)
         sandbox.change_something()
         synced(dexory, sandbox)
+        assert_equal_to_source(dexory, sandbox)
+
+
+def test_lists_that_php_sends_as_objects_are_lists(dexory: Project) -> None:
+    """Those of locations and those of objects."""
+    with Dexory(php=True) as sandbox:
+        synced(dexory, sandbox)
+        assert numbers(sandbox) == [1, 2, 3, 4, 5, 6]
         assert_equal_to_source(dexory, sandbox)
 
 
@@ -192,6 +210,11 @@ def test_nulls_of_an_object_are_left_out(
         ({OBJECTS: {"sku": "alone"}}, ["alone"]),
         ({OBJECTS: None, "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
         ({OBJECTS: None, "expected_inventory_object": {"sku": "a"}}, ["a"]),
+        ({OBJECTS: [], "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
+        ({OBJECTS: {}}, []),
+        ({OBJECTS: ""}, []),
+        ({OBJECTS: False}, []),
+        ({OBJECTS: {"1": {"sku": "a"}, "3": {"sku": "b"}}}, ["a", "b"]),
     ],
 )
 def test_the_objects_may_come_under_two_names(
@@ -200,7 +223,7 @@ def test_the_objects_may_come_under_two_names(
     """In a list, alone, or not at all."""
     sandbox.fault(**answer(location("A1", **fields)))
     synced(dexory, sandbox)
-    assert [row["sku"] for row in dexory.rows(OBJECTS)] == skus
+    assert sorted(row["sku"] for row in dexory.rows(OBJECTS)) == skus
     assert len(dexory.rows("locations")) == 1
 
 
@@ -233,14 +256,67 @@ def test_scan_dates_are_in_utc(dexory: Project, sandbox: Dexory, sent: Any, stor
 # What cannot be stored
 
 
+def test_an_odd_value_costs_that_value(dexory: Project, sandbox: Dexory) -> None:
+    """It is null in its column, stays in `additional_fields`, and is reported; objects with such
+    values replace those of before like any others."""
+    synced(dexory, sandbox)
+    for position in range(12):
+        things = [{"sku": f"odd {position}", "quantity": 2.5}, {"expected_weight_g": 2**63}]
+        sandbox.change(position, occupancy=float("nan"), **{OBJECTS: things})
+    sandbox.change(12, occupancy="half", **{OBJECTS: [{"sku": "odd 12", "quantity": "many"}]})
+    result = synced(dexory, sandbox)
+    assert f"{OBJECTS}: 13 values of quantity cannot be held by its type" in result.output
+    assert "first page 1, record 1, object 1; page 1, record 2, object 1;" in result.output
+    assert f"13 of locations.occupancy, 13 of {OBJECTS}.quantity" in result.output
+    assert f"12 of {OBJECTS}.expected_weight_g" in result.output
+    assert result.counts["Truncates"] == 1
+    odd = [row for row in dexory.rows(OBJECTS) if str(row["sku"]).startswith("odd ")]
+    assert len(odd) == 13
+    kept = Counter(row["additional_fields"] for row in odd)
+    assert kept == {'{"quantity": 2.5}': 12, '{"quantity": "many"}': 1}
+    assert {row["quantity"] for row in odd} == {None}
+    heavy = json.dumps({"expected_weight_g": 2**63})
+    found = [row for row in dexory.rows(OBJECTS) if row["additional_fields"] == heavy]
+    assert [row["expected_weight_g"] for row in found] == [None] * 12
+    assert len([row for row in dexory.rows("locations") if row["occupancy"] is None]) >= 13
+    assert_equal_to_source(dexory, sandbox)
+
+
+@pytest.mark.parametrize("scan_date", [None, "", " ", "N/A", "0000-00-00", False, ...])
+def test_locations_that_were_never_scanned_are_counted_apart(
+    dexory: Project, sandbox: Dexory, scan_date: Any
+) -> None:
+    """They have no row, and their objects no `scan_date`. They stop nothing, and are no skipped
+    records: the objects of before are replaced."""
+    synced(dexory, sandbox)
+    for record in sandbox.records[:20]:
+        record.update(scan_date=None if scan_date is ... else scan_date)
+        if scan_date is ...:
+            del record["scan_date"]
+    sandbox.change(3, occupancy="half", **{OBJECTS: [{"sku": "planned"}]})
+    result = synced(dexory, sandbox)
+    assert "locations: 20 were never scanned and have no row" in result.output
+    assert "left out" not in result.output
+    assert "no date" not in result.output
+    assert result.counts["Truncates"] == 1
+    [planned] = [row for row in dexory.rows(OBJECTS) if row["sku"] == "planned"]
+    assert (planned["name"], planned["scan_date"]) == (sandbox.records[3]["name"], None)
+    assert_equal_to_source(dexory, sandbox)
+    sandbox.scan(3)
+    sandbox.remove(3)
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
         ({"name": None}, "name is missing"),
         ({"name": ""}, "name is missing"),
-        ({"scan_date": None}, "scan_date is missing"),
+        ({"name": "", "scan_date": None}, "name is missing"),
         ({"scan_date": "soon"}, "scan_date does not fit its type UTC_DATETIME"),
-        ({"occupancy": "half"}, "occupancy does not fit its type DOUBLE"),
+        ({"scan_date": "31/12/2024"}, "scan_date does not fit its type UTC_DATETIME"),
+        ({"scan_date": []}, "scan_date does not fit its type UTC_DATETIME"),
     ],
 )
 def test_a_location_that_cannot_be_stored_is_reported(
@@ -290,9 +366,6 @@ def test_a_location_that_is_no_object_is_reported(
         ("text", "it is not an object"),
         (None, "it is not an object"),
         ([{"sku": "nested"}], "it is not an object"),
-        ({"quantity": 1.5}, "quantity does not fit its type LONG"),
-        ({"quantity": "a lot"}, "quantity does not fit its type LONG"),
-        ({"expected_weight_g": 2**63}, "expected_weight_g does not fit its type LONG"),
     ],
 )
 def test_an_object_that_cannot_be_stored_is_reported(
@@ -330,6 +403,42 @@ def test_a_table_of_unusable_records_fails(dexory: Project, sandbox: Dexory, tab
     sandbox.records[:] = sound
     synced(dexory, sandbox)
     assert_equal_to_source(dexory, sandbox)
+
+
+def test_skipped_records_may_stand_close_together(dexory: Project, sandbox: Dexory) -> None:
+    """They are judged at the end of the list, not when a long pass checkpoints: 11 of the first
+    100 are fewer than a tenth of all."""
+    for position in range(11):
+        sandbox.change(position, name=None, **{OBJECTS: None})
+    synced(dexory, sandbox, **MANY)
+    assert_nothing_is_missing(dexory, sandbox)
+
+
+def test_a_long_pass_of_unusable_records_is_not_gone_on_with(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """Its checkpoints have passed them; once they are mended the next sync reads them again."""
+    synced(dexory, sandbox, **MANY)
+    sound = [dict(record) for record in sandbox.records]
+    for position in range(20):
+        sandbox.change(position, name=None)
+    before = dexory.state
+    assert "more than a tenth of 130" in failed(dexory, sandbox, **MANY).output
+    assert dexory.state == before
+    assert dexory.rows(OBJECTS, deleted=True) == []
+    sandbox.records[:] = sound
+    synced(dexory, sandbox, **MANY)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_pages_of_unusable_records_are_passed_in_the_end(dexory: Project, sandbox: Dexory) -> None:
+    """A sync that ends at max_pages after too many of them fails, and the next one goes on."""
+    for position in range(10, 15):
+        sandbox.change(position, name=None)
+    limits = {**MANY, "max_pages": "2"}
+    codes = [dexory.sync(sandbox.configuration(**limits)).code for _ in range(4)]
+    assert codes == [0, 1, 0, 0]
+    assert dexory.state["stop"]["number"] == 8
 
 
 # The key
@@ -531,6 +640,15 @@ def test_a_server_that_caps_pages_loses_nothing(dexory: Project) -> None:
         assert_equal_to_source(dexory, sandbox)
 
 
+@pytest.mark.parametrize("links", ["absolute", "path", "query"])
+def test_where_next_is_left_out_the_last_page_is_the_end(dexory: Project, links: str) -> None:
+    """JSON:API allows both forms: `last` must be the link of this very page."""
+    with Dexory(names_no_end=True, links=links, key_in="query", repeats_key=True) as sandbox:
+        synced(dexory, sandbox)
+        assert [request.status for request in sandbox.requests] == [401] + [200] * 6
+        assert_equal_to_source(dexory, sandbox)
+
+
 def test_an_empty_page_is_not_the_end(dexory: Project, sandbox: Dexory) -> None:
     """What follows is in the link, not in the number of records."""
     query = {"site": SITE, "page[size]": 25, "page[number]": 2, "again": 1}
@@ -543,7 +661,16 @@ def test_an_empty_page_is_not_the_end(dexory: Project, sandbox: Dexory) -> None:
 @pytest.mark.parametrize(
     "links",
     [
-        *({}, None, [], "x", {"last": None}),
+        *(
+            {},
+            None,
+            [],
+            "x",
+            {"last": None},
+            {"last": 1},
+            {"last": ""},
+            {"last": "?page[number]=1"},
+        ),
         *({"next": 7}, {"next": ""}, {"next": False}, {"next": 0}, {"next": []}),
         *({"next": {"href": "/x"}}, {"next": "http://["}, {"next": "http://127.0.0.1:x/"}),
         {"next": "/" + "x" * 5_000},
@@ -615,7 +742,7 @@ def test_links_in_a_circle_end_the_sync(
     """However long the circle, and whatever comes before it; the requests are bounded."""
     sandbox.leads = {start: end}
     output = failed(dexory, sandbox, **MANY).output
-    assert "the links begin again" in output or "repeats the two before" in output
+    assert "the links begin again" in output or "the one before it repeat others" in output
     assert len(sandbox.requests) <= 3 * start + 2
 
 
@@ -633,8 +760,24 @@ def test_a_server_that_ignores_the_page_is_noticed(dexory: Project, sandbox: Dex
     """Ever new links to the same records do not keep the sync busy for good."""
     sandbox.stuck = True
     output = failed(dexory, sandbox).output
-    assert f"{PATH}: page 3 repeats the two before" in output
+    assert f"{PATH}: page 3 and the one before it repeat others" in output
     assert len(sandbox.requests) == 3
+
+
+def test_repeated_pages_are_known_by_their_keys(dexory: Project, sandbox: Dexory) -> None:
+    """The rest of a record may be another one in each response."""
+    sandbox.stuck = sandbox.signs_anew = True
+    output = failed(dexory, sandbox).output
+    assert f"{PATH}: page 3 and the one before it repeat others" in output
+    assert len(sandbox.requests) == 3
+
+
+def test_pages_of_records_without_a_name_are_no_repeat(dexory: Project) -> None:
+    """They are told apart by what they hold."""
+    with Dexory(locations=40) as sandbox:
+        for position in range(4):
+            sandbox.change(position, name=None, scan_date=None, **{OBJECTS: None})
+        synced(dexory, sandbox, page_size="1")
 
 
 def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
@@ -682,6 +825,12 @@ def test_links_that_only_lead_on_are_followed() -> None:
         ("?page=2", "https://h/a/b?page=2"),
         ("/c?x=%20&y=", "https://h/c?x=%20&y="),
         ("https://other/c", "https://other/c"),
+        ("http://h/c", "https://h/c"),
+        ("http://H:443/c?page=2", "https://H:443/c?page=2"),
+        ("http://h:80/c", "http://h:80/c"),
+        ("http://h:8443/c", "http://h:8443/c"),
+        ("http://other/c", "http://other/c"),
+        ("http://h.other/c", "http://h.other/c"),
         ("?page=2&api_key=other&x=1", "https://h/a/b?page=2&x=1"),
         ("?api_key=k%2Fey", "https://h/a/b"),
         ("?a=1&token=k/ey&b=k%2Fey", "https://h/a/b?a=1"),
@@ -690,6 +839,10 @@ def test_links_that_only_lead_on_are_followed() -> None:
         *(
             (link, None)
             for link in ("", "https://u@h/c", "https://h\\g/c", "https://h\\@g/c", "https://h:0/c")
+        ),
+        *(
+            (link, None)
+            for link in ("http://u@h/c", "http://h\\@g/c", "http://h:0/c", "http://h:x/")
         ),
         *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
     ],
@@ -705,9 +858,61 @@ def test_where_a_link_leads(given_link: str, expected: str | None) -> None:
         assert resolve("https://h/a/b?page=1", given_link, "k/ey") == expected
 
 
+def test_a_link_by_http_is_followed_by_https(
+    dexory: Project, sandbox: Dexory, tmp_path: Path
+) -> None:
+    """A proxy that ends TLS has the source name its own host and port so. Another port, or
+    another host, gets no request; nothing is sent in the clear."""
+    authority = tls.Authority()
+    (tmp_path / "ca.pem").write_text(authority.pem)
+    dexory.environment["REQUESTS_CA_BUNDLE"] = str(tmp_path / "ca.pem")
+    context = tls.server_context("valid", authority, tmp_path)
+    server = make_server("localhost", 0, sandbox.app, ssl_context=context)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+    serving.start()
+    url, sandbox.url = sandbox.url, f"http://localhost:{server.server_port}"
+    secure = {"base_url": f"https://localhost:{server.server_port}"}
+    try:
+        synced(dexory, sandbox, **secure)
+        assert_equal_to_source(dexory, sandbox)
+        for foreign in (url, f"http://localhost:{url.rpartition(':')[2]}", "http://localhost"):
+            sandbox.url = foreign
+            assert "it gets no request" in failed(dexory, sandbox, **secure).output
+        assert sandbox.requests == []  # of the port without TLS
+    finally:
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("there", "is_it"),
+    [
+        ("https://h/a?page=2&size=5", True),
+        ("https://H:443/a?size=5&page=2", True),
+        ("http://h/a?page=2&size=5", True),
+        ("?size=5&page=2&api_key=key", True),
+        ("?size=5&page=3", False),
+        ("?page=2", False),
+        ("?page=2&size=5&size=5", False),
+        ("/b?page=2&size=5", False),
+        ("https://g/a?page=2&size=5", False),
+        ("https://h:8443/a?page=2&size=5", False),
+        *(("", False), (None, False), (2, False), ([], False), ({}, False)),
+        ("https://h:x/a?page=2&size=5", False),
+    ],
+)
+def test_what_is_this_very_page(there: Any, is_it: bool) -> None:
+    """The same host, path and query, in whatever order and form."""
+    load("dexory")
+    is_page = import_module("page_links").is_page
+    assert is_page("https://h/a?page=2&size=5", there, "key") is is_it
+
+
 # Passes
 
 
+NewPass = Callable[..., Any]
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 FIRST = "https://h/list?page=1"
 
@@ -728,13 +933,17 @@ def stopped(**changes: Any) -> dict[str, Any]:
     """A state that stands at page 3 of the list, half an hour ago."""
     load("dexory")
     place = {"list": import_module("page_links").digest(FIRST), "started": "2026-01-31T11:00:00Z"}
-    place |= {"replaced": True, "link": "https://h/list?page=3", "number": 3, "mark": "m"}
+    place |= {"link": "https://h/list?page=3", "number": 3, "mark": "m"}
     stop = {**place, "saved_at": "2026-01-31T11:30:00Z", **changes}
     return {"version": 1, "tables": {OBJECTS: {"rows": 7}}, "stop": stop}
 
 
-def new_pass(state: dict[str, Any]) -> Any:
-    return load("dexory").Pass(State(state, (OBJECTS,)), Rejects(), FIRST)
+@pytest.fixture
+def new_pass() -> Iterator[Callable[..., Any]]:
+    with Spool() as spool:
+        yield lambda state, rejects=None: load("dexory").Pass(
+            State(state, (OBJECTS,)), rejects or Rejects(), FIRST, spool
+        )
 
 
 def page(number: int, *records: Any, following: Any = None) -> Any:
@@ -754,54 +963,74 @@ def page(number: int, *records: Any, following: Any = None) -> Any:
     ],
 )
 def test_where_a_pass_goes_on(
-    operations: list[Any], changes: dict[str, Any], resumed: bool
+    operations: list[Any], new_pass: NewPass, changes: dict[str, Any], resumed: bool
 ) -> None:
-    """At the place of the last one, if that is an hour old at most and in the same list."""
-    current = new_pass(stopped(**changes))
-    assert current.resumed is resumed
-    assert current.place == (("https://h/list?page=3", 3, "m") if resumed else (FIRST, 1, ""))
-    current.finish()
-    started = "2026-01-31T11:00:00Z" if resumed else "2026-01-31T12:00:00Z"
-    assert operations[-1][1]["last_sync_time"] == started
-    assert operations[-1][1]["stop"] is None
+    """At the place of the last one, if that is an hour old at most and in the same list. Older
+    versions noted beside it whether they had replaced the objects."""
+    for older in ({}, {"replaced": True}, {"replaced": False}):
+        current = new_pass(stopped(**changes, **older))
+        assert current.resumed is resumed
+        assert current.place == (("https://h/list?page=3", 3, "m") if resumed else (FIRST, 1, ""))
+        current.finish()
+        started = "2026-01-31T11:00:00Z" if resumed else "2026-01-31T12:00:00Z"
+        assert operations[-1][1]["last_sync_time"] == started
+        assert operations[-1][1]["stop"] is None
 
 
-def test_the_place_of_a_pass(operations: list[Any]) -> None:
-    """The page that was stored last, since when, and whether the objects are replaced yet."""
-    current = new_pass({})
+def objects_of(operations: list[Any]) -> list[Any]:
+    """Name, SKU and occurrence of each object, and "truncate" where their table was."""
+    return [
+        (rest[0]["name"], rest[0]["sku"], rest[0]["occurrence"]) if rest else name
+        for name, table, *rest in operations
+        if table == OBJECTS
+    ]
+
+
+def test_the_place_of_a_pass(operations: list[Any], new_pass: NewPass) -> None:
+    """The page that was stored last, and since when. Its objects are handed over before the
+    checkpoint, and once more when they replace the table."""
+    current, place_of = new_pass({}), import_module("page_links").Place
     current.store(page(1, location("A1")))
-    current.save(import_module("page_links").Place("link", 1, "mark"))
+    current.save(place_of("link", 1, "mark"))
     place = {"link": "link", "number": 1, "mark": "mark", "saved_at": "2026-01-31T12:00:00Z"}
     place |= {"list": stopped()["stop"]["list"], "started": "2026-01-31T12:00:00Z"}
-    assert operations[-1][1]["stop"] == {**place, "replaced": False}
+    assert operations[-1][1]["stop"] == place
     assert operations[-1][1]["tables"] == {OBJECTS: {}}
     current.store(page(2, location("A2", {"sku": "x"}, {"sku": "x"}, {"sku": "y"})))
     current.store(page(3, location("A3", {"sku": "x"})))
-    current.save(import_module("page_links").Place("link", 1, "mark"))
-    assert operations[-1][1]["stop"] == {**place, "replaced": True}
+    current.save(place_of("link", 1, "mark"))
+    assert operations[-1][1]["stop"] == place
     assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 4}}
     assert "last_sync_time" not in operations[-1][1]
-    rows = [row for name, table, *rest in operations if table == OBJECTS for row in rest]
-    found = [(row["name"], row["sku"], row["occurrence"]) for row in rows]
-    assert found == [("A2", "x", 1), ("A2", "x", 2), ("A2", "y", 1), ("A3", "x", 1)]
-    assert operations.count(("truncate", OBJECTS)) == 1
+    found = [("A2", "x", 1), ("A2", "x", 2), ("A2", "y", 1), ("A3", "x", 1)]
+    assert objects_of(operations) == found
+    current.store(page(4, location("A4", {"sku": "z"})))
+    current.finish()
+    found += [("A4", "z", 1)]
+    assert objects_of(operations) == [*found, "truncate", *found]
+    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 5}}
 
 
-def test_a_pass_that_goes_on_does_not_replace_again(operations: list[Any]) -> None:
-    """The rows of its first pages are in the table, and counted."""
+def test_a_pass_that_goes_on_does_not_replace(operations: list[Any], new_pass: NewPass) -> None:
+    """Nobody knows whether the objects of its first pages are still there. The number of rows
+    stays that of the last whole pass."""
     current = new_pass(stopped())
     current.store(page(4, location("A4", {"sku": "x"})))
     current.finish()
-    assert ("truncate", OBJECTS) not in operations
-    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 8}}
+    assert objects_of(operations) == [("A4", "x", 1)]
+    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 7}}
+    [warning] = [text for name, text, *_ in operations if name == "warning"]
+    assert "an earlier sync read the first pages. The rows were stored (1 objects)" in warning
 
 
-def test_a_pass_whose_place_is_gone_begins_with_the_first_page(operations: list[Any]) -> None:
+def test_a_pass_whose_place_is_gone_begins_with_the_first_page(
+    operations: list[Any], new_pass: NewPass
+) -> None:
     """It replaces the objects, and it is this one's beginning that counts."""
     current = new_pass(stopped())
     current.store(page(1, location("A1", {"sku": "x"})))
     current.finish()
-    assert operations.count(("truncate", OBJECTS)) == 1
+    assert objects_of(operations) == ["truncate", ("A1", "x", 1)]
     assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 1}}
     assert operations[-1][1]["last_sync_time"] == "2026-01-31T12:00:00Z"
 
@@ -811,13 +1040,17 @@ def test_a_pass_whose_place_is_gone_begins_with_the_first_page(operations: list[
     [
         ({}, [], {"emptied": True}),
         ({"rows": 7}, ["warning"], {"rows": 7, "emptied": True}),
-        ({"rows": 0}, [], {"rows": 0}),
+        ({"rows": 0}, ["truncate"], {"rows": 0}),
         ({"rows": 7, "emptied": True}, ["truncate"], {"rows": 0}),
         ({"emptied": True}, ["truncate"], {"rows": 0}),
     ],
 )
 def test_a_pass_without_objects(
-    operations: list[Any], known: dict[str, Any], done: list[str], after: dict[str, Any]
+    operations: list[Any],
+    new_pass: NewPass,
+    known: dict[str, Any],
+    done: list[str],
+    after: dict[str, Any],
 ) -> None:
     """It is believed when the last one had none, either; a warning says so before."""
     current = new_pass({"version": 1, "tables": {OBJECTS: known}})
@@ -827,12 +1060,39 @@ def test_a_pass_without_objects(
     assert operations[-1][1]["tables"] == {OBJECTS: after}
 
 
-def test_records_of_a_page_are_named_by_their_place(operations: list[Any]) -> None:
+@pytest.mark.parametrize("ends", ["save", "finish"])
+@pytest.mark.parametrize(
+    ("known", "after"),
+    [
+        ({}, {"rows": 1}),
+        ({"rows": 0}, {"rows": 1}),
+        ({"rows": 7, "emptied": True}, {"rows": 7}),
+        ({"emptied": True}, {"rows": 1}),
+    ],
+)
+def test_objects_that_a_part_of_a_pass_added_are_guarded(
+    operations: list[Any],
+    new_pass: NewPass,
+    known: dict[str, Any],
+    after: dict[str, Any],
+    ends: str,
+) -> None:
+    """A list without objects is again one that became empty."""
+    current = new_pass({**stopped(), "tables": {OBJECTS: known}})
+    current.store(page(3, location("A4", {"sku": "x"})))
+    current.finish() if ends == "finish" else current.save(current.place)
+    assert operations[-1][1]["tables"] == {OBJECTS: after}
+
+
+def test_records_of_a_page_are_named_by_their_place(
+    operations: list[Any], new_pass: NewPass
+) -> None:
     """Those that can be stored are; the objects of one that cannot are counted, too."""
     rejects = Rejects()
-    current = load("dexory").Pass(State({}, (OBJECTS,)), rejects, FIRST)
+    current = new_pass({}, rejects)
     records = [location("A1", {"sku": "x"}), location(None, {"sku": "y"})]
     records += [location("A2", 5, {"sku": "z"})]
+    current.store(page(1))
     current.store(page(2, *records))
     assert rejects.examples == {
         "locations": ["page 2, record 2: name is missing"],
@@ -841,18 +1101,20 @@ def test_records_of_a_page_are_named_by_their_place(operations: list[Any]) -> No
             "page 2, record 3, object 1: it is not an object",
         ],
     }
+    current.save(import_module("page_links").Place(FIRST))
     stored = [(table, row["name"]) for name, table, *rest in operations for row in rest]
-    assert stored == [(table, name) for name in ("A1", "A2") for table in ("locations", OBJECTS)]
+    assert sorted(stored) == [(t, n) for t in (OBJECTS, "locations") for n in ("A1", "A2")]
     with pytest.raises(SourceError, match=r"locations: 1 unusable .* more than a tenth of 3$"):
         current.finish()
 
 
 @pytest.mark.parametrize(("count", "fails"), [(9, False), (8, True)])
 def test_unusable_objects_are_counted_against_all_objects(
-    operations: list[Any], count: int, fails: bool
+    operations: list[Any], new_pass: NewPass, count: int, fails: bool
 ) -> None:
-    """A tenth of them is reported; more than that ends the sync before the checkpoint."""
-    current = new_pass({})
+    """A tenth of them is reported, and nothing replaced; more than that ends the sync before the
+    checkpoint."""
+    current = new_pass({"version": 1, "tables": {OBJECTS: {"rows": 5}}})
     current.store(page(1, location("A1", {"sku": "x"}), location("A2", *[{"sku": "y"}] * 4)))
     current.store(page(2, location("A3", 5, *[{"sku": "z"}] * (count - 5))))
     if fails:
@@ -861,17 +1123,21 @@ def test_unusable_objects_are_counted_against_all_objects(
         assert "checkpoint" not in [name for name, *_ in operations]
     else:
         current.finish()
-        assert operations[-1][1]["tables"] == {OBJECTS: {"rows": count}}
+        assert "truncate" not in objects_of(operations)
+        assert len(objects_of(operations)) == count
+        assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 5}}
 
 
 def test_equal_objects_are_told_apart_in_whatever_order_their_fields_come(
-    operations: list[Any],
+    operations: list[Any], new_pass: NewPass
 ) -> None:
     """Of fields without a column, too."""
     things = [{"sku": "x", "a": 1, "b": 2}, {"b": 2, "a": 1, "sku": "x"}, {"sku": "x", "a": 1}]
-    new_pass({}).store(page(1, location("A1", *things)))
-    rows = [row for name, table, *rest in operations if table == OBJECTS for row in rest]
-    assert [row["occurrence"] for row in rows] == [1, 2, 1]
+    current = new_pass({})
+    current.store(page(1, location("A1", *things)))
+    current.finish()
+    found = [("A1", "x", 1), ("A1", "x", 2), ("A1", "x", 1)]
+    assert objects_of(operations) == ["truncate", *found]
 
 
 @pytest.mark.parametrize(("page_size", "checkpoints"), [("1000", 1), ("7", 1), ("6", 3), ("5", 7)])
@@ -894,20 +1160,24 @@ def test_twenty_pages_are_one_step(dexory: Project) -> None:
 
 
 def test_max_pages_ends_a_sync_and_the_next_one_goes_on(dexory: Project, sandbox: Dexory) -> None:
-    """With a warning, reading one page again, until all rows are there."""
+    """With a warning, reading one page again, until all rows are there. Nothing is taken away
+    before a sync reads the whole list."""
     synced(dexory, sandbox)  # objects that are gone by the time of the pass
     sandbox.change_something()
     sandbox.requests.clear()
-    asked, truncates = [], 0
+    asked = []
     for _ in range(3):
         result = synced(dexory, sandbox, **MANY, max_pages="10")
         asked.append(numbers(sandbox))
-        truncates += result.counts.get("Truncates", 0)
         limit_reached = len(asked) < 3
         assert ("more pages than max_pages" in result.output) == limit_reached
+        assert ("deletes were not looked for" in result.output) != limit_reached
         assert (dexory.state["stop"] is not None) == limit_reached
+        assert result.counts.get("Truncates", 0) == 0
+        assert dexory.rows(OBJECTS, deleted=True) == []
     assert asked == [[*range(1, 11)], [*range(10, 21)], [*range(20, 28)]]
-    assert truncates == 1
+    assert_nothing_is_missing(dexory, sandbox)
+    synced(dexory, sandbox)
     assert_equal_to_source(dexory, sandbox)
 
 
@@ -965,6 +1235,22 @@ def test_a_place_that_is_gone_begins_a_new_pass(dexory: Project, sandbox: Dexory
     assert_equal_to_source(dexory, sandbox)
 
 
+def test_what_concerns_every_page_begins_no_new_pass(
+    dexory: Project, sandbox: Dexory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is not gone because nobody answers."""
+    synced(dexory, sandbox, max_pages="3")
+
+    def fetch(*_: object) -> Any:
+        raise SourceUnavailable("nobody answers")
+
+    monkeypatch.setattr(load("dexory"), "fetch_locations_with_retry", fetch)
+    output = failed(dexory, sandbox).output
+    assert "nobody answers" in output
+    assert "A new pass begins" not in output
+    assert dexory.state["stop"]["number"] == 3
+
+
 def test_a_failure_later_in_a_pass_keeps_the_place(dexory: Project, sandbox: Dexory) -> None:
     """It is no reason to begin anew."""
     synced(dexory, sandbox, **MANY, max_pages="22")
@@ -1004,7 +1290,8 @@ def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, s
 def test_killed_in_a_long_pass_the_next_sync_goes_on(
     dexory: Project, sandbox: Dexory, request_number: int
 ) -> None:
-    """kill -9: what was checkpointed is there, and the pass ends equal to the source."""
+    """kill -9: what was checkpointed is there, the next sync brings the rest, and the one after it
+    takes away what is gone."""
     synced(dexory, sandbox)
     sandbox.change_something()
     sandbox.requests.clear()
@@ -1015,6 +1302,8 @@ def test_killed_in_a_long_pass_the_next_sync_goes_on(
     # While a page is stored the next two are read. The first 20 pages are one checkpoint.
     places = {page if page >= 20 else 1 for page in range(reached - 3, reached)}
     assert numbers(sandbox)[0] in places
+    assert_nothing_is_missing(dexory, sandbox)
+    synced(dexory, sandbox)
     assert_equal_to_source(dexory, sandbox)
 
 
@@ -1057,10 +1346,16 @@ def test_the_state_tells_when_the_last_whole_pass_began(dexory: Project, sandbox
 def test_a_scan_inserted_while_pages_are_read_doubles_nothing(
     dexory: Project, sandbox: Dexory
 ) -> None:
-    """The record that moves to the next page comes twice, its equal objects with it."""
+    """The record that moves to the next page comes twice, its equal objects with it. Nobody knows
+    which others were not seen, so nothing is taken away."""
     sandbox.change(24, **{OBJECTS: [{"sku": "twin"}, {"sku": "twin"}]})
-    sandbox.fault(PATH, skip=1, act=lambda: sandbox.scan(3, at=0))
     synced(dexory, sandbox)
+    sandbox.change_something()
+    sandbox.fault(PATH, skip=1, act=lambda: sandbox.scan(3, at=0))
+    result = synced(dexory, sandbox)
+    assert f"{OBJECTS}: 1 of the locations came on several pages" in result.output
+    assert "nothing was replaced: deletes were not looked for" in result.output
+    assert dexory.rows(OBJECTS, deleted=True) == []
     twins = [row["occurrence"] for row in dexory.rows(OBJECTS) if row["sku"] == "twin"]
     assert sorted(twins) == [1, 2]
     synced(dexory, sandbox)
@@ -1149,7 +1444,26 @@ def test_locations_without_any_object_empty_the_table_at_the_second_time(
     assert dexory.rows(OBJECTS) == []
     result = synced(dexory, sandbox)
     assert "lists nothing" not in result.output
-    assert result.counts.get("Truncates", 0) == 0
+    assert dexory.rows(OBJECTS) == []
+
+
+def test_rows_that_only_the_destination_knows_of_do_not_stay(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """A sync that crashed in its checkpoint stored objects, and the state knows of none."""
+    objects = [dict(record) for record in sandbox.records]
+    for position in range(len(sandbox.records)):
+        sandbox.change(position, **{OBJECTS: None})
+    for _ in range(2):
+        synced(dexory, sandbox)
+    assert dexory.state["tables"] == {OBJECTS: {"rows": 0}}
+    sandbox.records[:] = objects
+    with Process("in-checkpoint").running(), pytest.raises(Crash):
+        dexory.sync(sandbox.configuration())
+    assert dexory.rows(OBJECTS)
+    sandbox.empty()
+    synced(dexory, sandbox)
+    assert dexory.rows(OBJECTS) == []
 
 
 def test_objects_that_came_back_are_guarded_again(dexory: Project, sandbox: Dexory) -> None:
@@ -1179,17 +1493,68 @@ def test_a_resync_that_sees_nothing_deletes_nothing_at_once(
     assert dexory.rows(OBJECTS) == []
 
 
-def test_a_pass_that_stopped_before_its_first_object_replaces_later(
+def test_a_pass_that_stopped_before_its_first_object_replaces_nothing(
     dexory: Project, sandbox: Dexory
 ) -> None:
-    """What is truncated, and what is not yet, is part of the place."""
+    """Nor does the sync that goes on with it; the one after it reads the whole list."""
     synced(dexory, sandbox)
     before = dexory.rows(OBJECTS)
     for position in range(50):
         sandbox.change(position, **{OBJECTS: None})
-    assert synced(dexory, sandbox, max_pages="2").counts.get("Truncates", 0) == 0
-    assert dexory.rows(OBJECTS) == before
+    for changes in ({"max_pages": "2"}, {}):
+        assert synced(dexory, sandbox, **changes).counts.get("Truncates", 0) == 0
+        assert len(dexory.rows(OBJECTS)) == len(before)
     assert synced(dexory, sandbox).counts["Truncates"] == 1
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_pass_that_failed_takes_nothing_away(dexory: Project, sandbox: Dexory) -> None:
+    """Not behind its checkpoints, either."""
+    synced(dexory, sandbox)
+    sandbox.change_something()
+    sandbox.fault(PATH, skip=23, status=404)
+    failed(dexory, sandbox, **MANY)
+    assert dexory.state["stop"]
+    assert dexory.rows(OBJECTS, deleted=True) == []
+
+
+def test_a_skipped_record_is_no_reason_to_delete_its_row(dexory: Project, sandbox: Dexory) -> None:
+    """While a pass skips any record it replaces nothing, and says so; the others are stored."""
+    sandbox.change(0, **{OBJECTS: [{"sku": "here"}]})
+    synced(dexory, sandbox)
+    for skipped in ({OBJECTS: [7]}, {"name": None}):
+        before = dict(sandbox.records[0])
+        sandbox.change(0, **skipped)
+        sandbox.change(1, **{OBJECTS: [{"sku": str(skipped)}]})
+        result = synced(dexory, sandbox)
+        told = f"{OBJECTS}: {len(skipped) + ('name' in skipped)} of the records were skipped. "
+        assert told in result.output
+        assert "nothing was replaced: deletes were not looked for" in result.output
+        assert result.counts.get("Truncates", 0) == 0
+        assert {"here", str(skipped)} <= {row["sku"] for row in dexory.rows(OBJECTS)}
+        sandbox.change(0, **before)
+    synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_more_objects_than_may_wait_are_stored_and_replace_nothing(
+    dexory: Project, sandbox: Dexory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning says so, at every sync; each row is handed over once."""
+    monkeypatch.setattr(load("dexory"), "REPLACED_AT_ONCE", 50)
+    for _ in range(2):
+        result = synced(dexory, sandbox)
+        assert f"{OBJECTS}: there are more than 50. " in result.output
+        assert "deletes were not looked for" in result.output
+        assert result.counts.get("Truncates", 0) == 0
+        assert result.counts["Upserts"] == sum(map(len, sandbox.expected().values()))
+        assert_nothing_is_missing(dexory, sandbox)
+    sandbox.change_something()
+    synced(dexory, sandbox)
+    assert dexory.rows(OBJECTS, deleted=True) == []
+    assert_nothing_is_missing(dexory, sandbox)
+    monkeypatch.setattr(load("dexory"), "REPLACED_AT_ONCE", 1_000_000)
+    synced(dexory, sandbox)
     assert_equal_to_source(dexory, sandbox)
 
 

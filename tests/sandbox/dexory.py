@@ -1,6 +1,7 @@
 """A stand-in of Dexory: one list of scanned locations, linked pages, a key in either place."""
 
 import json
+import math
 import random
 import secrets
 from collections import Counter
@@ -36,10 +37,15 @@ class Dexory(Sandbox):
     hold the API key. ``customer``: what the parameter of that name must be, if it is sent.
     ``cap``: the most records in a page. ``leads``: pages by number, and the ones that their links
     lead to in place of the next. ``stuck``: whether every page holds what the first one does.
+    ``signs_anew``: whether ``image_url`` is another one in each response. ``php``: whether lists
+    are what PHP makes of those from which something was taken. ``names_no_end``: whether the last
+    page has no link ``next``, in place of one that is null. A location whose ``scan_date`` is null
+    was never scanned.
     """
 
     name = "dexory"
     data_path = "/customer-api/v1/locations"
+    page_size = 25
     small_pages: ClassVar = {"page_size": str(PAGE)}
     limits: ClassVar = {**Sandbox.limits, "dexory_connector.PAGES_AT_ONCE": 2}
 
@@ -54,6 +60,8 @@ class Dexory(Sandbox):
         customer: str = "",
         cap: int = 1000,
         seed: int = 1,
+        php: bool = False,
+        names_no_end: bool = False,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -63,7 +71,9 @@ class Dexory(Sandbox):
         self.customer = customer
         self.cap = cap
         self.leads: dict[int, int] = {}
-        self.stuck = False
+        self.stuck = self.signs_anew = False
+        self.php = php
+        self.names_no_end = names_no_end
         self.field = "expected_inventory_object" + ("s" if shape == "live" else "")
         self.api_key = "site-key-" + secrets.token_hex(16)
         self._random = random.Random(seed)
@@ -83,7 +93,7 @@ class Dexory(Sandbox):
             "site_name": SITE,
             "site_api_key": self.api_key,
             "base_url": self.url,
-            "page_size": "25",
+            "page_size": str(self.page_size),
             **self.options,
             **changes,
         }
@@ -100,12 +110,20 @@ class Dexory(Sandbox):
         """Every scan that was served stays; the objects are those of the scans served now."""
         served = [record for record in self.records if _in_window(record)]
         scans = {**self._scans, **{_identity(record): record for record in served}}
-        locations = [_expected_location(record) for record in scans.values() if record["name"]]
+        locations = [_expected_location(record) for record in scans.values() if _has_row(record)]
         objects = [row for record in served for row in _expected_objects(record)]
         return {"locations": locations, "expected_inventory_objects": objects}
 
     def empty(self) -> None:
         self.records.clear()
+
+    def be_odd(self) -> None:
+        self.php = False  # what makes records odd looks for lists
+        super().be_odd()
+
+    def spoil(self) -> None:
+        self.php = False
+        super().spoil()
 
     def fill(self, count: int) -> None:
         self.records = [record for record in self.records if _in_window(record)][:count]
@@ -141,14 +159,20 @@ class Dexory(Sandbox):
             links=draw.choice(("absolute", "path", "query")),
             repeats_key=draw.random() < 0.3,
             cap=draw.choice((1, 3, 1000)),
+            php=draw.random() < 0.3,
+            names_no_end=draw.random() < 0.3,
         )
+        if draw.random() < 0.3:
+            made.change(0, scan_date=draw.choice((None, "", "N/A")))
         made.options = {"max_pages": "2"} if made.cap == 3 and draw.random() < 0.5 else {}
         return made
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         place = draw.randrange(len(self.records))
-        kind = draw.choice(("scan", "change", "remove"))
-        if kind == "change":
+        kind = draw.choice(("scan", "change", "remove", "odd"))
+        if kind == "odd":
+            self.change(place, **{self.field: [{"sku": "odd", "quantity": 2.5}], "occupancy": "x"})
+        elif kind == "change":
             self.change(place, **{self.field: [{"sku": str(draw.random())}, {"sku": "x"}]})
         elif kind == "remove" and deletes and sum(map(_in_window, self.records)) > 1:
             self.remove(place)
@@ -156,9 +180,18 @@ class Dexory(Sandbox):
             self.scan(place, at=draw.randint(0, len(self.records)))
 
     def remembered(self) -> dict[str, list[Record]]:
-        served = {_identity(record) for record in self.records if _in_window(record)}
-        gone = [record for record in self._forms if _identity(record) not in served]
-        return {"locations": [_expected_location(record) for record in gone]}
+        """Scans that left the window; objects, too, where no sync can read the whole list."""
+        served = [record for record in self.records if _in_window(record)]
+        scans = {_identity(record) for record in served}
+        gone = [record for record in self._forms if _identity(record) not in scans]
+        locations = [_expected_location(record) for record in gone if _has_row(record)]
+        size, most = min(self.page_size, self.cap), int(self.options.get("max_pages", 1000))
+        never_whole = len(served) > size * most
+        objects = [row for record in self._forms for row in _expected_objects(record)]
+        return {
+            "locations": locations,
+            "expected_inventory_objects": objects if never_whole else [],
+        }
 
     def scan(self, position: int, at: int | None = None, **fields: Any) -> Record:
         """Adds a new scan of the location at ``position``, at the end of the list or ``at``."""
@@ -252,6 +285,7 @@ class Dexory(Sandbox):
             if self._scans.get(_identity(record)) != record:
                 self._scans[_identity(record)] = dict(record)
                 self._forms.append(dict(record))
+        page = [self._as_sent(record) for record in page]
         last = max(-(-len(records) // size), 1)
         links = {
             "first": self._link(1),
@@ -261,7 +295,18 @@ class Dexory(Sandbox):
         }
         if number in self.leads:
             links["next"] = self._link(self.leads[number])
-        return jsonify(data=page, links=links)
+        if self.names_no_end and links["next"] is None:
+            del links["next"]
+        return jsonify(data=_of_php(page) if self.php else page, links=links)
+
+    def _as_sent(self, record: Record) -> Record:
+        """A record in a response."""
+        sent = dict(record)
+        if self.signs_anew:
+            sent["image_url"] = f"https://images.test/?token={secrets.token_hex(8)}"
+        if self.php and isinstance(sent.get(self.field), list):
+            sent[self.field] = _of_php(sent[self.field])
+        return sent
 
     def _authorized(self) -> bool:
         header = request.headers.get("Authorization") == f"Bearer {self.api_key}"
@@ -275,7 +320,7 @@ class Dexory(Sandbox):
             record
             for record in self.records
             if (not aisles or record["aisle"] in aisles)
-            and (record["scan_date"] <= up_to if up_to else _in_window(record))
+            and ((record["scan_date"] or "") <= up_to if up_to else _in_window(record))
         ]
 
     def _link(self, number: int) -> str:
@@ -303,6 +348,19 @@ def _in_window(record: Record) -> bool:
         return True
 
 
+def _was_scanned(record: Record) -> bool:
+    return record.get("scan_date") not in (None, "", " ", "N/A", "0000-00-00", False)
+
+
+def _has_row(record: Record) -> bool:
+    return bool(record["name"]) and _was_scanned(record)
+
+
+def _of_php(items: list[Any]) -> Any:
+    """A list as PHP sends it when its first item was taken."""
+    return {str(number): item for number, item in enumerate(items, 1)} or items
+
+
 def _objects(record: Record) -> list[Any]:
     for name in ("expected_inventory_objects", "expected_inventory_object"):
         if record.get(name) is not None:
@@ -322,15 +380,14 @@ def _parent_key(r: Record) -> Record:
         "name": r["name"],
         "location_type": r.get("location_type") or "",
         "aisle": r.get("aisle") or "",
-        "scan_date": _moment(r["scan_date"]),
+        "scan_date": _moment(r["scan_date"]) if _was_scanned(r) else None,
     }
 
 
 def _expected_location(r: Record) -> Record:
-    occupancy = r.get("occupancy")
     return {
         **_parent_key(r),
-        "occupancy": None if occupancy is None else float(occupancy),
+        "occupancy": _number(r.get("occupancy")),
         "zoning": _text(r.get("zoning")),
         "scanned_markers": _text(r.get("scanned_markers")),
         **{name: r.get(name) for name in ("status", "status_type", "message", "image_url")},
@@ -346,11 +403,24 @@ def _expected_objects(r: Record) -> list[Record]:
             **_parent_key(r),
             "occurrence": counts[repr(sorted(given.items()))],
             **{name: given.get(name) for name in TEXTS},
-            **{name: int(given[name]) if name in given else None for name in NUMBERS},
+            **{name: _whole_number(given.get(name)) for name in NUMBERS},
             **{f"object_{name}": given.get(name) for name in KEY},
         }
         rows.append(row)
     return rows
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole_number(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None or number % 1 or abs(number) >= 2**63 else int(number)
 
 
 def _text(value: Any) -> str | None:
