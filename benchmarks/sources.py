@@ -143,7 +143,9 @@ class _Dexory(Source):
         self._size, self._objects = size, made.field
         self._page = _numbered(records, "name", '"A%07d"')
         objects = sum(len(record[made.field] or ()) for record in records)
-        self.rows = size.pages * (size.records + objects)
+        # Beyond so many pages the objects are handed over twice.
+        twice = 2 if size.pages > load(self.name).PAGES_AT_ONCE else 1
+        self.rows = size.pages * (size.records + twice * objects)
 
     def configuration(self, url: str) -> dict[str, str]:
         size, limit = str(self._size.records), "100000"

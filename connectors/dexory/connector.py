@@ -31,7 +31,7 @@ from shared.spool import Spool
 from shared.state import State
 
 BASE_URL = "https://api.service.dexoryview.com"
-PAGES_AT_ONCE = 500  # a pass of more pages checkpoints after each further one
+PAGES_AT_ONCE = 200  # a pass of more pages checkpoints after each further one
 LONGEST_BREAK = timedelta(hours=1)  # the source serves a moving window, so places in it age
 
 

@@ -924,7 +924,7 @@ def test_a_link_by_http_is_followed_by_https(
         ("/b?page=2&size=5", False),
         ("https://g/a?page=2&size=5", False),
         ("https://h:8443/a?page=2&size=5", False),
-        *[("", False), (None, False), (2, False), ([], False), ({}, False)],
+        *(("", False), (None, False), (2, False), ([], False), ({}, False)),
         ("https://h:x/a?page=2&size=5", False),
     ],
 )
@@ -1003,7 +1003,7 @@ def test_where_a_pass_goes_on(
         assert operations[-1][1]["stop"] is None
 
 
-def objects_of(operations: list[Any]) -> list[tuple[str, str, int] | str]:
+def objects_of(operations: list[Any]) -> list[Any]:
     """Name, SKU and occurrence of each object, and "truncate" where their table was."""
     return [
         (rest[0]["name"], rest[0]["sku"], rest[0]["occurrence"]) if rest else name
@@ -1166,11 +1166,22 @@ def test_equal_objects_are_told_apart_in_whatever_order_their_fields_come(
     assert objects_of(operations) == ["truncate", *found]
 
 
+@pytest.fixture
+def twenty(dexory: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of more than 20 pages checkpoint on their way, in place of 200."""
+    monkeypatch.setattr(load("dexory"), "PAGES_AT_ONCE", 20)
+    code = dexory.path / "connector.py"
+    text = code.read_text()
+    code.write_text(text.replace("PAGES_AT_ONCE = 200", "PAGES_AT_ONCE = 20"))
+    assert code.read_text() != text
+
+
+@pytest.mark.usefixtures("twenty")
 @pytest.mark.parametrize(("page_size", "checkpoints"), [("1000", 1), ("7", 1), ("6", 3), ("5", 7)])
 def test_a_long_pass_checkpoints_page_by_page(
     dexory: Project, sandbox: Dexory, page_size: str, checkpoints: int
 ) -> None:
-    """Up to 20 pages are one step; the table of objects is truncated once in any case."""
+    """Up to 20 pages are one step here; the table of objects is truncated once in any case."""
     for _ in range(2):
         counts = synced(dexory, sandbox, page_size=page_size).counts
         assert (counts["Checkpoints"], counts["Truncates"]) == (checkpoints, 1)
@@ -1178,11 +1189,11 @@ def test_a_long_pass_checkpoints_page_by_page(
         assert dexory.state["stop"] is None
 
 
-def test_twenty_pages_are_one_step(dexory: Project) -> None:
+def test_two_hundred_pages_are_one_step(dexory: Project) -> None:
     """The number stands in the README."""
-    with Dexory(locations=100) as sandbox:
-        assert synced(dexory, sandbox, **MANY).counts["Checkpoints"] == 1
-        assert len(sandbox.requests) == 20
+    with Dexory(locations=200) as sandbox:
+        assert synced(dexory, sandbox, page_size="1").counts["Checkpoints"] == 1
+        assert len(sandbox.requests) == 200
 
 
 def test_max_pages_ends_a_sync_and_the_next_one_goes_on(dexory: Project, sandbox: Dexory) -> None:
@@ -1312,6 +1323,7 @@ def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, s
 
 
 @pytest.mark.posix
+@pytest.mark.usefixtures("twenty")
 @pytest.mark.parametrize("request_number", [20, 21, 22, 26])
 def test_killed_in_a_long_pass_the_next_sync_goes_on(
     dexory: Project, sandbox: Dexory, request_number: int
@@ -1534,6 +1546,7 @@ def test_a_pass_that_stopped_before_its_first_object_replaces_nothing(
     assert_equal_to_source(dexory, sandbox)
 
 
+@pytest.mark.usefixtures("twenty")
 def test_a_pass_that_failed_takes_nothing_away(dexory: Project, sandbox: Dexory) -> None:
     """Not behind its checkpoints, either."""
     synced(dexory, sandbox)

@@ -171,9 +171,9 @@ class RepeatedPages:
     def is_repeated(self, records: list[Any]) -> bool:
         """Whether a page of these records, which is noted, came before."""
         try:
-            key = [record[name] for record in records for name in self._key]
-            mark = hash(repr(records) if None in key else tuple(key))
-        except (KeyError, TypeError):  # no object, or a key that no key can be
+            key = [record.get(name) for record in records for name in self._key]
+            mark = hash(tuple(key) if any(key) else repr(records))
+        except (AttributeError, TypeError):  # no object, or a key that no key can be
             mark = hash(repr(records))
         repeated = bool(records) and mark in self._seen
         self._seen.add(mark)
