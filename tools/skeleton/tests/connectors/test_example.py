@@ -59,11 +59,23 @@ def test_fields_without_a_column_are_kept(project: Project, source: Example) -> 
 
 def test_an_item_that_cannot_be_stored_is_reported(project: Project, source: Example) -> None:
     """By its position and column; all others are stored."""
-    source.records[24]["price"] = "a lot"
-    output = synced(project, source).output
-    assert "page 2, record 5: price does not fit its type" in output
-    assert "a lot" not in output
+    source.records[24]["id"] = None
+    assert "page 2, record 5: id is missing" in synced(project, source).output
     assert len(project.rows("items")) == len(source.records) - 1
+
+
+def test_a_value_that_does_not_fit_costs_no_item(project: Project, source: Example) -> None:
+    """It is null, kept as it was sent, and reported by its column and position."""
+    item = source.records[24]
+    item["price"] = "a lot"
+    output = synced(project, source).output
+    assert "items: 1 value of price cannot be held by its type" in output
+    assert "first page 2, record 5" in output
+    assert "a lot" not in output
+    [row] = [row for row in project.rows("items") if row["id"] == str(item["id"])]
+    assert row["price"] is None
+    assert json.loads(row["additional_fields"])["price"] == "a lot"
+    assert len(project.rows("items")) == len(source.records)
 
 
 def test_an_answer_for_another_page_is_an_error(project: Project, source: Example) -> None:
