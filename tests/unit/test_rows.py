@@ -134,6 +134,19 @@ def test_a_null_gives_way_to_the_next_source_in_each_record_alone() -> None:
     assert found == [("N", {"title": "T"}), ("T", None), (None, None)]
 
 
+@pytest.mark.parametrize("odd", [None, "", " ", "soon", "0000-00-00", "2026-02-30T08:00:00Z"])
+@pytest.mark.parametrize("other", ["2026-01-31T09:00:00.5+01:00", "2026-01-31T08:00:00.500Z"])
+def test_dates_keep_their_places(odd: Any, other: str) -> None:
+    """Whether they are read together or one by one, with or without nulls between them."""
+    first = datetime(2026, 1, 31, 8, tzinfo=timezone.utc)
+    table = Table("t", (), {"at": Column("UTC_DATETIME")})
+    texts = ["2026-01-31T08:00:00Z", odd, None, other]
+    rows = [
+        row for row in table.rows([{"at": text} for text in texts]).rows if isinstance(row, dict)
+    ]
+    assert [row["at"] for row in rows] == [first, None, None, first.replace(microsecond=500_000)]
+
+
 def test_no_records_are_no_rows() -> None:
     """Also where all columns are given."""
     assert TABLE.rows([]).rows == []

@@ -247,6 +247,11 @@ def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) 
         to_type(min(numbers))
         to_type(max(numbers))
         return [*values]
+    if kind == "UTC_DATETIME" and types == {str}:
+        texts = [v for v in values if v is not None]
+        if (usual := times.parse_usual(texts)) is not None:
+            moments = iter(usual)
+            return [None if v is None else next(moments) for v in values]
     return [None if v is None or v == "" else to_type(v) for v in values]
 
 

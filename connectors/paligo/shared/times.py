@@ -1,6 +1,7 @@
 """Timestamps of any form, in UTC."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -39,6 +40,9 @@ _NO_DATE = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _USUAL = [len(f"2026-01-31T08:00:00{more}+00:00") for more in ("", ".000", ".000000")]
+_USUAL_LINES = re.compile(
+    r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?(?:Z|\+00:00)\n)*", re.ASCII
+)
 _FIRST_MILLISECONDS = 100_000_000_000  # as seconds this would be the year 5138
 
 
@@ -79,6 +83,18 @@ def parse(value: Any) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise (NoDate if _says_no_date(value) else ValueError)("is not a timestamp")
+
+
+def parse_usual(texts: Sequence[str]) -> list[datetime] | None:
+    """Timestamps that all have the form 2026-01-31T08:00:00Z, or +00:00 in place of the Z, and 0,
+    3 or 6 digits of a fraction, in half the time that ``parse`` takes for each; None if one of
+    them has another form.
+    Raises ValueError for a day or an hour that does not exist."""
+    lines = "\n".join(texts) + "\n"
+    if not _USUAL_LINES.fullmatch(lines) or "T24" in lines:
+        return None
+    usual = lines.replace("Z", "+00:00").split("\n")[:-1]
+    return [*map(datetime.fromisoformat, usual)] if len(usual) == len(texts) else None
 
 
 def _from_unix(number: float) -> datetime:
