@@ -328,6 +328,11 @@ def test_what_is_blank_is_null(field: str, value: Any) -> None:
     row, odd = only(field, value)
     assert row["additional_fields"] == {"level": 1}
     assert odd == []
+    assert row["due" if field == "endDate" else field] == (
+        value if field == "more" and value == " " else None
+    )
+    beside = ODDS.rows([{"id": 1, "level": 1, field: each} for each in (value, deep(100_000))])
+    assert beside.rows[0] == {**row, "id": "1"}
 
 
 def test_what_json_has_no_form_for_is_kept_as_text() -> None:

@@ -408,7 +408,7 @@ def to_flag(value: Any) -> bool:
 
 
 def _to_json(value: Any) -> Any:
-    if _encodable(value) is not value:
+    if value == "" or _encodable(value) is not value:
         raise ValueError
     return value
 
