@@ -369,10 +369,7 @@ def get_access_token(client: RestClient, settings: Settings) -> tuple[str, float
     """A new access token by the client credentials flow, and its lifetime in seconds, infinite if
     none is stated. Raises SourceUnavailable if there will be no token."""
     credentials = {"client_id": settings.client_id, "client_secret": settings.client_secret}
-    try:
-        answer = client.post("", json={"grant_type": "client_credentials", **credentials})
-    except SourceError as error:
-        raise SourceUnavailable(str(error)) from None
+    answer = client.post("", json={"grant_type": "client_credentials", **credentials})
     try:
         return TOKEN.parse(answer["access_token"] or " "), float(answer.get("expires_in") or "inf")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

@@ -134,6 +134,19 @@ def test_a_null_gives_way_to_the_next_source_in_each_record_alone() -> None:
     assert found == [("N", {"title": "T"}), ("T", None), (None, None)]
 
 
+@pytest.mark.parametrize("odd", [None, "", " ", "soon", "0000-00-00", "2026-02-30T08:00:00Z"])
+@pytest.mark.parametrize("other", ["2026-01-31T09:00:00.5+01:00", "2026-01-31T08:00:00.500Z"])
+def test_dates_keep_their_places(odd: Any, other: str) -> None:
+    """Whether they are read together or one by one, with or without nulls between them."""
+    first = datetime(2026, 1, 31, 8, tzinfo=timezone.utc)
+    table = Table("t", (), {"at": Column("UTC_DATETIME")})
+    texts = ["2026-01-31T08:00:00Z", odd, None, other]
+    rows = [
+        row for row in table.rows([{"at": text} for text in texts]).rows if isinstance(row, dict)
+    ]
+    assert [row["at"] for row in rows] == [first, None, None, first.replace(microsecond=500_000)]
+
+
 def test_no_records_are_no_rows() -> None:
     """Also where all columns are given."""
     assert TABLE.rows([]).rows == []
@@ -315,6 +328,11 @@ def test_what_is_blank_is_null(field: str, value: Any) -> None:
     row, odd = only(field, value)
     assert row["additional_fields"] == {"level": 1}
     assert odd == []
+    assert row["due" if field == "endDate" else field] == (
+        value if field == "more" and value == " " else None
+    )
+    beside = ODDS.rows([{"id": 1, "level": 1, field: each} for each in (value, deep(100_000))])
+    assert beside.rows[0] == {**row, "id": "1"}
 
 
 def test_what_json_has_no_form_for_is_kept_as_text() -> None:
@@ -520,3 +538,28 @@ def test_dates_that_are_none_are_no_warning(warnings: list[str]) -> None:
     rejects.add_odd("rooms", "closed_at", "page 1, record 8", placeholder=True)
     rejects.report()
     assert not warnings
+
+
+@given(
+    st.lists(
+        st.none()
+        | st.integers(-(10**7), 10**7)
+        | st.decimals(-1000, 1000, places=3).map(str)
+        | st.sampled_from(["", "0", "-0", "-0.0", "1.50", "007", "1\n2", "1\n", " 1", "+1", "1e2"])
+    )
+)
+def test_a_column_of_decimals_is_what_each_of_them_is(values: list[Any]) -> None:
+    """Whether they are told at once or one by one."""
+
+    def one(value: Any) -> Any:
+        try:
+            return convert([value], decimal(9, 4), "x")
+        except UnusableRecord:
+            return None
+
+    each = [one(value) for value in values]
+    if None in each:
+        with pytest.raises(UnusableRecord):
+            convert(values, decimal(9, 4), "x")
+    else:
+        assert convert(values, decimal(9, 4), "x") == [value for [value] in each]

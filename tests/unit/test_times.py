@@ -173,3 +173,28 @@ def test_a_comma_before_the_fraction(end: str) -> None:
     expected = datetime(2026, 1, 31, 8, 0, 0, 120_000, tzinfo=timezone.utc)
     for fraction in ("12", "120", "120000"):
         assert times.parse(f"2026-01-31T08:00:00,{fraction}{end}") == expected
+
+
+@given(st.lists(MOMENTS, min_size=1), st.sampled_from(["Z", "+00:00"]), st.sampled_from([0, 3, 6]))
+def test_usual_forms_are_read_together(moments: list[datetime], end: str, digits: int) -> None:
+    """They are what each of them is alone."""
+    unit = {0: "seconds", 3: "milliseconds", 6: "microseconds"}[digits]
+    texts = [moment.isoformat(timespec=unit)[:-6] + end for moment in moments]
+    assert times.parse_usual(texts) == [times.parse(text) for text in texts]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "soon", "2026-01-31", "2026-01-31T08:00:00", "2026-01-31 08:00:00Z"),
+        *("2026-01-31T08:00:00+01:00", "2026-01-31T08:00:00.12Z", "2026-01-31T24:00:00Z"),
+        *("2026-W05-6T08:00:00Z", "2026-01-31T08:00:00Z\n", "٢٠٢٦-01-31T08:00:00Z"),
+        "2026-01-31T08:00:00Z\n2026-01-31T08:00:00Z",
+    ],
+)
+def test_other_forms_are_not_read_together(text: str) -> None:
+    """One of them is enough, and no text counts as two."""
+    usual = "2026-01-31T08:00:00Z"
+    assert times.parse_usual([usual, text]) is None
+    with pytest.raises(ValueError, match="day"):
+        times.parse_usual([usual, "2026-02-30T08:00:00Z"])

@@ -165,7 +165,7 @@ class Listing:
             new["listed_at"] = times.to_text(self.window.started)
         elif "listed_at" in entry:
             new["listed_at"] = entry["listed_at"]
-        new["rows"] = store.count if full else entry.get("rows", 0)
+        new["rows"] = store.count if full else entry.get("rows", store.count)
         if outcome.miscount:
             new["miscount"] = outcome.miscount
         state.save({name: new})

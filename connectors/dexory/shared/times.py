@@ -39,11 +39,10 @@ _NO_DATE = {
     *("undefined", "unknown", "never", "false"),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# A column of what most sources send, a line each.
-_USUAL_LINES = re.compile(
-    r"(?:\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?(?:Z|\+00:00)\n)*", re.ASCII
-)
 _USUAL = [len(f"2026-01-31T08:00:00{more}+00:00") for more in ("", ".000", ".000000")]
+_USUAL_LINES = re.compile(
+    r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3}(?:\d{3})?)?(?:Z|\+00:00)\n)*", re.ASCII
+)
 _FIRST_MILLISECONDS = 100_000_000_000  # as seconds this would be the year 5138
 
 
@@ -86,15 +85,16 @@ def parse(value: Any) -> datetime:
     raise (NoDate if _says_no_date(value) else ValueError)("is not a timestamp")
 
 
-def parse_all(values: Sequence[Any]) -> list[datetime | None]:
-    """The timestamps of a column, None for None and "". Raises ValueError as ``parse`` does."""
-    given = [value for value in values if value is not None and value != ""]
-    if {*map(type, given)} == {str}:
-        lines = "\n".join([*given, ""])
-        if _USUAL_LINES.fullmatch(lines):  # in a third of the time
-            found = map(datetime.fromisoformat, lines.replace("Z", "+00:00").split("\n"))
-            return [next(found) if value else None for value in values]
-    return [None if value is None or value == "" else parse(value) for value in values]
+def parse_usual(texts: Sequence[str]) -> list[datetime] | None:
+    """Timestamps that all have the form 2026-01-31T08:00:00Z, or +00:00 in place of the Z, and 0,
+    3 or 6 digits of a fraction, in half the time that ``parse`` takes for each; None if one of
+    them has another form.
+    Raises ValueError for a day or an hour that does not exist."""
+    lines = "\n".join(texts) + "\n"
+    if not _USUAL_LINES.fullmatch(lines) or "T24" in lines:
+        return None
+    usual = lines.replace("Z", "+00:00").split("\n")[:-1]
+    return [*map(datetime.fromisoformat, usual)] if len(usual) == len(texts) else None
 
 
 def _from_unix(number: float) -> datetime:

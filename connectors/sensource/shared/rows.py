@@ -250,8 +250,11 @@ def _converted(values: Sequence[Any], kind: str, to_type: Callable[[Any], Any]) 
         to_type(min(numbers))
         to_type(max(numbers))
         return [*values]
-    if kind == "UTC_DATETIME":
-        return [*times.parse_all(values)]
+    if kind == "UTC_DATETIME" and types == {str}:
+        texts = [v for v in values if v is not None]
+        if (usual := times.parse_usual(texts)) is not None:
+            moments = iter(usual)
+            return [None if v is None else next(moments) for v in values]
     if isinstance(to_type, _ToDecimal) and types <= {str, int, Number}:
         return to_type.column(values)
     return [None if v is None or v == "" else to_type(v) for v in values]
@@ -383,7 +386,9 @@ class _ToDecimal:
     def column(self, values: Sequence[Any]) -> list[str | None]:
         """The same of texts, integers and Numbers, None for None and ""."""
         texts = ["" if v is None else v.text if type(v) is Number else str(v) for v in values]
-        if not self._plain_lines.fullmatch("\n".join([*filter(None, texts), ""])):
+        given = [*filter(None, texts)]
+        lines = "\n".join([*given, ""])
+        if not self._plain_lines.fullmatch(lines) or lines.count("\n") != len(given):
             return [self(value) if text else None for value, text in zip(values, texts)]  # noqa: B905
         # In a fifth of the time: all are written as they are stored, but for zeros at the end.
         return [(t.rstrip("0").rstrip(".") if "." in t else t) or None for t in texts]
@@ -429,7 +434,7 @@ def to_flag(value: Any) -> bool:
 
 
 def _to_json(value: Any) -> Any:
-    if _encodable(value) is not value:
+    if value == "" or _encodable(value) is not value:
         raise ValueError
     return value
 

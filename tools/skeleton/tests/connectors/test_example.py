@@ -77,6 +77,20 @@ def test_an_item_without_a_key_is_skipped(project: Project, source: Example) -> 
     assert len(project.rows("items")) == len(source.records) - 1
 
 
+def test_a_value_that_does_not_fit_costs_no_item(project: Project, source: Example) -> None:
+    """It is null, kept as it was sent, and reported by its column and position."""
+    item = source.records[24]
+    item["price"] = "a lot"
+    output = synced(project, source).output
+    assert "items: 1 value of price cannot be held by its type" in output
+    assert "first page 2, record 5" in output
+    assert "a lot" not in output
+    [row] = [row for row in project.rows("items") if row["id"] == str(item["id"])]
+    assert row["price"] is None
+    assert json.loads(row["additional_fields"])["price"] == "a lot"
+    assert len(project.rows("items")) == len(source.records)
+
+
 def test_an_answer_for_another_page_is_an_error(project: Project, source: Example) -> None:
     """A source that ignores the page's number would seem to have the same items for ever."""
     first = {"items": source.records[:20], "page": 1, "pages": 3, "total": 50}
