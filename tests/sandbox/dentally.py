@@ -36,6 +36,7 @@ class Dentally(Sandbox):
     data_path = "/v1/"
     sync_times = ("timestamp",)
     small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
+    conditions = (*Sandbox.conditions, "tied", "miscounted", "capped")
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,

@@ -35,6 +35,7 @@ class Paligo(Sandbox):
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)
     small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
+    conditions = (*Sandbox.conditions, "tied", "miscounted", "capped")
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,

@@ -126,6 +126,7 @@ class Sandbox(StandIn):
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)
     hostilities = ("forged",)
+    conditions: ClassVar[tuple[str, ...]] = ("forbidden", "odd")
     limits: ClassVar[dict[str, int]] = {"shared.rest.LARGEST_ANSWER": 1_000_000}
 
     def __init__(self) -> None:
@@ -182,12 +183,32 @@ class Sandbox(StandIn):
     def be_hostile(self, kind: str, draw: random.Random) -> None:
         self.fault(skip=draw.randrange(7), forge=lambda answer: forge(answer, draw))
 
+    def be(self, condition: str, number: int) -> None:
+        """Records that are tied in the order, a total that lies, a list that is forbidden, values
+        that are odd."""
+        if condition == "tied":
+            self.ties = 2 + number % 3
+        elif condition == "miscounted":
+            self.miscount = 1 + number % 3
+        elif condition == "capped":
+            # Not within a page: of one alone nobody can tell whether it is full.
+            self.counts_to = getattr(self, "cap", 0) + number
+        elif condition == "forbidden":
+            paths = sorted({*self.paths(self.data_path)}) or [self.data_path]
+            body, kind = '{"error": "no"}', {"Content-Type": "application/json"}
+            path = paths[number % len(paths)]
+            self.fault(path, times=None, status=403, body=body, headers=kind)
+        else:
+            make = partial(_with_odd_value, random.Random(number))
+            self.fault(self.data_path, times=None, forge=partial(_with_records, make))
+
     def at_request(self, number: int, act: Callable[[], object]) -> None:
         self.fault(skip=number - 1, act=act)
 
     def calm(self) -> None:
         with self.lock:
             self.faults.clear()
+            self.ties, self.miscount, self.counts_to = 1, 0, None
 
     def paths(self, start: str = "/") -> list[str]:
         """The paths that were asked for, in order."""
@@ -247,6 +268,29 @@ def _swapped(value: Any) -> Any:
             if str(number(value)) == value and not value.lower().strip("-+").isalpha():
                 return number(value)
     return value
+
+
+# For "no date", of another type, of another form, and what is none.
+_ODD: tuple[Any, ...] = (
+    *("0000-00-00 00:00:00", "31/12/2024", "N/A", "-", "", " ", "perhaps", False, True, 0, 12.6),
+    *(2**40, 19.990000000000002, [], {}, {"value": True}, None),
+)
+_IN_KEYS = (
+    "name",
+    "location_type",
+    "aisle",
+    "scan_date",
+    "recordDate_hour_1",
+    "record_date_hour_1",
+)
+
+
+def _with_odd_value(draw: random.Random, record: dict[str, Any]) -> dict[str, Any]:
+    """A record; of one in three a value is odd, but none that is, or may be, a part of its key."""
+    names = [n for n in record if not n.lower().endswith("id") and n not in _IN_KEYS]
+    if not names or draw.random() > 1 / 3:
+        return record
+    return {**record, draw.choice(names): draw.choice(_ODD)}
 
 
 def _with_records(make: Callable[[Any], Any], answer: Response) -> Response:

@@ -21,7 +21,8 @@ class StandIn:
 
     What generated schedules need: ``limits`` are constants of the connector, by dotted name, that
     they make so small that little data takes every path; ``troubles`` what can go wrong with a
-    request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do.
+    request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do,
+    ``conditions`` what may hold for all requests of a sync.
     """
 
     name: ClassVar[str]
@@ -34,6 +35,7 @@ class StandIn:
     troubles: ClassVar[tuple[str, ...]]
     refusals: ClassVar[tuple[str, ...]]
     hostilities: ClassVar[tuple[str, ...]]
+    conditions: ClassVar[tuple[str, ...]] = ()
     requests: list[Any]
     url = ""
 
@@ -108,6 +110,10 @@ class StandIn:
     def be_hostile(self, kind: str, draw: random.Random) -> None:
         """An answer, which one is drawn, is not what it should be: one of ``hostilities``.
         ``configuration`` knows of it."""
+        raise NotImplementedError
+
+    def be(self, condition: str, number: int) -> None:
+        """One of ``conditions`` holds from now on, until ``calm``; ``number`` tells how."""
         raise NotImplementedError
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:

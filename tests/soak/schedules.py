@@ -10,6 +10,7 @@ A schedule is a list of steps in words:
       drop@3                       request 3 goes wrong: one of StandIn.troubles or .refusals
       changed@3, deleted@3         at request 3 the source changes, or a record is deleted
       expired@3                    at request 3 the credentials end
+      tied@3, forbidden@3          for the whole sync: one of StandIn.conditions, drawn from 3
       forged@17                    an answer is made hostile: one of StandIn.hostilities
       given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
@@ -35,7 +36,7 @@ from hypothesis import strategies as st
 
 from shared.rest import RestClient
 from shared.settings import declared
-from tests.compare import differences
+from tests.compare import differences, wrongly_deleted
 from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.standin import StandIn
@@ -70,7 +71,10 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
     trouble = nothing | nothing | at((*stand_in.troubles, *stand_in.refusals), few)
     crash = nothing | at(REQUESTS, many) | at(CHECKPOINTS, few)
     state = st.sampled_from(("", "", "", *STATES)) | at(("state",), many)
-    sync = st.builds("sync {} {} {} {}".format, meanwhile, trouble, crash, state)
+    condition = nothing
+    if stand_in.conditions:
+        condition = nothing | nothing | at(stand_in.conditions, many)
+    sync = st.builds("sync {} {} {} {} {}".format, meanwhile, trouble, condition, crash, state)
     step = st.one_of(
         st.builds("change {}".format, st.integers(0, 999)),
         st.builds("wait {}".format, st.sampled_from((0.1, 2, 25, 25, 200))),
@@ -166,6 +170,7 @@ class _Schedule:
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
         self._forged = self._failed = False  # an answer was forged; the last sync failed
+        self._configured = False  # a setting was another one
 
     def take(self, step: str) -> None:
         verb, *words = step.split()
@@ -253,6 +258,9 @@ class _Schedule:
         if result.code and self.stand_in.repair(result.output):
             return self._sync([], **changes)
         assert result.code == 0 or excused, result.output[-2000:]
+        if result.code == 0 and not (self._forged or self._configured):
+            wrongly = wrongly_deleted(self.project, self.stand_in)
+            assert not wrongly, f"rows are deleted that the source has: {_some(wrongly)}"
         return result.output
 
     def _states_up_to(self, state: Any) -> list[str]:
@@ -282,7 +290,14 @@ class _Schedule:
             elif what == "expired":
                 stand_in.at_request(int(number), stand_in.end_credentials)
             elif what == "given":
-                excused = True
+                excused = self._configured = True
+            elif what in stand_in.conditions:
+                self.tally["conditions"] += 1
+                # An odd value is the source's word; what ties hide comes with a full refresh.
+                self._forged = self._forged or what == "odd"
+                self._drifted = self._drifted or what in ("tied", "miscounted", "capped")
+                excused = excused or what in ("forbidden", "odd")
+                stand_in.be(what, int(number))
             elif what in stand_in.hostilities:
                 self.tally["hostile answers"] += 1
                 self._forged = self._forged or what == "forged"
