@@ -6,6 +6,7 @@ SourceError (shared)
 ├── Altered        the table has columns that were not there when the sync began
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
+    ├── Unversioned    SNAPSHOT isolation is refused; the same without it may succeed at once
     └── Gone       nobody answers: it concerns the whole server, not one table
         └── Silent     for as long as query_timeout_seconds
 
@@ -29,9 +30,27 @@ _TRANSIENT = {
     3960: "a change under way met the snapshot",
     3961: "the table was altered under the snapshot",
     3958: "the snapshot lost its versions",
+    3959: "no room for the versions of a snapshot",
     3966: "the snapshot lost its versions",
+    3967: "no room for the versions of a snapshot",
+    3953: "the database is recovering",
+    3954: "the database is changing its isolation",
     3956: "the database is changing its isolation",
     3957: "the database is changing its isolation",
+    3947: "the replica fell behind and ended the transaction",
+    3935: "short of resources",
+    601: "the rows moved while they were read",
+    1203: "a lock was lost",
+    1219: "the session was ended for a change of the table",
+    1221: "a lock was lost",
+    8628: "waited too long for a plan",
+    9515: "the table was altered meanwhile",
+    10922: "the statement has to be run again",
+    41301: "a change under way met the transaction",
+    41302: "a change under way met the transaction",
+    41305: "a change under way met the transaction",
+    41325: "a change under way met the transaction",
+    41839: "a change under way met the transaction",
     615: "an object was not to be found for a moment",
     921: "the database is recovering",
     926: "the database is recovering",
@@ -50,6 +69,7 @@ _TRANSIENT = {
     976: "the replica is not readable",
     978: "the replica is not readable",
     979: "the replica is not readable",
+    982: "no replica is readable",
     983: "the replica is changing its role",
     10928: "limit of the database reached",
     10929: "too busy",
@@ -76,9 +96,14 @@ _TRANSIENT = {
     49919: "too busy",
     49920: "too busy",
 }
-# SNAPSHOT isolation is switched off, or a memory-optimised table does not allow it.
-NO_SNAPSHOT = (3952, 3953, 41332)
+# The database does not allow SNAPSHOT isolation.
+NO_SNAPSHOT = (3952,)
+# One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
+# one in memory.
+NO_SNAPSHOT_OF_TABLE = (33447, 35371, 41332)
 _GRAVE = 17  # the lowest severity of errors that are no fault of a statement
+# These are grave, too, but the same statement meets them again.
+_FINAL = (8621, 8631, 8632, 8649)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or leave the table out by exclude_tables"
@@ -86,8 +111,13 @@ ADVICE = {
     229: _RIGHTS,
     230: _RIGHTS,
     911: _DATABASE,
+    978: 'It takes read-only connections alone: set read_only_intent to "true"',
     916: _DATABASE,
     4060: _DATABASE,
+    8649: (
+        "Its estimated cost is above the server's query governor cost limit: have the limit "
+        "raised, or an index created on the columns that the table is ordered by"
+    ),
     18452: _LOGIN,
     18456: _LOGIN,
     18470: "The login mssql_user is disabled",
@@ -113,6 +143,9 @@ class Altered(SourceError): ...
 
 
 class Undecodable(SourceError): ...
+
+
+class Unversioned(TransientError): ...
 
 
 class Gone(TransientError): ...
@@ -176,8 +209,9 @@ def explain_login(error: Exception, doing: str, database: str) -> SourceError:
 
 
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
-    if number in _TRANSIENT or (severity or 0) >= _GRAVE:
-        reason = _TRANSIENT.get(number, f"severity {severity}")
-        return TransientError(f"{doing}: error {number} of the server ({reason})")
     advice = f". {ADVICE[number]}" if number in ADVICE else ""
+    grave = (severity or 0) >= _GRAVE and number not in _FINAL
+    if number in _TRANSIENT or grave:
+        reason = _TRANSIENT.get(number, f"severity {severity}")
+        return TransientError(f"{doing}: error {number} of the server ({reason}){advice}")
     return Refused(f"{doing}: error {number} of the server{advice}", number)

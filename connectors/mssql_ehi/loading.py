@@ -38,6 +38,7 @@ _PROGRESS = 5.0  # seconds between two lines of progress
 # The first load of a table truncates it; a replacement is handed over when it is whole.
 FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
 INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
+_CURSOR = ("column", "cursor", "rowversion", "columns", "offset", "version", "tracked")
 GetData = Callable[
     [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
 ]
@@ -99,6 +100,7 @@ class Load:
                 f"{self._label}: its key or its name is another one now: the table is loaded anew"
             )
         self._spool: Spool | None = None
+        self._kept: dict[str, Any] = {}  # the cursor of the last sync, if there can be no other
         self._began = self._said = 0.0
 
     @property
@@ -111,9 +113,10 @@ class Load:
         """Reads what is due, and returns how many rows were read. Raises SourceError.
 
         A read that the server refuses, for a reason other than the rights of the login, gives way
-        to a full load by the key alone.
+        to a full load by the key alone, after which the next sync is incremental again.
         """
         self._session = session
+        session.begin_table(self._label)
         self._began = self._said = time.monotonic()
         try:
             return self._sync_once()
@@ -130,18 +133,33 @@ class Load:
         except Expired as expiry:
             self._warn(f"{expiry}: the table is loaded anew")
         except Refused as refusal:
-            if not (self.plan.column or self.plan.tracked) or refusal.number in ADVICE:
+            incremental = (self.plan.column or self.plan.tracked) and not self.plan.whole
+            if not incremental or refusal.number in ADVICE:
                 raise
             self._warn(f"{refusal}: in place of the incremental read a full one follows")
-            # Without a cursor the next sync reads in full, too, and finds a new one.
+            self.plan = replace(self.plan, whole=True)
+        try:
+            reading = self._begin_anew()
+        except Refused as refusal:
+            if not self.plan.whole:
+                raise
+            Logging.warning(
+                f"{self._label}: {refusal}: there is no new cursor, so the next sync starts "
+                "where this one did"
+            )
+            self._kept = {name: self._entry[name] for name in _CURSOR if name in self._entry}
             self.plan = replace(self.plan, column=None, tracked=False)
-        return self._read(self._begin_anew())
+            reading = self._begin_anew()
+        return self._read(reading)
 
     # Beginning
 
     def _resume(self) -> Reading | None:
         saved = dict(self._entry.get("read") or {})
-        if saved.pop("order", None) != self._order() or saved["after"] is None:
+        order = saved.pop("order", None)
+        fallback = replace(self.plan, whole=True)
+        plan = fallback if order == _order(fallback) else self.plan
+        if order != _order(plan) or saved["after"] is None:
             return None
         try:
             saved["after"] = self._seal.open(saved["after"])
@@ -152,12 +170,9 @@ class Load:
             )
             return None
         Logging.info(f"{self._label}: going on where the last sync broke off")
+        self.plan = plan
         self._announce_new_columns(saved.pop("columns"))
         return Reading(**saved)
-
-    def _order(self) -> list[str]:
-        """A position is of no use to another plan."""
-        return [str(self.plan), *_signature(self.plan.order)]
 
     def _begin(self) -> Reading:
         entry, plan = self._entry, self.plan
@@ -366,8 +381,7 @@ class Load:
         reading.sent += len(rows)
         if plan.order:
             reading.after = plan.position(batch[-1])
-            if plan.column and reading.after[0] is not None:
-                reading.greatest = reading.after[0]
+            reading.greatest = plan.greatest(batch, reading.greatest)
         self._say(reading)
         if self._spool is not None:
             if reading.sent <= SMALL and self._spool.size <= self._largest_checkpoint:
@@ -447,7 +461,7 @@ class Load:
         read = {name: getattr(reading, name) for name in kept}
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
-        read = {"order": self._order(), "columns": _fingerprint(self._table.columns), **read}
+        read = {"order": _order(self.plan), "columns": _fingerprint(self._table.columns), **read}
         self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
@@ -472,6 +486,8 @@ class Load:
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
+        if self._kept:
+            return self._kept
         column, columns = self.plan.column, _fingerprint(self._table.columns)
         if self.plan.tracked:
             since = self._table.tracked_since
@@ -506,6 +522,14 @@ class Load:
             share = min(100 * reading.sent // estimate, 99)
             text += f", {share} % of about {estimate}, {left:.0f} s left"
         Logging.info(f"{text}, done" if done else text)
+
+
+def _order(plan: Plan) -> list[str]:
+    """What a position belongs to: it is of no use to another plan."""
+    order = [str(plan), *_signature(plan.order)]
+    if plan.whole:  # its clock is one for this column
+        order += ["", *_signature([plan.column] if plan.column else []), str(plan.tracked)]
+    return order
 
 
 def _signature(columns: tuple[Column, ...] | list[Column]) -> list[str]:

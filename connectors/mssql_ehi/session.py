@@ -7,7 +7,16 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from faults import NO_SNAPSHOT, Gone, Refused, Silent, Undecodable, explain
+from faults import (
+    NO_SNAPSHOT,
+    NO_SNAPSHOT_OF_TABLE,
+    Gone,
+    Refused,
+    Silent,
+    Undecodable,
+    Unversioned,
+    explain,
+)
 from shared.errors import SourceError, TransientError
 from shared.rest import Retry
 
@@ -23,7 +32,8 @@ class Session:
     """Statements over one connection. ``open_connection`` makes it, whose silence may last for
     the given seconds (None: as the settings say), and raises SourceError.
 
-    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up.
+    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up; not
+    those of a table that does not allow it (see ``begin_table``).
     ``readers``: how many sessions there are, which share the memory that batches may take.
     After an error, or a result that was not read to its end, the connection is thrown away: the
     driver cannot tell what of an answer is still on its way.
@@ -39,7 +49,8 @@ class Session:
     ) -> None:
         self._open, self._retry = open_connection, retry
         self._connection: Any = None
-        self.snapshots, self.largest_batch = snapshots, LARGEST_BATCH // readers
+        self._allowed, self._suspended, self._table = snapshots, False, ""
+        self.largest_batch = LARGEST_BATCH // readers
         self._sleep: Callable[[float], object] = time.sleep
         self.gone = False  # nobody answers, or with nothing but faults: no use to go on
         self._worn_out = 0  # tables in a row whose repeats were used up
@@ -48,6 +59,19 @@ class Session:
     def another(self, *, snapshots: bool, readers: int) -> "Session":
         """A session of the same login, over a connection of its own."""
         return Session(self._open, self._retry, snapshots=snapshots, readers=readers)
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether reads are under SNAPSHOT isolation."""
+        return self._allowed and not self._suspended
+
+    def begin_table(self, label: str) -> None:
+        """The table ``label`` is read from now on: SNAPSHOT isolation is used again if the one
+        before it alone did not allow it."""
+        self._table = label
+        if self._suspended:
+            self._suspended = False
+            self.close()  # its isolation is the other one
 
     def close(self) -> None:
         """Ends the connection; the next statement opens another one."""
@@ -69,7 +93,10 @@ class Session:
             nonlocal healing
             self.gone = healing = False
             try:
-                return once()
+                try:
+                    return once()
+                except Unversioned:
+                    return once()
             except TransientError as error:
                 healing, self.gone = True, isinstance(error, Gone)
                 if isinstance(error, Silent):
@@ -191,7 +218,10 @@ class Session:
                 try:
                     self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
                 except Refused as refusal:
-                    self._give_up_snapshots(refusal)
+                    Logging.warning(
+                        f"{refusal}: from now on reads are READ COMMITTED, not SNAPSHOT"
+                    )
+                    self._allowed = False
                     return self._execute(sql, parameters)
         return self._run(sql, parameters)
 
@@ -210,14 +240,20 @@ class Session:
 
     def _explain(self, error: Exception, doing: str) -> SourceError:
         failure = explain(error, doing)
-        if self.snapshots and isinstance(failure, Refused) and failure.number in NO_SNAPSHOT:
-            self._give_up_snapshots(failure)
-            return TransientError(f"{doing}: SNAPSHOT isolation is refused")
-        return failure
-
-    def _give_up_snapshots(self, reason: Refused) -> None:
-        self.snapshots = False
-        Logging.warning(f"{reason}: from now on reads are READ COMMITTED, not SNAPSHOT")
+        if not (self.snapshots and isinstance(failure, Refused)):
+            return failure
+        if failure.number in NO_SNAPSHOT:
+            Logging.warning(f"{failure}: from now on reads are READ COMMITTED, not SNAPSHOT")
+            self._allowed = False
+        elif failure.number in NO_SNAPSHOT_OF_TABLE:
+            Logging.warning(
+                f"{self._table}: {failure}: from now on reads are READ COMMITTED, not SNAPSHOT, "
+                "of this table alone"
+            )
+            self._suspended = True
+        else:
+            return failure
+        return Unversioned(f"{doing}: SNAPSHOT isolation is refused")
 
 
 def _read_to_the_end(cursor: Any) -> None:
