@@ -34,7 +34,9 @@ from shared.state import State
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
 _APPLICATION = "fivetran-mssql-ehi-connector/1.0"  # as sys.dm_exec_sessions shows it
-_BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
+# Seconds. A fail-over takes a minute, and so does a serverless database to wake: even if chance
+# makes each of three waits as short as it can be, they are half of 26 + 52 + 104, which is 91.
+_BASE_DELAY, _LONGEST_DELAY = 26.0, 104.0
 _NAMED = 50  # tables that a warning names; the log names all
 
 
@@ -200,7 +202,7 @@ def connect_to_mssql(settings: Settings) -> Session:
         else settings.mssql_ca_certificate or driver.SYSTEM
     )
 
-    retry = Retry(settings.retry_attempts, base_delay=_BASE_DELAY)
+    retry = Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY)
     if settings.mssql_client_secret:
         login: dict[str, Any] = {
             "access_token_callable": AccessTokens(
@@ -209,7 +211,7 @@ def connect_to_mssql(settings: Settings) -> Session:
                 settings.mssql_client_id or "",
                 settings.mssql_client_secret,
                 settings.login_timeout_seconds,
-                retry,
+                Retry(settings.retry_attempts),
             )
         }
     else:

@@ -6,6 +6,7 @@ SourceError (shared)
 ├── Altered        the table has columns that were not there when the sync began
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
+    ├── Conflict       another session was in the way: it heals in seconds, all else in a minute
     ├── Unversioned    SNAPSHOT isolation is refused; the same without it may succeed at once
     └── Gone       nobody answers: it concerns the whole server, not one table
         └── Silent     for as long as query_timeout_seconds
@@ -96,6 +97,10 @@ _TRANSIENT = {
     49919: "too busy",
     49920: "too busy",
 }
+_CONFLICTS = {
+    *(601, 615, 617, 669, 1203, 1204, 1205, 1221, 1222, 3958, 3960, 3961, 3966, 9515, 10922),
+    *(41301, 41302, 41305, 41325, 41839),
+}
 # The database does not allow SNAPSHOT isolation.
 NO_SNAPSHOT = (3952,)
 # One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
@@ -143,6 +148,9 @@ class Altered(SourceError): ...
 
 
 class Undecodable(SourceError): ...
+
+
+class Conflict(TransientError): ...
 
 
 class Unversioned(TransientError): ...
@@ -213,5 +221,6 @@ def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
     grave = (severity or 0) >= _GRAVE and number not in _FINAL
     if number in _TRANSIENT or grave:
         reason = _TRANSIENT.get(number, f"severity {severity}")
-        return TransientError(f"{doing}: error {number} of the server ({reason}){advice}")
+        kind = Conflict if number in _CONFLICTS else TransientError
+        return kind(f"{doing}: error {number} of the server ({reason}){advice}")
     return Refused(f"{doing}: error {number} of the server{advice}", number)

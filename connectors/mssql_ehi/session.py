@@ -10,6 +10,7 @@ from fivetran_connector_sdk import Logging
 from faults import (
     NO_SNAPSHOT,
     NO_SNAPSHOT_OF_TABLE,
+    Conflict,
     Gone,
     Refused,
     Silent,
@@ -24,6 +25,7 @@ LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again
 _PROBE = 10.0  # seconds for the answer to a question that needs no table
 _NOTICE = 10  # the highest severity of a message that is no error
+_BRIEF = Retry(base_delay=5.0)  # after a conflict, or a fault that came after much progress
 _PATIENCE = 3  # tables that fail one after the other by faults that did not pass
 Values = tuple[Any, ...]
 
@@ -85,12 +87,13 @@ class Session:
     def patiently(self, doing: str, once: Callable[[], Any]) -> Any:
         """The result of ``once``, repeated after a TransientError; after silence once only.
 
+        A Conflict is repeated sooner than what may take a minute, such as a fail-over.
         Raises SourceError. ``gone`` tells then whether there is any use in going on.
         """
-        healing, self._silences = False, 0
+        healing, self._silences, tries = False, 0, 0
 
         def attempt() -> Any:
-            nonlocal healing
+            nonlocal healing, tries
             self.gone = healing = False
             try:
                 try:
@@ -99,6 +102,9 @@ class Session:
                     return once()
             except TransientError as error:
                 healing, self.gone = True, isinstance(error, Gone)
+                if isinstance(error, Conflict):
+                    error.wait = _BRIEF.delay(tries)
+                tries += 1
                 if isinstance(error, Silent):
                     self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
                     self._rows_since = 0
@@ -132,8 +138,8 @@ class Session:
         return True
 
     def pause(self) -> None:
-        """Waits as before a first repeat."""
-        self._sleep(self._retry.delay(0))
+        """Waits as before a first repeat after a conflict."""
+        self._sleep(_BRIEF.delay(0))
 
     def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[Values]:
         """All rows of a statement whose result is small; nothing is repeated."""

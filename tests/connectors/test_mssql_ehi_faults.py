@@ -1,5 +1,7 @@
 """mssql_ehi: which errors of the server heal, which are final, and what each costs."""
 
+import random
+
 import pytest
 
 from tests.connectors.mssql import (
@@ -76,6 +78,57 @@ def test_a_replica_that_wants_read_only_connections(
     output = failed(project, server).output
     assert "error 978 of the server (the replica is not readable). It takes" in output
     assert 'set read_only_intent to "true"' in output
+
+
+# How long it may take
+
+
+@pytest.mark.parametrize("where", ["login", "statement", "connection", "server"])
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_the_default_repeats_outlast_a_fail_over(
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    chance: float,
+) -> None:
+    """Whatever chance makes of them they span 90 s, and no more than three minutes."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: low + chance * (high - low))
+    create_plain(server)
+    if where == "login":
+        server.faults.add_login(*(faults.fail(40613, "EHR") for _ in range(9)))
+    elif where == "statement":
+        server.faults.add(faults.fail(40613, "EHR", match=DATA, times=9))
+    elif where == "connection":
+        server.faults.add(faults.drop(DATA, times=9))
+    else:
+        server.pause()
+    failed(project, server)
+    assert len(slept) == 3
+    assert 90 <= sum(slept) <= 185
+
+
+def test_a_serverless_database_wakes(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """It refuses logins for a minute."""
+    create_plain(server)
+    server.faults.add_login(*(faults.fail(40613, "EHR") for _ in range(2)))
+    synced(project, server)
+    assert sum(slept) >= 35
+    assert ids(project) == list(range(30))
+
+
+def test_a_deadlock_is_repeated_within_seconds(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """There is nothing to wait for but another session."""
+    create_plain(server)
+    server.faults.add(faults.fail(1205, match=DATA, times=3))
+    synced(project, server)
+    assert len(slept) == 3
+    assert sum(slept) <= 35
 
 
 # The cursor after a full read in place of an incremental one
