@@ -16,6 +16,7 @@ import mapping
 from azure import AccessTokens
 from catalogue import Catalogue, discover
 from faults import explain_login, unexpected
+from late_rows import LateRows
 from loading import Load, Sync
 from plans import Plan, Position, category, choose, is_version
 from readers import Readers
@@ -74,7 +75,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
-        versions = _knows_rowversions(session, catalogue)
+        plans = _choose_plans(session, catalogue, settings)
+        lookback, late_rows = timedelta(seconds=settings.lookback_seconds), LateRows()
+        late_rows.look(session, plans, lookback, replica=_is_replica(session))
     finally:
         session.close()
     readers = Readers(settings.parallel_tables)
@@ -86,11 +89,11 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             settings.mssql_password or settings.mssql_client_secret or "",
             f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
         ),
-        timedelta(seconds=settings.lookback_seconds),
+        lookback,
         CHECKPOINT_INTERVAL,
         readers,
+        late_rows,
     )
-    plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
     for load in loads:
@@ -102,6 +105,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _sync_all(loads, readers, sessions, sync)
     finally:
         rejects.report()
+        late_rows.report()
         for each in sessions:
             each.close()
 
@@ -164,9 +168,9 @@ def read_each_table(settings: Settings) -> None:
     failures = []
     try:
         catalogue = _discover(session, settings)
-        versions = _knows_rowversions(session, catalogue)
-        for table in catalogue.tables:
-            _log_plan(choose(table, settings.incremental_column, versions=versions))
+        for plan in _choose_plans(session, catalogue, settings):
+            _log_plan(plan)
+            table = plan.table
             sql, _ = Plan(table, None, ()).statement(only_first=True)
             try:
                 session.patiently(table.label, partial(session.rows, sql))
@@ -286,6 +290,11 @@ def _forget_others(saved: State, catalogue: Catalogue) -> None:
     saved.values["tables"] = {name: entries[name] for name in entries if name in labels}
 
 
+def _choose_plans(session: Session, catalogue: Catalogue, settings: Settings) -> list[Plan]:
+    versions = _knows_rowversions(session, catalogue)
+    return [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
+
+
 def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
     """Whether the server tells up to where rowversions are final, if any table has one."""
     if not any(is_version(column) for table in catalogue.tables for column in table.columns):
@@ -294,12 +303,17 @@ def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
         "rowversions, since MIN_ACTIVE_ROWVERSION() is missing",
         "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
     )
+    # A replica does not know of the transactions that are under way.
+    return rows is not None and rows != [(None,)] and not _is_replica(session)
+
+
+def _is_replica(session: Session) -> bool:
+    """Whether the database can only be read, as one on a secondary replica."""
     mode = session.optional(
         "whether the database can be written",
         "SELECT CONVERT(nvarchar(20), DATABASEPROPERTYEX(DB_NAME(), 'Updateability')) AS mode",
     )
-    # A replica that is only read does not know of the transactions that are under way.
-    return rows is not None and rows != [(None,)] and mode != [("READ_ONLY",)]
+    return mode == [("READ_ONLY",)]
 
 
 def _allows_snapshots(session: Session) -> bool:

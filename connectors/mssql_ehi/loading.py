@@ -12,7 +12,7 @@ goes on.
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 import mapping
 from catalogue import Column
 from faults import ADVICE, Altered, Expired, Refused, Undecodable
+from late_rows import LateRows, is_timed
 from names import quoted
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
@@ -38,6 +39,8 @@ _PROGRESS = 5.0  # seconds between two lines of progress
 # The first load of a table truncates it; a replacement is handed over when it is whole.
 FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
 INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
+# What the state keeps of an unfinished read, and of a table's cursor.
+_KEPT = ("mode", "start", "clock", "offset", "after", "greatest", "sent", "rejected", "nulls")
 _CURSOR = ("column", "cursor", "rowversion", "columns", "offset", "version", "tracked")
 GetData = Callable[
     [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
@@ -58,6 +61,7 @@ class Reading:
     greatest: str | None = None
     sent: int = 0  # rows stored since the read began, by earlier syncs, too
     rejected: int = 0  # rows left out since then
+    nulls: int = 0  # rows without a value of the column, since then
     seen: int = 0  # rows read by this sync
     unsaved_rows: int = 0
     unsaved_bytes: int = 0
@@ -78,6 +82,7 @@ class Sync:
     lookback: timedelta
     checkpoint_rows: int
     readers: Readers
+    late_rows: LateRows
 
 
 class Load:
@@ -188,7 +193,7 @@ class Load:
                 cursor = next_start(plan.column, cursor, clock, timedelta(minutes=back))
             if cursor <= clock:
                 self._announce_new_columns(entry["columns"])
-                return Reading(INCREMENTAL, cursor, clock, offset)
+                return Reading(INCREMENTAL, cursor, self._held(clock, offset), offset)
             Logging.warning(
                 f"{self._label}: the cursor is ahead of the server's clock: all is read"
             )
@@ -201,7 +206,8 @@ class Load:
             mode = FIRST
         else:
             mode = REPLACEMENT if small else FULL
-        return Reading(mode, None, *self._clock())
+        clock, offset = self._clock()
+        return Reading(mode, None, self._held(clock, offset), offset)
 
     @property
     def _must_be_emptied(self) -> bool:
@@ -240,6 +246,20 @@ class Load:
             return min(clocks), round(offset / 15) * 15
         return str(clocks[0]).lower(), 0
 
+    def _held(self, clock: str, offset: int) -> str:
+        """``clock`` or, if that is earlier, the begin of the oldest transaction that is open: the
+        rows that it has stamped may become visible behind it. Called after the clock was read,
+        and before the rows are."""
+        if not is_timed(self.plan):
+            return clock
+        began = self._sync.late_rows.earliest_open(self._session, offset)
+        if began is None or began >= clock:
+            return clock
+        Logging.info(
+            f"{self._label}: a transaction is open since {began}: the next sync reads from there"
+        )
+        return began
+
     def _check_columns(self) -> None:
         """Raises Altered for a column that was added since the sync began: a row that has a value
         there already, and changed before the clock was read, would not come again."""
@@ -277,7 +297,24 @@ class Load:
                     self._in_turn(self._save, reading)  # the next sync goes on from here
                 raise
             self._in_turn(self._finish, reading)
+        self._count_nulls(reading)
         return reading.seen
+
+    def _count_nulls(self, reading: Reading) -> None:
+        """Notes how many rows of the table an incremental read does not see."""
+        table, column = self._table, self.plan.column
+        if column is None or not is_timed(self.plan):
+            return
+        late_rows = self._sync.late_rows
+        if reading.mode == INCREMENTAL and late_rows.counts(table, column):
+            sql = (
+                f"SELECT COUNT_BIG(*) AS nulls FROM {quoted(table.schema)}.{quoted(table.name)} "  # noqa: S608
+                f"WHERE {quoted(column.name)} IS NULL"
+            )
+            with suppress(SourceError):  # the table is complete without it
+                rows = self._session.optional("a count of rows without a moment", sql)
+                reading.nulls = rows[0][0] if rows else 0
+        late_rows.note(self._label, column, reading.nulls)
 
     def _go_on(self, reading: Reading) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -330,7 +367,7 @@ class Load:
 
     def _start_over(self, reading: Reading) -> None:
         """Without a position nothing counts that may have been read."""
-        reading.seen = reading.sent = reading.rejected = 0
+        reading.seen = reading.sent = reading.rejected = reading.nulls = 0
         self._rejects.clear(self._label)
         if self._spool is not None:
             self._spool.clear()
@@ -379,6 +416,7 @@ class Load:
             self._spool.add(rows)
         reading.seen += len(batch)
         reading.sent += len(rows)
+        reading.nulls += plan.nulls(batch)
         if plan.order:
             reading.after = plan.position(batch[-1])
             reading.greatest = plan.greatest(batch, reading.greatest)
@@ -457,7 +495,17 @@ class Load:
 
     def _save(self, reading: Reading) -> None:
         self._check_rejects(reading)
-        kept = ("mode", "start", "clock", "offset", "after", "greatest", "sent", "rejected")
+        kept = (
+            "mode",
+            "start",
+            "clock",
+            "offset",
+            "after",
+            "greatest",
+            "sent",
+            "rejected",
+            "nulls",
+        )
         read = {name: getattr(reading, name) for name in kept}
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
@@ -499,7 +547,7 @@ class Load:
         elif reading.greatest is None:  # nothing but nulls, or nothing at all
             if reading.start is None:
                 return {}
-            cursor = reading.start
+            cursor = next_start(column, reading.start, reading.clock, timedelta())
         else:
             cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
         kept = {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}

@@ -108,6 +108,15 @@ class Plan:
                     found[column.kind.convert(value)] = column.kind.text(value)
         return found[max(found)] if found else None
 
+    def nulls(self, batch: Sequence[Values]) -> int:
+        """How many rows of a batch have no value of ``column``."""
+        if self.column is None or not self.column.nullable:
+            return 0
+        place = self.table.columns.index(self.column)
+        if not self.whole and batch[0][place] is not None:  # nulls come first
+            return 0
+        return sum(row[place] is None for row in batch)
+
     def _values(
         self, position: Position, parameters: "_Parameters", source: str
     ) -> list[tuple[str, str | None]]:

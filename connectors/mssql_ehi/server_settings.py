@@ -85,7 +85,7 @@ class Settings:
         default="ModifiedDate",
     )
     lookback_seconds: int = setting(
-        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="300"
+        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="3600"
     )
     query_timeout_seconds: int = setting(
         "Query timeout", "Seconds of silence that end a query", integer(1, 86_400), default="300"

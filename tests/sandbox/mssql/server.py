@@ -419,9 +419,10 @@ class MssqlSandbox:
         rowids = self._rowids(found, where)
         return self.store.update(found, [spoiled], [(rowid, (bad,)) for rowid in rowids])
 
-    def transaction(self) -> Transaction:
-        """A transaction that stays open while others read and write, until it is committed."""
-        return Transaction(self)
+    def transaction(self, program: str | None = "nightly") -> Transaction:
+        """A transaction that stays open while others read and write, until it is committed;
+        ``program`` None: a distributed one, of no session."""
+        return Transaction(self, program)
 
 
 def _index_columns(parts: Sequence[str]) -> list[tuple[str, bool]]:
@@ -433,10 +434,17 @@ class Transaction:
 
     Values are taken when they are given: clock defaults and rowversions are those of that moment,
     and MIN_ACTIVE_ROWVERSION() stays below them until the end. Other writers are not held up.
+    The views of open transactions list it, as one of ``program`` (None: of no session).
     """
 
-    def __init__(self, server: MssqlSandbox) -> None:
-        self._server = server
+    def __init__(self, server: MssqlSandbox, program: str | None = "nightly") -> None:
+        self._server, self._id = server, server.instance.next_transaction_id()
+        self._spid = 0 if program is None else next(server._spids)
+        if program is not None:
+            server.instance.sessions[self._spid] = (self._spid, "etl", program)
+        server.instance.begin_transaction(
+            self._id, server.info, self._spid, program or "", wrote=True
+        )
         self._work: list[tuple[TableDef, list[Row]]] = []
         self._end = server.store.hold_rowversion()
         self._open = True
@@ -464,4 +472,6 @@ class Transaction:
 
     def _finish(self) -> None:
         self._open = False
+        self._server.instance.end_transaction(self._id)
+        self._server.instance.sessions.pop(self._spid, None)
         self._end()
