@@ -5,6 +5,7 @@ What is replaced, and why, stands at each part below. Nothing else of the driver
 
 import base64
 import codecs
+import copy
 import ipaddress
 import logging
 import re
@@ -14,8 +15,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytds
+import pytds.tds_base
 import pytds.tds_reader
+import pytds.tds_session
 import pytds.tds_types
+import pytds.tds_writer
 import pytds.tls
 import pytds.utils
 import requests
@@ -35,7 +39,8 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.tls.validate_host = _validate_host
     pytds.utils.exponential_backoff = _attempt_once
     pytds.tds_reader.readall_fast = _read_whole
-    pytds.tds_types.ucs2_codec = _UCS2
+    pytds.tds_types.ucs2_codec = pytds.tds_base.ucs2_codec = pytds.tds_writer.ucs2_codec = _UCS2
+    pytds.tds_session._TdsSession.tds7_send_login = _send_login
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
 
 
@@ -87,6 +92,25 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
     except ValueError:
         accepted = {wanted, f"*.{wanted.partition('.')[2]}"}
     return any(entry.lower() in accepted for entry in names.get_values_for_type(x509.DNSName))
+
+
+_driver_sends_login = pytds.tds_session._TdsSession.tds7_send_login
+
+
+def _send_login(session: Any, login: Any) -> None:
+    """In place of a login whose lengths are wrong for characters beyond the basic plane."""
+    sent = copy.copy(login)
+    for name in ("user_name", "password", "database", "client_host_name"):
+        setattr(sent, name, _in_units(getattr(login, name)))
+    _driver_sends_login(session, sent)
+
+
+def _in_units(text: str) -> str:
+    """The text with two halves, which the driver counts as the server does, in place of each
+    character beyond the basic plane."""
+    encoded = text.encode("utf-16-le", "surrogatepass")
+    units = (encoded[i : i + 2] for i in range(0, len(encoded), 2))
+    return "".join(unit.decode("utf-16-le", "surrogatepass") for unit in units)
 
 
 def _attempt_once(work: Any, ex_handler: Any, max_time_sec: float, **_: Any) -> Any:  # noqa: ARG001

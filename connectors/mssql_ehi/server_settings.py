@@ -44,10 +44,12 @@ class Settings:
     """The keys of configuration.json."""
 
     mssql_server: str = setting("Server", "Host name or IP address of the server", HOST)
-    mssql_database: str = setting("Database", "Name of the database to read")
-    mssql_user: str | None = setting("User", "Login of SQL Server authentication", default="")
+    mssql_database: str = setting("Database", "Name of the database to read", exact=True)
+    mssql_user: str | None = setting(
+        "User", "Login of SQL Server authentication", exact=True, default=""
+    )
     mssql_password: str | None = setting(
-        "Password", "Password of that login", secret=True, default=""
+        "Password", "Password of that login", exact=True, secret=True, default=""
     )
     mssql_port: int = setting("Port", "TCP port of the server", integer(1, 65535), default="1433")
     mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
