@@ -13,6 +13,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 
 import driver
 import mapping
+from addresses import DEFAULT_PORT, ask_browser
 from azure import AccessTokens
 from catalogue import Catalogue, discover
 from faults import explain_login, unexpected
@@ -22,7 +23,7 @@ from plans import Plan, Position, category, choose, is_version
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
-from server_settings import Settings, check_login
+from server_settings import Settings, check_login, table_patterns
 from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
@@ -221,20 +222,24 @@ def connect_to_mssql(settings: Settings) -> Session:
     else:
         login = {"user": settings.mssql_user, "password": settings.mssql_password}
 
+    server, patience = settings.mssql_server, settings.login_timeout_seconds
+    known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
+
     def open_connection(timeout: float | None) -> Any:
         try:
             return driver.connect(
                 trust,
-                dsn=settings.mssql_server,
-                port=settings.mssql_port,
+                dsn=server.host,
+                # Asked each time: it may be another one after the instance was started anew.
+                port=known or ask_browser(server.host, server.instance, patience),
                 database=settings.mssql_database,
-                login_timeout=settings.login_timeout_seconds,
+                login_timeout=patience,
                 timeout=timeout or settings.query_timeout_seconds,
                 appname=_APPLICATION,
                 autocommit=True,
                 **login,
             )
-        except SourceError:  # of the tokens
+        except SourceError:  # of the tokens or the Browser
             raise
         except Exception as error:  # what is no SQL Server may answer anything
             failure = explain_login(error, "connecting", settings.mssql_database)
@@ -256,9 +261,10 @@ def get_table_data(
 
 
 def _discover(session: Session, settings: Settings) -> Catalogue:
-    return discover(
-        session, settings.tables or (), settings.exclude_tables or (), settings.max_tables
-    )
+    database = settings.mssql_database
+    take = table_patterns(settings.tables, database)
+    exclude = table_patterns(settings.exclude_tables, database)
+    return discover(session, take, exclude, settings.max_tables)
 
 
 def _warn(catalogue: Catalogue) -> None:

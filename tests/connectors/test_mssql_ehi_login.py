@@ -1,12 +1,18 @@
 """mssql_ehi: how the server is found and logged in to."""
 
+import socket
+from importlib import import_module
+
 import pytest
 
-from tests.connectors.mssql import create_plain, ids, synced
-from tests.sandbox.fivetran import Project
-from tests.sandbox.mssql import MssqlSandbox
+from tests.connectors.mssql import DATA, create_plain, failed, ids, synced
+from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.sandbox.mssql.browser import Browser
 
 pytestmark = pytest.mark.usefixtures("slept")
+load("mssql_ehi")  # makes its modules importable
+addresses = import_module("addresses")
 
 
 # Names and passwords
@@ -35,3 +41,178 @@ def test_names_and_passwords_are_passed_on_exactly(
         assert ids(project) == list(range(30))
         assert {(login.user, login.database) for login in server.logins} == {(user, database)}
         assert server.failures == []
+
+
+# The server's name
+
+
+@pytest.mark.parametrize(
+    ("written", "port"),
+    [
+        ("127.0.0.1", "{port}"),
+        ("tcp:127.0.0.1", "{port}"),
+        ("127.0.0.1,{port}", ""),
+        ("127.0.0.1,{port}", "{port}"),
+        ("127.0.0.1 , {port}", "<YOUR_SQL_SERVER_PORT>"),
+        ("127.0.0.1:{port}", ""),
+        ("tcp:127.0.0.1,{port}", ""),
+        ("(local)", "{port}"),
+        (".", "{port}"),
+        ("localhost,{port}", ""),
+    ],
+)
+def test_a_server_is_written_as_people_do(
+    project: Project, server: MssqlSandbox, written: str, port: str
+) -> None:
+    """With its protocol, its port, or as the machine itself; encryption and all."""
+    create_plain(server)
+    names = [text.format(port=server.port) for text in (written, port)]
+    synced(project, server, mssql_server=names[0], mssql_port=names[1])
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("[::1]:5", ("::1", 5, "")),
+        ("fe80::1,1433", ("fe80::1", 1433, "")),
+        ("::1", ("::1", None, "")),
+        (".\\SQLEXPRESS", ("localhost", None, "SQLEXPRESS")),
+        ("h\\MSSQLServer", ("h", None, "")),
+        ("TCP: h\\x_1", ("h", None, "x_1")),
+    ],
+)
+def test_what_the_forms_of_a_name_mean(
+    written: str, expected: tuple[str, int | None, str]
+) -> None:
+    """A host, and its port or its instance."""
+    assert addresses.parse_server(written) == expected
+
+
+WRONG = ("np:host", "host,0", "host,70000", "h,1,2", "host\\", "host\\1x", "(localdb)\\x", "a b")
+
+
+@pytest.mark.parametrize("written", [*WRONG, "lpc:host", "host:port", "::g", "[::1", "host;x"])
+def test_what_is_no_server_is_named(project: Project, server: MssqlSandbox, written: str) -> None:
+    """Before any connection, and without the value."""
+    output = failed(project, server, mssql_server=written).output
+    assert "mssql_server must be a host name or an IP address, with a port" in output
+    assert server.logins == []
+
+
+def test_two_ports_that_differ_are_an_error(project: Project, server: MssqlSandbox) -> None:
+    """Nobody can know which one is meant."""
+    output = failed(project, server, mssql_server=f"127.0.0.1,{server.port + 1}").output
+    assert "mssql_port must be the port that stands in mssql_server, or empty" in output
+    assert server.logins == []
+
+
+@pytest.mark.parametrize("deaf", [0, 2])
+@pytest.mark.parametrize("noise", [b"", b"\x05\0\0ServerName;X;InstanceName;OTHER;tcp;1;;", b"?"])
+def test_the_browser_tells_the_port_of_an_instance(
+    project: Project,
+    server: MssqlSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    deaf: int,
+    noise: bytes,
+) -> None:
+    """Also where a datagram is lost, and whatever else comes."""
+    create_plain(server)
+    with Browser({"Clarity": server.port}, deaf=deaf, noise=noise) as browser:
+        monkeypatch.setattr(addresses, "_BROWSER_PORT", browser.port)
+        synced(
+            project, server, mssql_server="127.0.0.1\\CLARITY", mssql_port="",
+            login_timeout_seconds="2",
+        )  # fmt: skip
+    assert set(browser.asked) == {"CLARITY"}
+    assert ids(project) == list(range(30))
+
+
+def test_the_port_of_an_instance_is_asked_for_again(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another one after the instance was started anew."""
+    create_plain(server)
+
+    def restart() -> None:
+        server.pause(drop_connections=False)
+        server.port = 0
+        server.start()
+        browser.instances["X"] = server.port
+
+    with Browser({"X": server.port}) as browser:
+        monkeypatch.setattr(addresses, "_BROWSER_PORT", browser.port)
+        server.faults.add(faults.call(restart, DATA), faults.drop(DATA))
+        synced(project, server, mssql_server="127.0.0.1\\X", mssql_port="")
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_instance_that_the_browser_does_not_tell(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """The message says what to set; with a port the Browser is not asked."""
+    create_plain(server)
+    named = {"mssql_server": "127.0.0.1\\X", "login_timeout_seconds": "1", "retry_attempts": "0"}
+    with Browser({"Y": server.port}) as browser:
+        asked = browser.port if there else _free_port()
+        monkeypatch.setattr(addresses, "_BROWSER_PORT", asked)
+        output = failed(project, server, **named, mssql_port="").output
+        assert "the SQL Server Browser does not tell the port of the instance in" in output
+        assert "or set mssql_port" in output
+        before = len(browser.asked)
+        synced(project, server, **named)
+        assert len(browser.asked) == before == (3 if there else 0)
+
+
+def test_an_instance_without_tcp_fails_at_once(
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No repeat switches it on."""
+    with Browser({"X": None}) as browser:
+        monkeypatch.setattr(addresses, "_BROWSER_PORT", browser.port)
+        output = failed(project, server, mssql_server="127.0.0.1\\X", mssql_port="").output
+    assert "takes no TCP connections. Switch TCP/IP on" in output
+    assert slept == []
+
+
+def _free_port() -> int:
+    with socket.socket(type=socket.SOCK_DGRAM) as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
+        return port
+
+
+# The names of tables
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("[dbo].[t]", "[DBO].[T]", '"dbo"."t"', "EHR.dbo.t", "ehr.DBO.t", "[EHR].[dbo].[t]"),
+        *("EHR..t", "srv.EHR.dbo.t", "dbo.[t]", "[t]", " [dbo] . [t] ", "[dbo].t, [dbo].[a]]b,c]"),
+    ],
+)
+def test_tables_are_written_as_in_statements(
+    project: Project, server: MssqlSandbox, written: str
+) -> None:
+    """In brackets or quotes, and behind their database's name."""
+    for name in ("t", "u", "a]b,c"):
+        create_plain(server, name=name)
+    output = synced(project, server, tables=written).output
+    assert "dbo.t: 30 rows read" in output
+    assert "dbo.u: 30" not in output
+    assert ("dbo.a]b,c: 30" in output) == ("a]]b" in written)
+    output = synced(project, server, exclude_tables=written).output
+    assert "dbo.t: 30 rows read" not in output
+    assert "dbo.u: 30" in output
+
+
+def test_a_table_of_another_database_is_none(project: Project, server: MssqlSandbox) -> None:
+    """It is named as what matches nothing."""
+    create_plain(server)
+    output = failed(project, server, tables="Other.dbo.t").output
+    assert "'Other.dbo.t' matches no table" in output
