@@ -1,8 +1,11 @@
 """Which server is meant: its name as people write it, and the port of a named instance."""
 
+import errno
 import ipaddress
+import os
 import re
 import select
+import selectors
 import socket
 import time
 from collections.abc import Sequence
@@ -16,6 +19,7 @@ DEFAULT_PORT = 1433
 _BROWSER_PORT = 1434  # UDP
 _ASKED = 3  # times, since a datagram may be lost
 _DEFAULT_INSTANCE = "MSSQLSERVER"
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _INSTANCE = re.compile(r"[^\W\d][\w$#]{0,15}")
 
@@ -58,6 +62,46 @@ def _parse_host(text: str) -> str:
     if not _HOST.fullmatch(text):
         raise ValueError
     return text
+
+
+def open_socket(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to the first address of a host that answers. Raises OSError.
+
+    All are tried at once: the listener of an availability group has one in each subnet, and those
+    that are offline answer nothing.
+    """
+    end, failure = time.monotonic() + seconds, OSError("the host has no address")
+    waiting = selectors.DefaultSelector()
+    tried: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            with suppress(OSError):  # a family that this machine does not have
+                each = socket.socket(family, kind, protocol)
+                tried.append(each)
+                each.setblocking(False)
+                if (code := each.connect_ex(address)) in _UNDER_WAY:
+                    waiting.register(each, selectors.EVENT_WRITE, each)
+                else:
+                    failure = OSError(code, os.strerror(code))
+        while waiting.get_map():
+            ready = waiting.select(max(end - time.monotonic(), 0))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                waiting.unregister(key.fileobj)
+                code = key.data.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    tried.remove(key.data)
+                    connected: socket.socket = key.data
+                    return connected
+                failure = OSError(code, os.strerror(code))
+    finally:
+        waiting.close()
+        for each in tried:
+            each.close()
+    raise failure
 
 
 def ask_browser(host: str, instance: str, timeout: float) -> int:

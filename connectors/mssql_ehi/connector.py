@@ -236,10 +236,11 @@ def connect_to_mssql(settings: Settings) -> Session:
                 login_timeout=patience,
                 timeout=timeout or settings.query_timeout_seconds,
                 appname=_APPLICATION,
+                readonly=settings.read_only_intent,
                 autocommit=True,
                 **login,
             )
-        except SourceError:  # of the tokens or the Browser
+        except SourceError:  # of the tokens, the Browser, or a redirect
             raise
         except Exception as error:  # what is no SQL Server may answer anything
             failure = explain_login(error, "connecting", settings.mssql_database)

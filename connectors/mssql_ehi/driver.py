@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 import ssl
+import time
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +27,14 @@ import requests
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from addresses import open_socket
+from shared.errors import SourceError
+
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
 # What the driver says of a failure may quote a name or a value; without a handler of their own its
 # warnings would go to stderr.
 logging.getLogger("pytds").addHandler(logging.NullHandler())
+_MOST_REDIRECTS = 10
 _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -41,6 +46,7 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.tds_reader.readall_fast = _read_whole
     pytds.tds_types.ucs2_codec = pytds.tds_base.ucs2_codec = pytds.tds_writer.ucs2_codec = _UCS2
     pytds.tds_session._TdsSession.tds7_send_login = _send_login
+    pytds._connect = _connect
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
 
 
@@ -94,12 +100,49 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
     return any(entry.lower() in accepted for entry in names.get_values_for_type(x509.DNSName))
 
 
+_driver_connects = pytds._connect
+
+
+def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -> Any:
+    """In place of a connection that tries a host's addresses one after the other, and that takes
+    the name of an instance behind a backslash, to which Azure redirects, for a part of the host's.
+
+    All of it, redirects as well, has ``timeout`` seconds together. Raises SourceError after too
+    many redirects.
+    """
+    if login.access_token_callable:  # which has a timeout of its own
+        login.access_token, login.access_token_callable = login.access_token_callable(), None
+    if not hasattr(login, "ends"):
+        login.ends, login.redirects = time.monotonic() + timeout, 0
+    elif login.redirects == _MOST_REDIRECTS:
+        raise SourceError(
+            f"connecting: the server redirected the login {_MOST_REDIRECTS} times. Check "
+            "mssql_server, and where its listener or gateway sends logins to"
+        )
+    else:
+        login.redirects += 1
+    left = login.ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    login.named = host
+    address, _, _ = host.partition("\\")
+    options["sock"] = open_socket(address, port, left)
+    left = max(login.ends - time.monotonic(), 0.001)
+    try:
+        return _driver_connects(login=login, host=address, port=port, timeout=left, **options)
+    except BaseException:
+        options["sock"].close()
+        raise
+
+
 _driver_sends_login = pytds.tds_session._TdsSession.tds7_send_login
 
 
 def _send_login(session: Any, login: Any) -> None:
-    """In place of a login whose lengths are wrong for characters beyond the basic plane."""
+    """In place of a login whose lengths are wrong for characters beyond the basic plane, and that
+    leaves out the instance of the server's name."""
     sent = copy.copy(login)
+    sent.server_name = login.named
     for name in ("user_name", "password", "database", "client_host_name"):
         setattr(sent, name, _in_units(getattr(login, name)))
     _driver_sends_login(session, sent)

@@ -119,6 +119,9 @@ class Settings:
     mssql_authority_url: str = setting(
         "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
     )
+    read_only_intent: bool = setting(
+        "Read-only intent", "Be sent to a readable secondary replica", FLAG, default="false"
+    )
     tables: tuple[Parts, ...] | None = setting(
         "Tables", "schema.table to sync, * allowed; empty: all", TABLES, default=""
     )

@@ -1,11 +1,13 @@
 """mssql_ehi: how the server is found and logged in to."""
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
 
-from tests.connectors.mssql import DATA, create_plain, failed, ids, synced
+from tests.connectors.mssql import DATA, NOW, Columns, create_plain, failed, ids, synced
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
 from tests.sandbox.mssql.browser import Browser
@@ -216,3 +218,134 @@ def test_a_table_of_another_database_is_none(project: Project, server: MssqlSand
     create_plain(server)
     output = failed(project, server, tables="Other.dbo.t").output
     assert "'Other.dbo.t' matches no table" in output
+
+
+# Listeners, replicas and redirects
+
+
+@pytest.fixture
+def replica(server: MssqlSandbox) -> Iterator[MssqlSandbox]:
+    """A secondary of ``server``: it can only be read, by those that say that they only read."""
+    with MssqlSandbox(authority=server.authority) as started:
+        started.set_clock(NOW)
+        started.info.read_only = started.read_only_connections = True
+        yield started
+        assert started.failures == []
+
+
+def test_read_only_intent_is_sent_to_a_secondary(
+    project: Project, server: MssqlSandbox, replica: MssqlSandbox
+) -> None:
+    """By the listener, which answers for the primary; certificates are verified at both."""
+    create_plain(replica)
+    server.read_only_route = ("localhost", replica.port)
+    synced(project, server, read_only_intent="true")
+    assert ids(project) == list(range(30))
+    assert server.statements == []
+    assert all(login.read_only and login.encrypted for login in replica.logins)
+    output = failed(project, replica, retry_attempts="0").output
+    assert 'set read_only_intent to "true"' in output
+
+
+def test_without_the_intent_nothing_is_said_of_it(project: Project, server: MssqlSandbox) -> None:
+    """The primary answers."""
+    create_plain(server)
+    server.read_only_route = ("localhost", 1)
+    synced(project, server)
+    assert not any(login.read_only for login in server.logins)
+
+
+def test_a_replica_is_read_without_rowversions(
+    project: Project, server: MssqlSandbox, replica: MssqlSandbox
+) -> None:
+    """Nothing tells there which of the primary's transactions are under way."""
+    columns: Columns = [("id", "int", False), ("rv", "rowversion", False)]
+    replica.create_table("dbo", "t", columns, key=["id"], rows=[(i,) for i in range(30)])
+    output = synced(project, replica, read_only_intent="true").output
+    assert "dbo.t: small, about 30 rows, in full, in key order" in output
+
+
+@pytest.mark.parametrize("instance", ["", "\\inst-1", "\\a\\b"])
+@pytest.mark.parametrize("encrypted", ["true", "false"])
+def test_a_redirect_to_an_instance(
+    project: Project, server: MssqlSandbox, replica: MssqlSandbox, encrypted: str, instance: str
+) -> None:
+    """The host goes to DNS and the certificate, the whole name into the login."""
+    create_plain(replica)
+    server.route = (f"localhost{instance}", replica.port)
+    synced(
+        project,
+        server,
+        mssql_encrypt=encrypted,
+        read_only_intent="true",
+    )
+    assert ids(project) == list(range(30))
+    assert {login.server for login in server.logins} == {"127.0.0.1"}
+    assert {login.server for login in replica.logins} == {f"localhost{instance}"}
+
+
+def test_a_redirect_to_a_host_of_another_certificate_is_refused(
+    project: Project, server: MssqlSandbox, replica: MssqlSandbox
+) -> None:
+    """Its certificate is verified for the name that it was redirected to."""
+    replica.certificate = "wrong_host"
+    server.route = ("localhost\\x", replica.port)
+    output = failed(project, server).output
+    assert "its certificate is not for this host" in output
+    assert replica.logins == []
+
+
+def test_redirects_in_a_circle_end(project: Project, server: MssqlSandbox) -> None:
+    """After ten, with a sentence of their own."""
+    server.route = ("127.0.0.1", server.port)
+    output = failed(project, server).output
+    assert "the server redirected the login 10 times" in output
+    assert len(server.logins) == 11
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of an address that answers nothing, as one of a subnet that is offline."""
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.2", 0))
+        listener.listen(0)
+        for _ in range(4):  # whoever comes after these waits
+            each = waiting.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_listener_with_an_address_that_answers_nothing(
+    project: Project,
+    server: MssqlSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    silent: int,
+    place: int,
+) -> None:
+    """The other one is used, within the login timeout, whichever DNS tells first."""
+    create_plain(server)
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port)),
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.9", 9)),  # refused
+    ]
+    found.insert(place, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", silent)))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+    result = synced(project, server, mssql_server="localhost", login_timeout_seconds="3")
+    assert ids(project) == list(range(30))
+    assert result.seconds < 3
+
+
+@pytest.mark.posix
+def test_a_listener_that_answers_nowhere(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, silent: int
+) -> None:
+    """One login timeout for all addresses together."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", silent))] * 3
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
+    given = {"login_timeout_seconds": "1", "retry_attempts": "0"}
+    result = failed(project, server, mssql_server="localhost", **given)
+    assert "no answer (TimeoutError). Check mssql_server, mssql_port" in result.output
+    assert result.seconds < 3

@@ -181,6 +181,12 @@ class Connection:
             reply.write(wire.done(wire.DONE, wire.DONE_ERROR))
             reply.flush(final=True)
             return False
+        if route := self.server.route_of(login):
+            reply.write(wire.loginack(_PROGRAM, _PROGRAM_VERSION))
+            reply.write(wire.envchange_routing(*route))
+            reply.write(wire.done(wire.DONE, 0))
+            reply.flush(final=True)
+            return False
         self._accept(login, reply)
         return True
 

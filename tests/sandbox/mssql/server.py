@@ -47,6 +47,8 @@ class LoggedLogin:
     application: str
     encrypted: bool
     errors: list[int] = field(default_factory=list)
+    server: str = ""
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class MssqlSandbox:
 
     `encryption` is "supported", "required" or "not_supported"; `certificate` one of tls.KINDS.
     `utc_offset_minutes` is how far the server's local clock is ahead of UTC.
-    `snapshot` allows SNAPSHOT isolation in the database.
+    `snapshot` allows SNAPSHOT isolation in the database. `authority` issues its certificate.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class MssqlSandbox:
         utc_offset_minutes: int = 0,
         snapshot: bool = True,
         packet_size: int | None = None,
+        authority: tls.Authority | None = None,
     ) -> None:
         if encryption not in ENCRYPTION:
             raise ValueError(f"encryption is one of {ENCRYPTION}, not {encryption!r}")
@@ -96,9 +99,12 @@ class MssqlSandbox:
         self.logins: list[LoggedLogin] = []
         self.failures: list[Exception] = []  # errors of the stand-in itself
         self.tokens: set[str] = set()
+        self.read_only_connections = False  # alone are taken, as by some secondary replicas
+        self.route: tuple[str, int] | None = None  # where every login is sent to
+        self.read_only_route: tuple[str, int] | None = None  # and those of read-only intent
         self.instance = Instance(database, collation_name, utc_offset_minutes)
         self.instance.database_info(database).snapshot = snapshot
-        self._authority = tls.Authority()
+        self.authority = authority or tls.Authority()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._lock = threading.RLock()
         self._listener: socket.socket | None = None
@@ -187,7 +193,7 @@ class MssqlSandbox:
     @property
     def ca_pem(self) -> str:
         """The certificate of the authority that a client should trust."""
-        return self._authority.pem
+        return self.authority.pem
 
     def ca_file(self) -> Path:
         """The same in a file that lives as long as the server."""
@@ -200,7 +206,7 @@ class MssqlSandbox:
         with self._lock:
             if self.certificate not in self._contexts:
                 self._contexts[self.certificate] = tls.server_context(
-                    self.certificate, self._authority, self.instance.folder
+                    self.certificate, self.authority, self.instance.folder
                 )
             return self._contexts[self.certificate]
 
@@ -215,10 +221,24 @@ class MssqlSandbox:
             self.instance.database_info(login.database or "master")
         except SqlError:
             return [error(4060, login.database), error(18456, login.user)]
+        if self.read_only_connections and not login.read_only:
+            return [error(978, login.database)]
         return []
 
+    def route_of(self, login: Login) -> tuple[str, int] | None:
+        """The server and port that a login is sent to, as a listener or a gateway does."""
+        return self.route or (self.read_only_route if login.read_only else None)
+
     def log_login(self, login: Login, errors: list[int], encrypted: bool) -> None:
-        entry = LoggedLogin(login.user, login.database, login.application, encrypted, errors)
+        entry = LoggedLogin(
+            login.user,
+            login.database,
+            login.application,
+            encrypted,
+            errors,
+            login.server,
+            login.read_only,
+        )
         with self._lock:
             self.logins.append(entry)
 

@@ -25,7 +25,7 @@ DONE, DONEPROC, DONEINPROC = 0xFD, 0xFE, 0xFF
 DONE_MORE, DONE_ERROR, DONE_INXACT, DONE_COUNT, DONE_ATTN = 0x1, 0x2, 0x4, 0x10, 0x20
 
 ENV_DATABASE, ENV_LANGUAGE, ENV_PACKET_SIZE, ENV_COLLATION = 1, 2, 4, 7
-ENV_BEGIN, ENV_COMMIT, ENV_ROLLBACK = 8, 9, 10
+ENV_BEGIN, ENV_COMMIT, ENV_ROLLBACK, ENV_ROUTING = 8, 9, 10, 20
 
 _FIXED_IDS = {
     "bit": 0x32, "tinyint": 0x30, "smallint": 0x34, "int": 0x38, "bigint": 0x7F, "real": 0x3B,
@@ -446,6 +446,13 @@ def envchange_text(kind: int, new: str, old: str) -> bytes:
     return envchange(kind, b_varchar(new), b_varchar(old))
 
 
+def envchange_routing(server: str, port: int) -> bytes:
+    """Where else to log in, by TCP."""
+    name = server.encode("utf-16-le")
+    where = struct.pack("<BHH", 0, port, len(name) // 2) + name
+    return envchange(ENV_ROUTING, struct.pack("<H", len(where)) + where, b"\0\0")
+
+
 def loginack(program: str, version: tuple[int, int, int, int]) -> bytes:
     body = struct.pack(">BI", 1, 0x74000004) + b_varchar(program) + bytes(version)
     return struct.pack("<BH", LOGINACK, len(body)) + body
@@ -579,6 +586,8 @@ class Login:
     database: str
     packet_size: int
     token: str | None = None
+    server: str = ""
+    read_only: bool = False
 
 
 def read_login(data: bytes) -> Login:
@@ -606,6 +615,8 @@ def read_login(data: bytes) -> Login:
         database=text(8),
         packet_size=packet_size,
         token=_federated_token(data) if flags3 & 0x10 else None,
+        server=text(4),
+        read_only=bool(data[26] & 0x20),
     )
 
 
