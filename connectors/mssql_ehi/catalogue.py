@@ -127,12 +127,13 @@ def discover(
     kept = named[: max_tables or None]
     names.check([(table.label, table.destination) for table in kept])
     estimates, indexes, tracked = _estimates(session), _indexes(session), _tracked(session)
+    version = _current_version(session) if tracked else None
     tables = []
     for table in kept:
         columns, warned = _name_columns(table)
         key = names.fold(table.schema, table.name)
         since = tracked.get(key)
-        if since is not None and not _can_read_changes(session, table):
+        if since is not None and not _can_read_changes(session, table, version):
             since = None
             warned.append(
                 f"{table.label} has Change Tracking, which cannot be read: the connector does "
@@ -304,8 +305,23 @@ def _tracked(session: Session) -> dict[names.Folded, int]:
     return {names.fold(schema, table): int(begin or 0) for schema, table, begin in found or []}
 
 
-def _can_read_changes(session: Session, table: SourceTable) -> bool:
-    """The login may lack the right, and a replica may list what it cannot read."""
+def _current_version(session: Session) -> int | None:
+    """The version of Change Tracking that the database is at."""
+    found = session.optional(
+        "Change Tracking", "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS version"
+    )
+    return found[0][0] if found else None
+
+
+def _can_read_changes(session: Session, table: SourceTable, version: int | None) -> bool:
+    """The login may lack the right, and a replica may list what it cannot read.
+
+    ``version`` is the current one, since which little or nothing changed: to ask for all changes
+    that the server knows would be the dearest question there is. It stands in the statement as a
+    number, since an expression there is an error.
+    """
+    if version is None:
+        return False
     name = f"{names.quoted(table.schema)}.{names.quoted(table.name)}"
-    asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, 0) AS CT"  # noqa: S608
+    asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, {version}) AS CT"  # noqa: S608
     return session.optional(f"Change Tracking of {table.label}", asked) is not None
