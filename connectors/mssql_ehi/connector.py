@@ -207,21 +207,7 @@ def connect_to_mssql(settings: Settings) -> Session:
         else settings.mssql_ca_certificate or driver.SYSTEM
     )
 
-    retry = Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY)
-    if settings.mssql_client_secret:
-        login: dict[str, Any] = {
-            "access_token_callable": AccessTokens(
-                settings.mssql_authority_url,
-                settings.mssql_tenant_id or "",
-                settings.mssql_client_id or "",
-                settings.mssql_client_secret,
-                settings.login_timeout_seconds,
-                Retry(settings.retry_attempts),
-            )
-        }
-    else:
-        login = {"user": settings.mssql_user, "password": settings.mssql_password}
-
+    log_in = _login_of(settings)
     server, patience = settings.mssql_server, settings.login_timeout_seconds
     known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
 
@@ -238,15 +224,35 @@ def connect_to_mssql(settings: Settings) -> Session:
                 appname=_APPLICATION,
                 readonly=settings.read_only_intent,
                 autocommit=True,
-                **login,
+                **log_in(),
             )
         except SourceError:  # of the tokens, the Browser, or a redirect
             raise
         except Exception as error:  # what is no SQL Server may answer anything
-            failure = explain_login(error, "connecting", settings.mssql_database)
+            windows = bool(settings.mssql_domain)
+            failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
         raise failure
 
-    return Session(open_connection, retry)
+    return Session(open_connection, Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY))
+
+
+def _login_of(settings: Settings) -> Callable[[], dict[str, Any]]:
+    """Makes what the driver needs for one login."""
+    user, password = settings.mssql_user or "", settings.mssql_password or ""
+    if settings.mssql_client_secret:
+        tokens = AccessTokens(
+            settings.mssql_authority_url,
+            settings.mssql_tenant_id or "",
+            settings.mssql_client_id or "",
+            settings.mssql_client_secret,
+            settings.login_timeout_seconds,
+            Retry(settings.retry_attempts),
+        )
+        return lambda: {"access_token_callable": tokens}
+    if domain := settings.mssql_domain:
+        host = settings.mssql_server.host
+        return lambda: {"auth": driver.WindowsLogin(domain, user, password, host)}
+    return lambda: {"user": user, "password": password}
 
 
 def get_table_data(

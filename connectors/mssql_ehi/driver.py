@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytds
+import pytds.login
 import pytds.tds_base
 import pytds.tds_reader
 import pytds.tds_session
@@ -35,6 +36,7 @@ SYSTEM, ANYONE = "the system's authorities", "any certificate"
 # warnings would go to stderr.
 logging.getLogger("pytds").addHandler(logging.NullHandler())
 _MOST_REDIRECTS = 10
+_PYTHONS_NTLM = 8  # spnego.NegotiateOptions.use_ntlm: the same on every system
 _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -47,7 +49,28 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.tds_types.ucs2_codec = pytds.tds_base.ucs2_codec = pytds.tds_writer.ucs2_codec = _UCS2
     pytds.tds_session._TdsSession.tds7_send_login = _send_login
     pytds._connect = _connect
+    pytds.tds_session._token_map[pytds.tds_base.TDS_AUTH_TOKEN] = _answer_challenge
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
+
+
+class WindowsLogin(pytds.login.SpnegoAuth):  # type: ignore[misc]
+    """A login by NTLMv2 with the password of a Windows account, which is not sent."""
+
+    def __init__(self, domain: str, user: str, password: str, host: str) -> None:
+        self._account, self._password, self._host = f"{domain}\\{user}", password, host
+
+    def create_packet(self) -> bytes:
+        """The first message, of a new exchange: a redirected login is another one."""
+        super().__init__(
+            self._account,
+            self._password,
+            hostname=self._host,
+            service="MSSQLSvc",
+            protocol="ntlm",
+            options=_PYTHONS_NTLM,
+        )
+        packet: bytes = super().create_packet()
+        return packet
 
 
 def parse_certificates(text: str) -> list[x509.Certificate]:
@@ -133,6 +156,17 @@ def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -
     except BaseException:
         options["sock"].close()
         raise
+
+
+def _answer_challenge(session: Any) -> None:
+    """In place of an answer that is sent as a part of the login, whose type is another one."""
+    reader, writer = session._reader, session._writer
+    challenge = pytds.tds_base.readall(reader, reader.get_usmallint())
+    if not session.authentication:
+        raise pytds.Error("a challenge that was not asked for")
+    writer.begin_packet(pytds.tds_base.PacketType.AUTH)
+    writer.write(session.authentication.handle_next(challenge))
+    writer.flush()
 
 
 _driver_sends_login = pytds.tds_session._TdsSession.tds7_send_login

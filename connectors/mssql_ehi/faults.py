@@ -123,7 +123,7 @@ ADVICE = {
         "Its estimated cost is above the server's query governor cost limit: have the limit "
         "raised, or an index created on the columns that the table is ordered by"
     ),
-    18452: _LOGIN,
+    18452: "It takes Windows accounts alone: set mssql_domain, or have it take SQL Server logins",
     18456: _LOGIN,
     18470: "The login mssql_user is disabled",
     18486: "The login mssql_user is locked",
@@ -131,6 +131,17 @@ ADVICE = {
     18488: "The password of mssql_user must be changed, then mssql_password",
     40532: "Check mssql_server and mssql_user",
     40615: "The server's firewall does not let this address in",
+}
+# The same numbers for a Windows account. The domain's own reason stays in the server's log.
+_WINDOWS_ADVICE = {
+    18452: (
+        "The password is wrong, or the server does not know or trust the domain. Check "
+        "mssql_domain, mssql_user and mssql_password"
+    ),
+    18456: (
+        "Check mssql_domain, mssql_user and mssql_password, and that the server has a login for "
+        "the account or a group of it"
+    ),
 }
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
@@ -182,14 +193,21 @@ def unexpected(error: Exception) -> SourceError:
     )
 
 
-def explain_login(error: Exception, doing: str, database: str) -> SourceError:
-    """The same for an attempt to connect, where most errors are those of a setting."""
+def explain_login(
+    error: Exception, doing: str, database: str, *, windows: bool = False
+) -> SourceError:
+    """The same for an attempt to connect, where most errors are those of a setting; ``windows``:
+    as a Windows account."""
     text = str(error)
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         # Of an unknown database the driver shows only the failed login that follows from it, but
         # its text begins with that of error 4060, which quotes the name in any language.
         unknown = error.msg_no == 18456 and f'"{database}"' in text
-        return _explain_number(4060 if unknown else error.msg_no, doing)
+        number = 4060 if unknown else error.msg_no
+        if windows and number in _WINDOWS_ADVICE:
+            text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
+            return Refused(text, number)
+        return _explain_number(number, doing)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
             f"{doing}: its certificate is refused. Put the certificate of the authority that "

@@ -64,6 +64,12 @@ def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]
     return patterns
 
 
+def _parse_domain(text: str) -> str:
+    if not re.fullmatch(r"[\w.$-]{1,255}", text):
+        raise ValueError
+    return text
+
+
 def _parse_tenant(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text, re.ASCII):
         raise ValueError
@@ -75,6 +81,7 @@ SERVER = Kind(
     parse_server,
 )
 CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
+DOMAIN = Kind("the name of a Windows domain, as CORP or corp.example", _parse_domain)
 TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
 TABLES = Kind("a comma-separated list", _parse_tables)
@@ -89,10 +96,13 @@ class Settings:
     )
     mssql_database: str = setting("Database", "Name of the database to read", exact=True)
     mssql_user: str | None = setting(
-        "User", "Login of SQL Server authentication", exact=True, default=""
+        "User", "Login of SQL Server, or Windows account of mssql_domain", exact=True, default=""
     )
     mssql_password: str | None = setting(
-        "Password", "Password of that login", exact=True, secret=True, default=""
+        "Password", "Password of that user", exact=True, secret=True, default=""
+    )
+    mssql_domain: str | None = setting(
+        "Domain", "Windows domain of that user; empty: a login of SQL Server", DOMAIN, default=""
     )
     mssql_port: int | None = setting(
         "Port",
@@ -159,7 +169,8 @@ _PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
 
 
 def check_login(values: Mapping[str, Any]) -> list[str]:
-    """A user and a password, or a service principal: one of them, and all of it."""
+    """A user and a password, of SQL Server or of a Windows domain, or a service principal: one of
+    them, and all of it. And at most one port."""
     principal = any(values.get(key) for key in _PRINCIPAL)
     server, port = values.get("mssql_server"), values.get("mssql_port")
     known = declared(Settings)
@@ -172,6 +183,10 @@ def check_login(values: Mapping[str, Any]) -> list[str]:
         lines.append("mssql_port must be the port that stands in mssql_server, or empty")
     if principal and any(values.get(key) for key in _LOGIN):
         lines.append("mssql_user and mssql_password must be empty beside a service principal")
+    if principal and values.get("mssql_domain"):
+        lines.append("mssql_domain must be empty beside a service principal")
+    if "\\" in (values.get("mssql_user") or ""):
+        lines.append("mssql_user must be without a domain: put that into mssql_domain")
     if principal and not values.get("mssql_encrypt", True):
         lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
     return lines

@@ -6,15 +6,25 @@ from collections.abc import Iterator
 from importlib import import_module
 
 import pytest
+import spnego
 
-from tests.connectors.mssql import DATA, NOW, Columns, create_plain, failed, ids, synced
+from tests.connectors.mssql import (
+    DATA,
+    NOW,
+    Columns,
+    configuration,
+    create_plain,
+    failed,
+    ids,
+    synced,
+)
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
 from tests.sandbox.mssql.browser import Browser
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-addresses = import_module("addresses")
+addresses, driver = map(import_module, ("addresses", "driver"))
 
 
 # Names and passwords
@@ -349,3 +359,123 @@ def test_a_listener_that_answers_nowhere(
     result = failed(project, server, mssql_server="localhost", **given)
     assert "no answer (TimeoutError). Check mssql_server, mssql_port" in result.output
     assert result.seconds < 3
+
+
+# Windows authentication
+
+WINDOWS = {"mssql_domain": "CORP", "mssql_user": "reader", "mssql_password": "Pa:ss🩺 word "}
+
+
+@pytest.mark.parametrize("encrypted", ["true", "false"])
+@pytest.mark.parametrize(
+    ("domain", "user"), [("CORP", "reader"), ("corp", "READER"), ("corp.example", "svc-läsare$")]
+)
+def test_a_windows_account_logs_in(
+    project: Project, server: MssqlSandbox, domain: str, user: str, encrypted: str
+) -> None:
+    """By NTLMv2, as pyspnego's own server side verifies it; over several connections."""
+    for name in ("a", "b", "c"):
+        create_plain(server, name=name)
+    server.accounts.add(domain, user, WINDOWS["mssql_password"])
+    server.faults.add(faults.drop(DATA, after_rows=7))
+    given = {**WINDOWS, "mssql_domain": domain, "mssql_user": user, "mssql_encrypt": encrypted}
+    result = synced(project, server, **given, parallel_tables="2")
+    assert ids(project, "c") == list(range(30))
+    assert {login.user for login in server.logins} == {f"{domain}\\{user}"}
+    assert len(server.logins) >= 4
+    assert WINDOWS["mssql_password"] not in result.output + project.everything_written()
+
+
+def test_a_windows_account_is_redirected(
+    project: Project, server: MssqlSandbox, replica: MssqlSandbox
+) -> None:
+    """The exchange begins anew at the other server."""
+    create_plain(replica)
+    for each in (server, replica):
+        each.accounts.add("CORP", "reader", WINDOWS["mssql_password"])
+    server.read_only_route = ("localhost\\x", replica.port)
+    synced(project, server, **WINDOWS, read_only_intent="true")
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "message"),
+    [
+        ({"mssql_password": "wrong"}, 18452, "The password is wrong, or the server does not"),
+        (
+            {"mssql_domain": "OTHER"},
+            18452,
+            "know or trust the domain. Check mssql_domain",
+        ),
+        ({"mssql_user": "nobody"}, 18452, "Check mssql_domain, mssql_user and mssql_password"),
+        ({"mssql_user": "guest"}, 18456, "and that the server has a login for the account"),
+        ({"mssql_database": "Elsewhere"}, 4060, "Check mssql_database"),
+    ],
+)
+def test_a_wrong_windows_login_fails_at_once(
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    changes: dict[str, str],
+    number: int,
+    message: str,
+) -> None:
+    """After one login, with the settings to look at. A server does not tell a wrong password from
+    an unknown domain: both are error 18452."""
+    server.accounts.add("CORP", "reader", WINDOWS["mssql_password"])
+    server.accounts.add("CORP", "guest", WINDOWS["mssql_password"], has_login=False)
+    result = failed(project, server, **{**WINDOWS, **changes})
+    assert f"error {number} of the server" in result.output
+    assert message in result.output
+    assert slept == []
+    assert len(server.logins) == 1
+    assert WINDOWS["mssql_password"] not in result.output + project.everything_written()
+
+
+def test_a_server_of_windows_accounts_alone(
+    project: Project, server: MssqlSandbox, slept: list[float]
+) -> None:
+    """It refuses a login of SQL Server with the same number."""
+    server.faults.add_login(faults.fail(18452))
+    output = failed(project, server).output
+    assert "error 18452 of the server. It takes Windows accounts alone: set mssql_domain" in output
+    assert slept == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mssql_user": "CORP\\reader"}, "mssql_user must be without a domain: put that into"),
+        ({"mssql_user": "CORP\\r", "mssql_domain": ""}, "mssql_user must be without a domain"),
+        ({"mssql_password": ""}, "mssql_password is missing"),
+        ({"mssql_domain": "CORP\\x"}, "mssql_domain must be the name of a Windows domain"),
+        ({"mssql_domain": "a b"}, "mssql_domain must be the name of a Windows domain"),
+        (
+            {"mssql_tenant_id": "t", "mssql_client_id": "c", "mssql_client_secret": "s"},
+            "mssql_domain must be empty beside a service principal",
+        ),
+    ],
+)
+def test_half_a_windows_login_is_named(
+    project: Project, server: MssqlSandbox, changes: dict[str, str], message: str
+) -> None:
+    """Before any connection."""
+    assert message in failed(project, server, **{**WINDOWS, **changes}).output
+    assert server.logins == []
+
+
+def test_the_setup_test_logs_in_as_a_windows_account(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """And names what is wrong."""
+    create_plain(server)
+    server.accounts.add("CORP", "reader", WINDOWS["mssql_password"])
+    assert set(project.test_settings(configuration(server, **WINDOWS)).values()) == {None}
+    wrong = configuration(server, **{**WINDOWS, "mssql_password": "wrong"})
+    found = project.test_settings(wrong)
+    assert all("The password is wrong, or" in str(failure) for failure in found.values())
+
+
+def test_ntlm_is_pythons_own() -> None:
+    """Whatever else the machine has for it."""
+    assert spnego.NegotiateOptions.use_ntlm == driver._PYTHONS_NTLM

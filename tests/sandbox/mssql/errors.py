@@ -183,6 +183,13 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         "Resource ID: 1. The request limit for the database is 60 and has been reached.",
     ),
     10929: (20, "Resource ID: 1. The server is currently too busy."),
+    18452: (
+        14,
+        (
+            "Login failed. The login is from an untrusted domain and cannot be used with "
+            "Integrated authentication."
+        ),
+    ),
     18456: (14, "Login failed for user '{0}'."),
     22105: (
         16,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.mssql import ddl, tls, types, wire
+from tests.sandbox.mssql.accounts import Accounts
 from tests.sandbox.mssql.catalogue import DatabaseInfo
 from tests.sandbox.mssql.collation import DEFAULT, collation
 from tests.sandbox.mssql.connection import Connection, Fragmentation, bad_value
@@ -104,6 +105,7 @@ class MssqlSandbox:
         self.read_only_route: tuple[str, int] | None = None  # and those of read-only intent
         self.instance = Instance(database, collation_name, utc_offset_minutes)
         self.instance.database_info(database).snapshot = snapshot
+        self.accounts = Accounts(self.instance.folder)  # of Windows
         self.authority = authority or tls.Authority()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._lock = threading.RLock()
@@ -212,7 +214,12 @@ class MssqlSandbox:
 
     def check_login(self, login: Login) -> list[SqlError]:
         """The errors that refuse a login; none when it is right."""
-        if login.token is not None:
+        if login.windows is not None:
+            if not login.user:  # also for a wrong password: the reason is in the server's log
+                return [error(18452)]
+            if not self.accounts.may_log_in(login.user):
+                return [error(18456, login.user)]
+        elif login.token is not None:
             if login.token not in self.tokens:
                 return [error(18456, "<token-identified principal>")]
         elif login.user.lower() != self.user.lower() or login.password != self.password:
