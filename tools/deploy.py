@@ -8,6 +8,7 @@ existing connection keeps its own. Further options go to `fivetran deploy` as th
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTORS = sorted(path.parent.name for path in ROOT.glob("connectors/*/connector.py"))
 FIVETRAN = Path(sys.executable).parent / "fivetran"
+_PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _SHORTEST_SECRET = 8  # characters; a shorter value ("true", "100") is hidden nowhere
 
 
@@ -60,7 +62,9 @@ def _configuration(text: str) -> dict[str, str]:
         given = None
     if not isinstance(given, dict) or not all(isinstance(v, str) for v in given.values()):
         sys.exit("CONNECTOR_CONFIGURATION is not a JSON object of texts")
-    left = [key for key, value in given.items() if value.startswith("<")]
+    left = [
+        key for key, value in given.items() if re.fullmatch(r"<[A-Z][A-Z0-9_]*>", value.strip())
+    ]
     if left:
         sys.exit(f"CONNECTOR_CONFIGURATION holds placeholders: {', '.join(left)}")
     return given

@@ -86,13 +86,14 @@ def discover(
     restricted = restrictions.read(session, {*map(_name, kept)}, ids, excluded)
     estimates, indexes = _estimates(session), table_keys.read(session)
     tracked = _tracked(session)
+    version = _current_version(session) if tracked else None
     tables = []
     for table in kept:
         name, entry = _name(table), entries.get(table.label, {})
         built, warned = _build(
             session, table, entry, indexes[name], restricted[name], keep_names=keep_names
         )
-        since, more = _tracking(session, built, indexes[name], tracked.get(name))
+        since, more = _tracking(session, built, indexes[name], tracked.get(name), version)
         warnings += [*warned, *more]
         tables.append(replace(built, estimate=estimates.get(name), tracked_since=since))
     return Catalogue(
@@ -346,16 +347,17 @@ def _tracking(
     table: SourceTable,
     indexes: Sequence[table_keys.Index],
     since: int | None,
+    version: int | None,
 ) -> tuple[int | None, list[str]]:
     """Since when Change Tracking tells the changes, if it can be used, and what the user should
-    know if it cannot."""
+    know if it cannot. ``version`` is the current one."""
     if since is None or table.fault:
         return None, []
     # It names a row by its primary key, so that has to be the key of the destination, too.
     primary = {name for i in indexes if i.primary for name in i.columns}
     if table.key and primary != {column.name for column in table.key}:
         return None, [f"{table.label}: Change Tracking is not used, since it has another key"]
-    if _can_read_changes(session, table):
+    if _can_read_changes(session, table, version):
         return since, []
     warning = (
         f"{table.label} has Change Tracking, which cannot be read: the connector does without, "
@@ -364,8 +366,23 @@ def _tracking(
     return None, [warning]
 
 
-def _can_read_changes(session: Session, table: SourceTable) -> bool:
-    """The login may lack the right, and a replica may list what it cannot read."""
+def _current_version(session: Session) -> int | None:
+    """The version of Change Tracking that the database is at."""
+    found = session.optional(
+        "Change Tracking", "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS version"
+    )
+    return found[0][0] if found else None
+
+
+def _can_read_changes(session: Session, table: SourceTable, version: int | None) -> bool:
+    """The login may lack the right, and a replica may list what it cannot read.
+
+    ``version`` is the current one, since which little or nothing changed: to ask for all changes
+    that the server knows would be the dearest question there is. It stands in the statement as a
+    number, since an expression there is an error.
+    """
+    if version is None:
+        return False
     name = f"{names.quoted(table.schema)}.{names.quoted(table.name)}"
-    asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, 0) AS CT"  # noqa: S608
+    asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, {version}) AS CT"  # noqa: S608
     return session.optional(f"Change Tracking of {table.label}", asked) is not None

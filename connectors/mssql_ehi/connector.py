@@ -15,15 +15,17 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 
 import driver
 import mapping
+from addresses import DEFAULT_PORT, ask_browser
 from azure import AccessTokens
 from catalogue import Catalogue, Wanted, discover
 from faults import explain_login, unexpected
+from late_rows import LateRows
 from loading import Load, Sync
 from plans import Plan, Position, category, choose, is_version, silently_full
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
-from server_settings import Settings, check_login
+from server_settings import Settings, check_login, table_patterns
 from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
@@ -37,7 +39,9 @@ from source_tables import SourceTable
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
 _APPLICATION = "fivetran-mssql-ehi-connector/1.0"  # as sys.dm_exec_sessions shows it
-_BASE_DELAY = 5.0  # seconds; a fail-over takes a minute
+# Seconds. A fail-over takes a minute, and so does a serverless database to wake: even if chance
+# makes each of three waits as short as it can be, they are half of 26 + 52 + 104, which is 91.
+_BASE_DELAY, _LONGEST_DELAY = 26.0, 104.0
 _SINGLE_WARNINGS = 5  # about tables; more of them are one
 _NAMED = 50  # tables that a warning names; the log names all
 
@@ -113,7 +117,10 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _warn(catalogue)
         _forget_others(saved, catalogue)
         snapshots = _allows_snapshots(session)
-        versions = _knows_rowversions(session, catalogue)
+        plans = _choose_plans(session, catalogue, settings)
+        _warn_of_full_reads(plans, settings)
+        lookback, late_rows = timedelta(seconds=settings.lookback_seconds), LateRows()
+        late_rows.look(session, plans, lookback, replica=_is_replica(session))
     finally:
         session.close()
     readers = Readers(settings.parallel_tables)
@@ -125,14 +132,11 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             settings.mssql_password or settings.mssql_client_secret or "",
             f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
         ),
-        timedelta(seconds=settings.lookback_seconds),
+        lookback,
         CHECKPOINT_INTERVAL,
         readers,
+        late_rows,
     )
-    plans = [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
-    warning, _ = silently_full(plans, settings.incremental_column)
-    if warning:
-        op.warning(warning)
     loads = [Load(plan, sync) for plan in plans]
     loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
     for load in loads:
@@ -145,6 +149,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _sync_all(loads, readers, sessions, sync)
     finally:
         rejects.report()
+        late_rows.report()
         for each in sessions:
             each.close()
 
@@ -208,13 +213,12 @@ def read_each_table(settings: Settings) -> None:
     failures = []
     try:
         catalogue = _discover(session, settings, State({}, ()))
-        versions = _knows_rowversions(session, catalogue)
-        for table in catalogue.tables:
-            chosen = choose(table, settings.incremental_column, versions=versions)
-            if chosen.fault:
-                failures.append(f"{table.label}: {chosen.fault}")
+        for plan in _choose_plans(session, catalogue, settings):
+            table = plan.table
+            if plan.fault:
+                failures.append(f"{table.label}: {plan.fault}")
                 continue
-            _log_plan(chosen)
+            _log_plan(plan)
             sql, _ = Plan(table, None, ()).statement(only_first=True)
             try:
                 session.patiently(table.label, partial(session.rows, sql))
@@ -266,41 +270,52 @@ def connect_to_mssql(settings: Settings) -> Session:
         else settings.mssql_ca_certificate or driver.SYSTEM
     )
 
-    retry = Retry(settings.retry_attempts, base_delay=_BASE_DELAY)
-    if settings.mssql_client_secret:
-        login: dict[str, Any] = {
-            "access_token_callable": AccessTokens(
-                settings.mssql_authority_url,
-                settings.mssql_tenant_id or "",
-                settings.mssql_client_id or "",
-                settings.mssql_client_secret,
-                settings.login_timeout_seconds,
-                retry,
-            )
-        }
-    else:
-        login = {"user": settings.mssql_user, "password": settings.mssql_password}
+    log_in = _login_of(settings)
+    server, patience = settings.mssql_server, settings.login_timeout_seconds
+    known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
 
     def open_connection(timeout: float | None) -> Any:
         try:
             return driver.connect(
                 trust,
-                dsn=settings.mssql_server,
-                port=settings.mssql_port,
+                dsn=server.host,
+                # Asked each time: it may be another one after the instance was started anew.
+                port=known or ask_browser(server.host, server.instance, patience),
                 database=settings.mssql_database,
-                login_timeout=settings.login_timeout_seconds,
+                login_timeout=patience,
                 timeout=timeout or settings.query_timeout_seconds,
                 appname=_APPLICATION,
+                readonly=settings.read_only_intent,
                 autocommit=True,
-                **login,
+                **log_in(),
             )
-        except SourceError:  # of the tokens
+        except SourceError:  # of the tokens, the Browser, or a redirect
             raise
         except Exception as error:  # what is no SQL Server may answer anything
-            failure = explain_login(error, "connecting", settings.mssql_database)
+            windows = bool(settings.mssql_domain)
+            failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
         raise failure
 
-    return Session(open_connection, retry)
+    return Session(open_connection, Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY))
+
+
+def _login_of(settings: Settings) -> Callable[[], dict[str, Any]]:
+    """Makes what the driver needs for one login."""
+    user, password = settings.mssql_user or "", settings.mssql_password or ""
+    if settings.mssql_client_secret:
+        tokens = AccessTokens(
+            settings.mssql_authority_url,
+            settings.mssql_tenant_id or "",
+            settings.mssql_client_id or "",
+            settings.mssql_client_secret,
+            settings.login_timeout_seconds,
+            Retry(settings.retry_attempts),
+        )
+        return lambda: {"access_token_callable": tokens}
+    if domain := settings.mssql_domain:
+        host = settings.mssql_server.host
+        return lambda: {"auth": driver.WindowsLogin(domain, user, password, host)}
+    return lambda: {"user": user, "password": password}
 
 
 def get_table_data(
@@ -318,9 +333,10 @@ def get_table_data(
 def _discover(
     session: Session, settings: Settings, saved: State, *, keep_names: bool = True
 ) -> Catalogue:
+    database = settings.mssql_database
     wanted = Wanted(
-        settings.tables or (),
-        settings.exclude_tables or (),
+        table_patterns(settings.tables, database),
+        table_patterns(settings.exclude_tables, database),
         settings.exclude_columns or (),
         settings.max_tables,
     )
@@ -372,6 +388,12 @@ def _warn(catalogue: Catalogue) -> None:
         )
 
 
+def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:
+    warning, _ = silently_full(plans, settings.incremental_column)
+    if warning:
+        op.warning(warning)
+
+
 def _some(labels: Sequence[str]) -> str:
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
     return ", ".join(labels[:_NAMED]) + more
@@ -387,6 +409,11 @@ def _forget_others(saved: State, catalogue: Catalogue) -> None:
     saved.values["tables"] = catalogue.entries
 
 
+def _choose_plans(session: Session, catalogue: Catalogue, settings: Settings) -> list[Plan]:
+    versions = _knows_rowversions(session, catalogue)
+    return [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
+
+
 def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
     """Whether the server tells up to where rowversions are final, if any table has one."""
     if not any(is_version(column) for table in catalogue.tables for column in table.columns):
@@ -395,12 +422,17 @@ def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
         "rowversions, since MIN_ACTIVE_ROWVERSION() is missing",
         "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
     )
+    # A replica does not know of the transactions that are under way.
+    return rows is not None and rows != [(None,)] and not _is_replica(session)
+
+
+def _is_replica(session: Session) -> bool:
+    """Whether the database can only be read, as one on a secondary replica."""
     mode = session.optional(
         "whether the database can be written",
         "SELECT CONVERT(nvarchar(20), DATABASEPROPERTYEX(DB_NAME(), 'Updateability')) AS mode",
     )
-    # A replica that is only read does not know of the transactions that are under way.
-    return rows is not None and rows != [(None,)] and mode != [("READ_ONLY",)]
+    return mode == [("READ_ONLY",)]
 
 
 def _allows_snapshots(session: Session) -> bool:

@@ -5,27 +5,38 @@ What is replaced, and why, stands at each part below. Nothing else of the driver
 
 import base64
 import codecs
+import copy
 import ipaddress
 import logging
 import re
 import ssl
+import time
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytds
+import pytds.login
+import pytds.tds_base
 import pytds.tds_reader
+import pytds.tds_session
 import pytds.tds_types
+import pytds.tds_writer
 import pytds.tls
 import pytds.utils
 import requests
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
+from addresses import open_socket
+from shared.errors import SourceError
+
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
 # What the driver says of a failure may quote a name or a value; without a handler of their own its
 # warnings would go to stderr.
 logging.getLogger("pytds").addHandler(logging.NullHandler())
+_MOST_REDIRECTS = 10
+_PYTHONS_NTLM = 8  # spnego.NegotiateOptions.use_ntlm: the same on every system
 _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -35,8 +46,31 @@ def connect(trust: str | None, **options: Any) -> Any:
     pytds.tls.validate_host = _validate_host
     pytds.utils.exponential_backoff = _attempt_once
     pytds.tds_reader.readall_fast = _read_whole
-    pytds.tds_types.ucs2_codec = _UCS2
+    pytds.tds_types.ucs2_codec = pytds.tds_base.ucs2_codec = pytds.tds_writer.ucs2_codec = _UCS2
+    pytds.tds_session._TdsSession.tds7_send_login = _send_login
+    pytds._connect = _connect
+    pytds.tds_session._token_map[pytds.tds_base.TDS_AUTH_TOKEN] = _answer_challenge
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
+
+
+class WindowsLogin(pytds.login.SpnegoAuth):  # type: ignore[misc]
+    """A login by NTLMv2 with the password of a Windows account, which is not sent."""
+
+    def __init__(self, domain: str, user: str, password: str, host: str) -> None:
+        self._account, self._password, self._host = f"{domain}\\{user}", password, host
+
+    def create_packet(self) -> bytes:
+        """The first message, of a new exchange: a redirected login is another one."""
+        super().__init__(
+            self._account,
+            self._password,
+            hostname=self._host,
+            service="MSSQLSvc",
+            protocol="ntlm",
+            options=_PYTHONS_NTLM,
+        )
+        packet: bytes = super().create_packet()
+        return packet
 
 
 def parse_certificates(text: str) -> list[x509.Certificate]:
@@ -87,6 +121,73 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
     except ValueError:
         accepted = {wanted, f"*.{wanted.partition('.')[2]}"}
     return any(entry.lower() in accepted for entry in names.get_values_for_type(x509.DNSName))
+
+
+_driver_connects = pytds._connect
+
+
+def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -> Any:
+    """In place of a connection that tries a host's addresses one after the other, and that takes
+    the name of an instance behind a backslash, to which Azure redirects, for a part of the host's.
+
+    All of it, redirects as well, has ``timeout`` seconds together. Raises SourceError after too
+    many redirects.
+    """
+    if login.access_token_callable:  # which has a timeout of its own
+        login.access_token, login.access_token_callable = login.access_token_callable(), None
+    if not hasattr(login, "ends"):
+        login.ends, login.redirects = time.monotonic() + timeout, 0
+    elif login.redirects == _MOST_REDIRECTS:
+        raise SourceError(
+            f"connecting: the server redirected the login {_MOST_REDIRECTS} times. Check "
+            "mssql_server, and where its listener or gateway sends logins to"
+        )
+    else:
+        login.redirects += 1
+    left = login.ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    login.named = host
+    address, _, _ = host.partition("\\")
+    options["sock"] = open_socket(address, port, left)
+    left = max(login.ends - time.monotonic(), 0.001)
+    try:
+        return _driver_connects(login=login, host=address, port=port, timeout=left, **options)
+    except BaseException:
+        options["sock"].close()
+        raise
+
+
+def _answer_challenge(session: Any) -> None:
+    """In place of an answer that is sent as a part of the login, whose type is another one."""
+    reader, writer = session._reader, session._writer
+    challenge = pytds.tds_base.readall(reader, reader.get_usmallint())
+    if not session.authentication:
+        raise pytds.Error("a challenge that was not asked for")
+    writer.begin_packet(pytds.tds_base.PacketType.AUTH)
+    writer.write(session.authentication.handle_next(challenge))
+    writer.flush()
+
+
+_driver_sends_login = pytds.tds_session._TdsSession.tds7_send_login
+
+
+def _send_login(session: Any, login: Any) -> None:
+    """In place of a login whose lengths are wrong for characters beyond the basic plane, and that
+    leaves out the instance of the server's name."""
+    sent = copy.copy(login)
+    sent.server_name = login.named
+    for name in ("user_name", "password", "database", "client_host_name"):
+        setattr(sent, name, _in_units(getattr(login, name)))
+    _driver_sends_login(session, sent)
+
+
+def _in_units(text: str) -> str:
+    """The text with two halves, which the driver counts as the server does, in place of each
+    character beyond the basic plane."""
+    encoded = text.encode("utf-16-le", "surrogatepass")
+    units = (encoded[i : i + 2] for i in range(0, len(encoded), 2))
+    return "".join(unit.decode("utf-16-le", "surrogatepass") for unit in units)
 
 
 def _attempt_once(work: Any, ex_handler: Any, max_time_sec: float, **_: Any) -> Any:  # noqa: ARG001

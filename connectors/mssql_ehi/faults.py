@@ -6,6 +6,8 @@ SourceError (shared)
 ├── Altered        the table has columns that were not there when the sync began
 ├── Undecodable    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
+    ├── Conflict       another session was in the way: it heals in seconds, all else in a minute
+    ├── Unversioned    SNAPSHOT isolation is refused; the same without it may succeed at once
     └── Gone       nobody answers: it concerns the whole server, not one table
         └── Silent     for as long as query_timeout_seconds
 
@@ -29,9 +31,27 @@ _TRANSIENT = {
     3960: "a change under way met the snapshot",
     3961: "the table was altered under the snapshot",
     3958: "the snapshot lost its versions",
+    3959: "no room for the versions of a snapshot",
     3966: "the snapshot lost its versions",
+    3967: "no room for the versions of a snapshot",
+    3953: "the database is recovering",
+    3954: "the database is changing its isolation",
     3956: "the database is changing its isolation",
     3957: "the database is changing its isolation",
+    3947: "the replica fell behind and ended the transaction",
+    3935: "short of resources",
+    601: "the rows moved while they were read",
+    1203: "a lock was lost",
+    1219: "the session was ended for a change of the table",
+    1221: "a lock was lost",
+    8628: "waited too long for a plan",
+    9515: "the table was altered meanwhile",
+    10922: "the statement has to be run again",
+    41301: "a change under way met the transaction",
+    41302: "a change under way met the transaction",
+    41305: "a change under way met the transaction",
+    41325: "a change under way met the transaction",
+    41839: "a change under way met the transaction",
     615: "an object was not to be found for a moment",
     921: "the database is recovering",
     926: "the database is recovering",
@@ -50,6 +70,7 @@ _TRANSIENT = {
     976: "the replica is not readable",
     978: "the replica is not readable",
     979: "the replica is not readable",
+    982: "no replica is readable",
     983: "the replica is changing its role",
     10928: "limit of the database reached",
     10929: "too busy",
@@ -76,9 +97,18 @@ _TRANSIENT = {
     49919: "too busy",
     49920: "too busy",
 }
-# SNAPSHOT isolation is switched off, or a memory-optimised table does not allow it.
-NO_SNAPSHOT = (3952, 3953, 41332)
+_CONFLICTS = {
+    *(601, 615, 617, 669, 1203, 1204, 1205, 1221, 1222, 3958, 3960, 3961, 3966, 9515, 10922),
+    *(41301, 41302, 41305, 41325, 41839),
+}
+# The database does not allow SNAPSHOT isolation.
+NO_SNAPSHOT = (3952,)
+# One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
+# one in memory.
+NO_SNAPSHOT_OF_TABLE = (33447, 35371, 41332)
 _GRAVE = 17  # the lowest severity of errors that are no fault of a statement
+# These are grave, too, but the same statement meets them again.
+_FINAL = (8621, 8631, 8632, 8649)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or leave the table out by exclude_tables"
@@ -86,9 +116,14 @@ ADVICE = {
     229: _RIGHTS,
     230: _RIGHTS,
     911: _DATABASE,
+    978: 'It takes read-only connections alone: set read_only_intent to "true"',
     916: _DATABASE,
     4060: _DATABASE,
-    18452: _LOGIN,
+    8649: (
+        "Its estimated cost is above the server's query governor cost limit: have the limit "
+        "raised, or an index created on the columns that the table is ordered by"
+    ),
+    18452: "It takes Windows accounts alone: set mssql_domain, or have it take SQL Server logins",
     18456: _LOGIN,
     18470: "The login mssql_user is disabled",
     18486: "The login mssql_user is locked",
@@ -96,6 +131,17 @@ ADVICE = {
     18488: "The password of mssql_user must be changed, then mssql_password",
     40532: "Check mssql_server and mssql_user",
     40615: "The server's firewall does not let this address in",
+}
+# The same numbers for a Windows account. The domain's own reason stays in the server's log.
+_WINDOWS_ADVICE = {
+    18452: (
+        "The password is wrong, or the server does not know or trust the domain. Check "
+        "mssql_domain, mssql_user and mssql_password"
+    ),
+    18456: (
+        "Check mssql_domain, mssql_user and mssql_password, and that the server has a login for "
+        "the account or a group of it"
+    ),
 }
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
@@ -113,6 +159,12 @@ class Altered(SourceError): ...
 
 
 class Undecodable(SourceError): ...
+
+
+class Conflict(TransientError): ...
+
+
+class Unversioned(TransientError): ...
 
 
 class Gone(TransientError): ...
@@ -141,14 +193,21 @@ def unexpected(error: Exception) -> SourceError:
     )
 
 
-def explain_login(error: Exception, doing: str, database: str) -> SourceError:
-    """The same for an attempt to connect, where most errors are those of a setting."""
+def explain_login(
+    error: Exception, doing: str, database: str, *, windows: bool = False
+) -> SourceError:
+    """The same for an attempt to connect, where most errors are those of a setting; ``windows``:
+    as a Windows account."""
     text = str(error)
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         # Of an unknown database the driver shows only the failed login that follows from it, but
         # its text begins with that of error 4060, which quotes the name in any language.
         unknown = error.msg_no == 18456 and f'"{database}"' in text
-        return _explain_number(4060 if unknown else error.msg_no, doing)
+        number = 4060 if unknown else error.msg_no
+        if windows and number in _WINDOWS_ADVICE:
+            text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
+            return Refused(text, number)
+        return _explain_number(number, doing)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
             f"{doing}: its certificate is refused. Put the certificate of the authority that "
@@ -176,8 +235,10 @@ def explain_login(error: Exception, doing: str, database: str) -> SourceError:
 
 
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
-    if number in _TRANSIENT or (severity or 0) >= _GRAVE:
-        reason = _TRANSIENT.get(number, f"severity {severity}")
-        return TransientError(f"{doing}: error {number} of the server ({reason})")
     advice = f". {ADVICE[number]}" if number in ADVICE else ""
+    grave = (severity or 0) >= _GRAVE and number not in _FINAL
+    if number in _TRANSIENT or grave:
+        reason = _TRANSIENT.get(number, f"severity {severity}")
+        kind = Conflict if number in _CONFLICTS else TransientError
+        return kind(f"{doing}: error {number} of the server ({reason}){advice}")
     return Refused(f"{doing}: error {number} of the server{advice}", number)

@@ -13,7 +13,7 @@ goes on.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,8 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 import mapping
 from faults import ADVICE, Altered, Expired, Refused, Undecodable
-from names import bracketed
+from late_rows import LateRows, is_timed
+from names import bracketed, quoted
 from plans import Changes, Plan, Position, next_start
 from readers import Readers
 from sealing import Seal
@@ -40,6 +41,9 @@ _PROGRESS = 5.0  # seconds between two lines of progress
 # The first load of a table truncates it; a replacement is handed over when it is whole.
 FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
 INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
+# What the state keeps of an unfinished read, and of a table's cursor.
+_KEPT = ("mode", "start", "clock", "offset", "after", "greatest", "sent", "rejected", "nulls")
+_CURSOR = ("column", "cursor", "rowversion", "columns", "offset", "version", "tracked")
 GetData = Callable[
     [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
 ]
@@ -59,6 +63,7 @@ class Reading:
     greatest: str | None = None
     sent: int = 0  # rows stored since the read began, by earlier syncs, too
     rejected: int = 0  # rows left out since then
+    nulls: int = 0  # rows without a value of the column, since then
     seen: int = 0  # rows read by this sync
     unsaved_rows: int = 0
     unsaved_bytes: int = 0
@@ -79,6 +84,7 @@ class Sync:
     lookback: timedelta
     checkpoint_rows: int
     readers: Readers
+    late_rows: LateRows
 
 
 class Load:
@@ -102,6 +108,7 @@ class Load:
             if entry.keys() & {"rows", "read"}:
                 op.warning(f"{self._label}: {anew}: it is loaded anew")
         self._spool: Spool | None = None
+        self._kept: dict[str, Any] = {}  # the cursor of the last sync, if there can be no other
         self._began = self._said = 0.0
 
     def _lasting(self, entry: dict[str, Any]) -> dict[str, Any]:
@@ -123,12 +130,13 @@ class Load:
         """Reads what is due, and returns how many rows were read. Raises SourceError.
 
         A read that the server refuses, for a reason other than the rights of the login, gives way
-        to a full load by the key alone.
+        to a full load by the key alone, after which the next sync is incremental again.
         """
         if self.plan.fault:
             self._state.put({self._label: self._refused()})
             raise SourceError(self.plan.fault)
         self._session = session
+        session.begin_table(self._label)
         self._began = self._said = time.monotonic()
         try:
             if self._table.postponed:
@@ -152,18 +160,33 @@ class Load:
         except Expired as expiry:
             self._warn(f"{expiry}: the table is loaded anew")
         except Refused as refusal:
-            if not (self.plan.column or self.plan.tracked) or refusal.number in ADVICE:
+            incremental = (self.plan.column or self.plan.tracked) and not self.plan.whole
+            if not incremental or refusal.number in ADVICE:
                 raise
             self._warn(f"{refusal}: in place of the incremental read a full one follows")
-            # Without a cursor the next sync reads in full, too, and finds a new one.
+            self.plan = replace(self.plan, whole=True)
+        try:
+            reading = self._begin_anew()
+        except Refused as refusal:
+            if not self.plan.whole:
+                raise
+            Logging.warning(
+                f"{self._label}: {refusal}: there is no new cursor, so the next sync starts "
+                "where this one did"
+            )
+            self._kept = {name: self._entry[name] for name in _CURSOR if name in self._entry}
             self.plan = replace(self.plan, column=None, tracked=False)
-        return self._read(self._begin_anew())
+            reading = self._begin_anew()
+        return self._read(reading)
 
     # Beginning
 
     def _resume(self) -> Reading | None:
         saved = dict(self._entry.get("read") or {})
-        if saved.pop("order", None) != self._order() or saved["after"] is None:
+        order = saved.pop("order", None)
+        fallback = replace(self.plan, whole=True)
+        plan = fallback if order == _order(fallback) else self.plan
+        if order != _order(plan) or saved["after"] is None:
             return None
         try:
             saved["after"] = self._seal.open(saved["after"])
@@ -174,12 +197,9 @@ class Load:
             )
             return None
         Logging.info(f"{self._label}: going on where the last sync broke off")
+        self.plan = plan
         self._announce_new_columns(saved.pop("columns"))
         return Reading(**saved)
-
-    def _order(self) -> list[str]:
-        """A position is of no use to another plan."""
-        return [str(self.plan), *_signature(self.plan.order)]
 
     def _begin(self) -> Reading:
         entry, plan = self._entry, self.plan
@@ -195,7 +215,7 @@ class Load:
                 cursor = next_start(plan.column, cursor, clock, timedelta(minutes=back))
             if cursor <= clock:
                 self._announce_new_columns(entry["columns"])
-                return Reading(INCREMENTAL, cursor, clock, offset)
+                return Reading(INCREMENTAL, cursor, self._held(clock, offset), offset)
             Logging.warning(
                 f"{self._label}: the cursor is ahead of the server's clock: all is read"
             )
@@ -208,7 +228,8 @@ class Load:
             mode = FIRST
         else:
             mode = REPLACEMENT if small else FULL
-        return Reading(mode, None, *self._clock())
+        clock, offset = self._clock()
+        return Reading(mode, None, self._held(clock, offset), offset)
 
     @property
     def _must_be_emptied(self) -> bool:
@@ -247,6 +268,20 @@ class Load:
             *clocks, offset = clocks
             return min(clocks), round(offset / 15) * 15
         return str(clocks[0]).lower(), 0
+
+    def _held(self, clock: str, offset: int) -> str:
+        """``clock`` or, if that is earlier, the begin of the oldest transaction that is open: the
+        rows that it has stamped may become visible behind it. Called after the clock was read,
+        and before the rows are."""
+        if not is_timed(self.plan):
+            return clock
+        began = self._sync.late_rows.earliest_open(self._session, offset)
+        if began is None or began >= clock:
+            return clock
+        Logging.info(
+            f"{self._label}: a transaction is open since {began}: the next sync reads from there"
+        )
+        return began
 
     def _check_columns(self) -> None:
         """Raises Altered for a column that was added since the sync began: a row that has a value
@@ -287,7 +322,24 @@ class Load:
                     self._in_turn(self._save, reading)  # the next sync goes on from here
                 raise
             self._in_turn(self._finish, reading)
+        self._count_nulls(reading)
         return reading.seen
+
+    def _count_nulls(self, reading: Reading) -> None:
+        """Notes how many rows of the table an incremental read does not see."""
+        table, column = self._table, self.plan.column
+        if column is None or not is_timed(self.plan):
+            return
+        late_rows = self._sync.late_rows
+        if reading.mode == INCREMENTAL and late_rows.counts(table, column):
+            sql = (
+                f"SELECT COUNT_BIG(*) AS nulls FROM {quoted(table.schema)}.{quoted(table.name)} "  # noqa: S608
+                f"WHERE {quoted(column.name)} IS NULL"
+            )
+            with suppress(SourceError):  # the table is complete without it
+                rows = self._session.optional("a count of rows without a moment", sql)
+                reading.nulls = rows[0][0] if rows else 0
+        late_rows.note(self._label, column, reading.nulls)
 
     def _go_on(self, reading: Reading) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -340,7 +392,7 @@ class Load:
 
     def _start_over(self, reading: Reading) -> None:
         """Without a position nothing counts that may have been read."""
-        reading.seen = reading.sent = reading.rejected = 0
+        reading.seen = reading.sent = reading.rejected = reading.nulls = 0
         self._rejects.clear(self._label)
         if self._spool is not None:
             self._spool.clear()
@@ -392,10 +444,10 @@ class Load:
             self._spool.add(rows)
         reading.seen += len(batch)
         reading.sent += len(rows)
+        reading.nulls += plan.nulls(batch)
         if plan.order:
             reading.after = plan.position(batch[-1])
-            if plan.column and reading.after[0] is not None:
-                reading.greatest = reading.after[0]
+            reading.greatest = plan.greatest(batch, reading.greatest)
         self._say(reading)
         if self._spool is not None:
             if reading.sent <= SMALL and self._spool.size <= self._largest_checkpoint:
@@ -489,11 +541,10 @@ class Load:
 
     def _save(self, reading: Reading) -> None:
         self._check_rejects(reading)
-        kept = ("mode", "start", "clock", "offset", "after", "greatest", "sent", "rejected")
-        read = {name: getattr(reading, name) for name in kept}
+        read = {name: getattr(reading, name) for name in _KEPT}
         if reading.after is not None:
             read["after"] = self._seal.close(reading.after)
-        read = {"order": self._order(), "columns": fingerprint(self._table.columns), **read}
+        read = {"order": _order(self.plan), "columns": fingerprint(self._table.columns), **read}
         self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
@@ -524,6 +575,8 @@ class Load:
         self._say(reading, done=True)
 
     def _cursor(self, reading: Reading) -> dict[str, Any]:
+        if self._kept:
+            return self._kept
         column, columns = self.plan.column, fingerprint(self._table.columns)
         if self.plan.tracked:
             since = self._table.tracked_since
@@ -535,7 +588,7 @@ class Load:
         elif reading.greatest is None:  # nothing but nulls, or nothing at all
             if reading.start is None:
                 return {}
-            cursor = reading.start
+            cursor = next_start(column, reading.start, reading.clock, timedelta())
         else:
             cursor = next_start(column, reading.greatest, reading.clock, self._lookback)
         kept = {"column": _signature([column]), self._cursor_key: cursor, "columns": columns}
@@ -558,6 +611,14 @@ class Load:
             share = min(100 * reading.sent // estimate, 99)
             text += f", {share} % of about {estimate}, {left:.0f} s left"
         Logging.info(f"{text}, done" if done else text)
+
+
+def _order(plan: Plan) -> list[str]:
+    """What a position belongs to: it is of no use to another plan."""
+    order = [str(plan), *_signature(plan.order)]
+    if plan.whole:  # its clock is one for this column
+        order += ["", *_signature([plan.column] if plan.column else []), str(plan.tracked)]
+    return order
 
 
 def _signature(columns: tuple[Column, ...] | list[Column]) -> list[str]:

@@ -7,6 +7,7 @@ behind that very row. Text is compared as the column's own type (see column_type
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -33,18 +34,20 @@ class Plan:
     """Rows of ``table`` ordered by ``column``, which says when a row changed, and the ``key``.
 
     Without ``column`` the order is that of the key, and without a key there is none. ``tracked``:
-    Change Tracking says which rows changed.
+    Change Tracking says which rows changed. ``whole``: all rows are read by the key alone, since
+    the server refuses the incremental read, and the cursor of the next sync is found all the same.
     """
 
     table: SourceTable
     column: Column | None
     key: tuple[Column, ...]
     tracked: bool = False
+    whole: bool = False
 
     @property
     def order(self) -> tuple[Column, ...]:
         # A column that is also in the key need not be compared twice.
-        first = (self.column,) if self.column else ()
+        first = (self.column,) if self.column and not self.whole else ()
         return first + tuple(column for column in self.key if column != self.column)
 
     @property
@@ -63,9 +66,9 @@ class Plan:
         return self.column is not None and is_version(self.column)
 
     def __str__(self) -> str:
-        if self.tracked:
+        if self.tracked and not self.whole:
             return "changes by Change Tracking"
-        if self.column:
+        if self.column and not self.whole:
             return f"incremental by {self.column.name}"
         return "in full, in key order" if self.key else "in full, in one statement"
 
@@ -105,6 +108,33 @@ class Plan:
             None if value is None else column.kind.text(value)
             for column, value in zip(self.order, values, strict=True)
         ]
+
+    def greatest(self, batch: Sequence[Values], before: str | None) -> str | None:
+        """The greatest moment of ``column`` so far, as the text of a position: that of ``batch``,
+        or the one ``before`` it."""
+        column = self.column
+        if column is None or self.by_version:
+            return before
+        place = self.table.columns.index(column)
+        if not self.whole:  # in their order, the last one is the greatest
+            last = batch[-1][place]
+            return before if last is None else column.kind.text(last)
+        assert column.kind.convert is not None  # noqa: S101  # a type of times
+        found = {} if before is None else {column.kind.convert(before): before}
+        for value in (row[place] for row in batch):
+            if value is not None:
+                with suppress(ValueError, ArithmeticError):  # such a row is left out
+                    found[column.kind.convert(value)] = column.kind.text(value)
+        return found[max(found)] if found else None
+
+    def nulls(self, batch: Sequence[Values]) -> int:
+        """How many rows of a batch have no value of ``column``."""
+        if self.column is None or not self.column.nullable:
+            return 0
+        place = self.table.columns.index(self.column)
+        if not self.whole and batch[0][place] is not None:  # nulls come first
+            return 0
+        return sum(row[place] is None for row in batch)
 
     def _values(
         self, position: Position, parameters: "_Parameters", source: str

@@ -1,19 +1,14 @@
 """The keys of configuration.json: what each must be, and which ones go together."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import driver
 import names
+from addresses import ServerName, parse_server
 from shared.settings import FLAG, URL, Kind, declared, integer, setting
-
-
-def _parse_host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,253}", text, re.ASCII):
-        raise ValueError
-    return text
 
 
 def _parse_certificates(text: str) -> str:
@@ -27,16 +22,69 @@ def _parse_names(text: str) -> tuple[str, ...]:
     return names.patterns(text)
 
 
+Parts = tuple[str, ...]  # of a name, which points separate
+# A part is quoted as in a statement, or it is what stands up to the next point or comma.
+_PART = re.compile(r'\s*(?:\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)")\s*(?=[.,]|$)|([^.,]*)')
+
+
+def _parse_tables(text: str) -> tuple[Parts, ...]:
+    """The names in a comma-separated list, by their parts and without their quotes."""
+    if not text.isprintable():
+        raise ValueError
+    found: list[Parts] = []
+    parts: list[str] = []
+    place = 0
+    while match := _PART.match(text, place):
+        bracketed, quoted, plain = match.groups()
+        parts.append(
+            bracketed.replace("]]", "]")
+            if bracketed
+            else quoted.replace('""', '"')
+            if quoted
+            else plain
+        )
+        place = match.end() + 1
+        if text[match.end() : place] != ".":
+            found.append((*parts[:-1], parts[-1].rstrip()))
+            parts = []
+        if match.end() == len(text):
+            break
+    whole = [(name[0].lstrip(), *name[1:]) for name in found]
+    return tuple(name for name in whole if any(name))
+
+
+def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
+    """The names as patterns of ``schema.table`` or ``table``. That of the database before them,
+    as in ``db.dbo.T`` and ``db..T``, is left out."""
+    patterns = []
+    for parts in names_of or ():
+        inside = len(parts) > 2 and parts[-3].casefold() == database.casefold()
+        schema, table = parts[-2:] if inside else ("", "")
+        patterns.append(f"{schema or 'dbo'}.{table}" if inside else ".".join(parts))
+    return patterns
+
+
+def _parse_domain(text: str) -> str:
+    if not re.fullmatch(r"[\w.$-]{1,255}", text):
+        raise ValueError
+    return text
+
+
 def _parse_tenant(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9.-]{1,253}", text, re.ASCII):
         raise ValueError
     return text
 
 
-HOST = Kind("a host name or an IP address, without port and instance", _parse_host)
+SERVER = Kind(
+    "a host name or an IP address, with a port (host,1433) or an instance (host\\name) or neither",
+    parse_server,
+)
 CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
+DOMAIN = Kind("the name of a Windows domain, as CORP or corp.example", _parse_domain)
 TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
+TABLES = Kind("a comma-separated list", _parse_tables)
 
 # Caboodle has _LastUpdatedInstant, Clarity UPDATE_DATE.
 _CHANGE_COLUMNS = (
@@ -50,13 +98,25 @@ _CHANGE_COLUMNS = (
 class Settings:
     """The keys of configuration.json."""
 
-    mssql_server: str = setting("Server", "Host name or IP address of the server", HOST)
-    mssql_database: str = setting("Database", "Name of the database to read")
-    mssql_user: str | None = setting("User", "Login of SQL Server authentication", default="")
-    mssql_password: str | None = setting(
-        "Password", "Password of that login", secret=True, default=""
+    mssql_server: ServerName = setting(  # noqa: RUF009  # it makes a field
+        "Server", "The server, by its name or address", SERVER
     )
-    mssql_port: int = setting("Port", "TCP port of the server", integer(1, 65535), default="1433")
+    mssql_database: str = setting("Database", "Name of the database to read", exact=True)
+    mssql_user: str | None = setting(
+        "User", "Login of SQL Server, or Windows account of mssql_domain", exact=True, default=""
+    )
+    mssql_password: str | None = setting(
+        "Password", "Password of that user", exact=True, secret=True, default=""
+    )
+    mssql_domain: str | None = setting(
+        "Domain", "Windows domain of that user; empty: a login of SQL Server", DOMAIN, default=""
+    )
+    mssql_port: int | None = setting(
+        "Port",
+        "TCP port; empty: that in mssql_server, else that of its instance, else 1433",
+        integer(1, 65535),
+        default="",
+    )
     mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
     mssql_ca_certificate: str | None = setting(
         "CA certificate", "Authorities to trust; empty: the system's", CERTIFICATES, default=""
@@ -76,11 +136,14 @@ class Settings:
     mssql_authority_url: str = setting(
         "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
     )
-    tables: tuple[str, ...] | None = setting(
-        "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
+    read_only_intent: bool = setting(
+        "Read-only intent", "Be sent to a readable secondary replica", FLAG, default="false"
     )
-    exclude_tables: tuple[str, ...] | None = setting(
-        "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
+    tables: tuple[Parts, ...] | None = setting(
+        "Tables", "schema.table to sync, * allowed; empty: all", TABLES, default=""
+    )
+    exclude_tables: tuple[Parts, ...] | None = setting(
+        "Excluded tables", "schema.table to leave out, * allowed", TABLES, default=""
     )
     exclude_columns: tuple[str, ...] | None = setting(
         "Excluded columns",
@@ -99,7 +162,7 @@ class Settings:
         default=_CHANGE_COLUMNS,
     )
     lookback_seconds: int = setting(
-        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="300"
+        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="3600"
     )
     query_timeout_seconds: int = setting(
         "Query timeout", "Seconds of silence that end a query", integer(1, 86_400), default="300"
@@ -120,16 +183,24 @@ _PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
 
 
 def check_login(values: Mapping[str, Any]) -> list[str]:
-    """A user and a password, or a service principal: one of them, and all of it."""
+    """A user and a password, of SQL Server or of a Windows domain, or a service principal: one of
+    them, and all of it. And at most one port."""
     principal = any(values.get(key) for key in _PRINCIPAL)
+    server, port = values.get("mssql_server"), values.get("mssql_port")
     known = declared(Settings)
     lines = [
         f"{key} is missing: {known[key].description}"
         for key in (_PRINCIPAL if principal else _LOGIN)
         if key in values and not values[key]
     ]
+    if server and port and server.port not in (None, port):
+        lines.append("mssql_port must be the port that stands in mssql_server, or empty")
     if principal and any(values.get(key) for key in _LOGIN):
         lines.append("mssql_user and mssql_password must be empty beside a service principal")
+    if principal and values.get("mssql_domain"):
+        lines.append("mssql_domain must be empty beside a service principal")
+    if "\\" in (values.get("mssql_user") or ""):
+        lines.append("mssql_user must be without a domain: put that into mssql_domain")
     if principal and not values.get("mssql_encrypt", True):
         lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
     return lines

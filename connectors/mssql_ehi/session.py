@@ -7,7 +7,17 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from faults import NO_SNAPSHOT, Gone, Refused, Silent, Undecodable, explain
+from faults import (
+    NO_SNAPSHOT,
+    NO_SNAPSHOT_OF_TABLE,
+    Conflict,
+    Gone,
+    Refused,
+    Silent,
+    Undecodable,
+    Unversioned,
+    explain,
+)
 from shared.errors import SourceError, TransientError
 from shared.rest import Retry
 
@@ -15,6 +25,7 @@ LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again
 _PROBE = 10.0  # seconds for the answer to a question that needs no table
 _NOTICE = 10  # the highest severity of a message that is no error
+_BRIEF = Retry(base_delay=5.0)  # after a conflict, or a fault that came after much progress
 _PATIENCE = 3  # tables that fail one after the other by faults that did not pass
 Values = tuple[Any, ...]
 
@@ -23,7 +34,8 @@ class Session:
     """Statements over one connection. ``open_connection`` makes it, whose silence may last for
     the given seconds (None: as the settings say), and raises SourceError.
 
-    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up.
+    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up; not
+    those of a table that does not allow it (see ``begin_table``).
     ``readers``: how many sessions there are, which share the memory that batches may take.
     After an error, or a result that was not read to its end, the connection is thrown away: the
     driver cannot tell what of an answer is still on its way.
@@ -39,7 +51,8 @@ class Session:
     ) -> None:
         self._open, self._retry = open_connection, retry
         self._connection: Any = None
-        self.snapshots, self.largest_batch = snapshots, LARGEST_BATCH // readers
+        self._allowed, self._suspended, self._table = snapshots, False, ""
+        self.largest_batch = LARGEST_BATCH // readers
         self._sleep: Callable[[float], object] = time.sleep
         self.gone = False  # nobody answers, or with nothing but faults: no use to go on
         self._worn_out = 0  # tables in a row whose repeats were used up
@@ -48,6 +61,19 @@ class Session:
     def another(self, *, snapshots: bool, readers: int) -> "Session":
         """A session of the same login, over a connection of its own."""
         return Session(self._open, self._retry, snapshots=snapshots, readers=readers)
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether reads are under SNAPSHOT isolation."""
+        return self._allowed and not self._suspended
+
+    def begin_table(self, label: str) -> None:
+        """The table ``label`` is read from now on: SNAPSHOT isolation is used again if the one
+        before it alone did not allow it."""
+        self._table = label
+        if self._suspended:
+            self._suspended = False
+            self.close()  # its isolation is the other one
 
     def close(self) -> None:
         """Ends the connection; the next statement opens another one."""
@@ -61,17 +87,24 @@ class Session:
     def patiently(self, doing: str, once: Callable[[], Any]) -> Any:
         """The result of ``once``, repeated after a TransientError; after silence once only.
 
+        A Conflict is repeated sooner than what may take a minute, such as a fail-over.
         Raises SourceError. ``gone`` tells then whether there is any use in going on.
         """
-        healing, self._silences = False, 0
+        healing, self._silences, tries = False, 0, 0
 
         def attempt() -> Any:
-            nonlocal healing
+            nonlocal healing, tries
             self.gone = healing = False
             try:
-                return once()
+                try:
+                    return once()
+                except Unversioned:
+                    return once()
             except TransientError as error:
                 healing, self.gone = True, isinstance(error, Gone)
+                if isinstance(error, Conflict):
+                    error.wait = _BRIEF.delay(tries)
+                tries += 1
                 if isinstance(error, Silent):
                     self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
                     self._rows_since = 0
@@ -105,20 +138,25 @@ class Session:
         return True
 
     def pause(self) -> None:
-        """Waits as before a first repeat."""
-        self._sleep(self._retry.delay(0))
+        """Waits as before a first repeat after a conflict."""
+        self._sleep(_BRIEF.delay(0))
 
     def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[Values]:
         """All rows of a statement whose result is small; nothing is repeated."""
         return [row for batch in self.stream(sql, parameters) for row in batch]
 
     def optional(self, doing: str, sql: str) -> list[Values] | None:
-        """All rows of a view that a server may not have or not show; None then."""
+        """All rows of a view that a server may not have or not show; None then.
+
+        Raises SourceError, also for a login that is refused: another attempt could lock it.
+        """
 
         def ask() -> list[Values] | None:
             try:
                 return self.rows(sql)
             except (Refused, Undecodable) as error:
+                if self.gone:  # it was the login
+                    raise
                 Logging.info(f"The connector does without {doing}: {error}")
                 return None
 
@@ -191,7 +229,10 @@ class Session:
                 try:
                     self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
                 except Refused as refusal:
-                    self._give_up_snapshots(refusal)
+                    Logging.warning(
+                        f"{refusal}: from now on reads are READ COMMITTED, not SNAPSHOT"
+                    )
+                    self._allowed = False
                     return self._execute(sql, parameters)
         return self._run(sql, parameters)
 
@@ -210,14 +251,20 @@ class Session:
 
     def _explain(self, error: Exception, doing: str) -> SourceError:
         failure = explain(error, doing)
-        if self.snapshots and isinstance(failure, Refused) and failure.number in NO_SNAPSHOT:
-            self._give_up_snapshots(failure)
-            return TransientError(f"{doing}: SNAPSHOT isolation is refused")
-        return failure
-
-    def _give_up_snapshots(self, reason: Refused) -> None:
-        self.snapshots = False
-        Logging.warning(f"{reason}: from now on reads are READ COMMITTED, not SNAPSHOT")
+        if not (self.snapshots and isinstance(failure, Refused)):
+            return failure
+        if failure.number in NO_SNAPSHOT:
+            Logging.warning(f"{failure}: from now on reads are READ COMMITTED, not SNAPSHOT")
+            self._allowed = False
+        elif failure.number in NO_SNAPSHOT_OF_TABLE:
+            Logging.warning(
+                f"{self._table}: {failure}: from now on reads are READ COMMITTED, not SNAPSHOT, "
+                "of this table alone"
+            )
+            self._suspended = True
+        else:
+            return failure
+        return Unversioned(f"{doing}: SNAPSHOT isolation is refused")
 
 
 def _read_to_the_end(cursor: Any) -> None:

@@ -519,7 +519,7 @@ def test_the_next_start_is_the_smallest_of_three(project: Project, server: Mssql
         name = f"t{len(server.store.tables)}"
         columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
         server.create_table("dbo", name, columns, key=["id"], rows=[(1, latest)])
-        synced(project, server)
+        synced(project, server, lookback_seconds="300")
         assert project.state["tables"][f"dbo.{name}"]["cursor"] == expected
 
 
@@ -543,9 +543,9 @@ def test_a_start_is_never_rounded_up(
     if kind == "datetime":
         value = "2026-11-20T11:29:59.997"
     create_timed(server, [(1, value[:10] if kind == "date" else value)], kind)
-    synced(project, server)
+    synced(project, server, lookback_seconds="300")
     assert project.state["tables"]["dbo.t"]["cursor"] == expected
-    synced(project, server)
+    synced(project, server, lookback_seconds="300")
     assert ids(project) == [1]
 
 
@@ -587,10 +587,10 @@ def test_rows_that_commit_late_arrive(project: Project, server: MssqlSandbox) ->
 def test_what_changed_arrives(project: Project, source: Source) -> None:
     """The second sync reads the look-back and what changed."""
     create_timed(source, moments(900))
-    synced(project, source)
+    synced(project, source, lookback_seconds="300")
     source.update("dbo.t", {"id": 5}, ModifiedDate=NOW.replace(tzinfo=None))
     source.insert("dbo.t", [(5_000, NOW.replace(tzinfo=None))])
-    result = synced(project, source)
+    result = synced(project, source, lookback_seconds="300")
     assert ids(project) == [*range(900), 5_000]
     assert upserts(result) == 300 + 1 + 2
 
@@ -598,7 +598,7 @@ def test_what_changed_arrives(project: Project, source: Source) -> None:
 def test_only_what_changed_is_read(project: Project, server: MssqlSandbox) -> None:
     """The second sync reads from the start that the first one left."""
     create_timed(server, moments(3000))
-    synced(project, server)
+    synced(project, server, lookback_seconds="300")
     server.update("dbo.t", {"id": 5}, ModifiedDate=NOW.replace(tzinfo=None))
     result = synced(project, server, lookback_seconds="0")
     assert upserts(result) == 300 + 1 + 1

@@ -263,6 +263,20 @@ def test_changes_that_may_not_be_read(project: Project, server: MssqlSandbox) ->
     assert_equal(project, server)
 
 
+def test_the_question_whether_changes_can_be_read_is_cheap(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """It asks for what changed since the current version, not since tracking began."""
+    create_tracked(server)
+    for i in range(3):
+        server.update("dbo.t", {"id": i}, v="changed")
+    [(now,)] = server.execute("SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now")
+    synced(project, server)
+    asked = {s.sql for s in server.statements if "CHANGETABLE" in s.sql and "TOP (1)" in s.sql}
+    assert [sql.partition("CHANGES ")[2] for sql in asked] == [f"[dbo].[t], {now}) AS CT"]
+    assert now >= 3
+
+
 def test_tracking_that_the_login_may_not_see(project: Project, server: MssqlSandbox) -> None:
     """The table is read as if there were none; a warning names the right to grant."""
     create_tracked(server)
@@ -520,7 +534,8 @@ def test_a_column_that_is_added_while_a_sync_is_under_way(
         moved = {} if plan == "rowversion" else {"ModifiedDate": datetime(2026, 1, 3)}
         server.update("dbo.t", {"id": 1}, v="changed", extra=7, **moved)
 
-    clock = {"times": "SYSUTCDATETIME", "rowversion": "ROWVERSION", "tracked": "CURRENT_VERSION"}
+    clock = {"times": "SYSUTCDATETIME", "rowversion": "ROWVERSION"}
+    clock["tracked"] = r"CURRENT_VERSION\(\) AS now"  # not that of the discovery
     server.faults.add(faults.call(alter, clock[plan]))
     output = synced(project, server).output
     assert "dbo.t: columns were added since the sync began (extra): the next sync" in output

@@ -73,6 +73,24 @@ def test_defaults() -> None:
         assert (settings.size, settings.days, settings.on) == (50, None, True)
 
 
+@pytest.mark.parametrize("given", ["<Abc-123>", "<abc>", "<A-B>", "<1>", "<>", "<A_B>x"])
+def test_what_only_looks_like_a_placeholder_is_a_value(given: str) -> None:
+    """Placeholders are in upper case, as in the templates."""
+    assert read(Settings, {"key": given}).key == given
+
+
+def test_blanks_of_an_exact_value_are_kept() -> None:
+    """Those at its ends are a part of a password; a line end is not, and blanks alone are none."""
+
+    @dataclass(frozen=True, repr=False)
+    class Login:
+        password: Any = setting("P", "P", exact=True, secret=True, default="")
+
+    for given, expected in ((" p w ", " p w "), ("\t<Abc-123> \n", "\t<Abc-123> "), ("  ", None)):
+        assert read(Login, {"password": given}).password == expected
+    assert read(Login, {"password": "<YOUR_PASSWORD>"}).password is None
+
+
 def test_values_are_trimmed_and_parsed() -> None:
     """As their kind says, in any case."""
     given = {"key": " k ", "size": " 7 ", "days": "+30", "on": "FALSE", "mode": "Fast"}

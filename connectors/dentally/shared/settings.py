@@ -17,7 +17,7 @@ from fivetran_connector_sdk import Logging
 
 from .errors import SettingsError, T
 
-_PLACEHOLDER = re.compile(r"<[\w -]+>")
+_PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")  # a password may look like <Abc-123>
 
 
 class Kind(NamedTuple):
@@ -31,13 +31,14 @@ class Kind(NamedTuple):
 
 class Setting(NamedTuple):
     """A key of the configuration. ``default`` is as a user writes it ("": the setting is None);
-    None: a required key."""
+    None: a required key. ``exact``: blanks at the ends belong to the value."""
 
     label: str
     description: str
     kind: Kind
     default: str | None
     secret: bool
+    exact: bool = False
 
 
 def one_of(*names: str) -> Kind:
@@ -83,8 +84,10 @@ URL = Kind("an https:// address without user name, query or fragment", _parse_ur
 
 
 def setting(label: str, description: str, kind: Kind = TEXT, **options: Any) -> Any:
-    """A field of a settings dataclass. ``options``: ``default`` and ``secret`` of Setting."""
-    spec = Setting(label, description, kind, options.get("default"), options.get("secret", False))
+    """A field of a settings dataclass. ``options``: ``default``, ``secret`` and ``exact`` of
+    Setting."""
+    default, secret = options.get("default"), options.get("secret", False)
+    spec = Setting(label, description, kind, default, secret, options.get("exact", False))
     return dataclasses.field(metadata={"setting": spec})
 
 
@@ -113,7 +116,8 @@ def read(
             if given is None:
                 errors.append(f"{key} is missing: {spec.description}")
             else:
-                values[key] = spec.kind.parse(given.strip()) if given else None
+                text = given.strip("\r\n") if spec.exact else given.strip()
+                values[key] = spec.kind.parse(text) if given else None
         except (ValueError, AttributeError):
             errors.append(f"{key} must be {spec.kind.expected}")
     for key in sorted(configuration.keys() - known.keys()):

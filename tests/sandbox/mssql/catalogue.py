@@ -49,6 +49,20 @@ class DatabaseInfo:
     read_committed_snapshot: bool = False
     tracking: bool = False
     unmask: bool = False  # whether logins see what dynamic data masking hides
+    read_only: bool = False  # as on a secondary replica
+
+
+@dataclass(frozen=True)
+class OpenTransaction:
+    """A transaction that was begun and has not ended. ``began``: local ticks; ``spid`` 0: of no
+    session, such as a distributed one whose client is gone."""
+
+    id: int
+    began: int
+    database_id: int
+    spid: int
+    program: str
+    wrote: bool
 
 
 @dataclass
@@ -59,6 +73,8 @@ class Context:
     database: DatabaseInfo
     databases: list[DatabaseInfo]
     tracking_versions: Callable[[], dict[int, tuple[int, int]]]
+    transactions: list[OpenTransaction] = field(default_factory=list)
+    sessions: list[tuple[int, str, str]] = field(default_factory=list)  # spid, login, program
     refused: dict[str, SqlError] = field(default_factory=dict)
 
     def tables(self) -> list[TableDef]:
@@ -507,3 +523,49 @@ def _tracking_tables(c: Context) -> Iterable[tuple[Any, ...]]:
         if table.tracked:
             lowest, begin = versions[table.id]
             yield table.id, 0, lowest, begin, lowest
+
+
+# Open transactions:
+# https://learn.microsoft.com/sql/relational-databases/system-dynamic-management-views/transaction-related-dynamic-management-views-and-functions-transact-sql
+
+
+@_view(
+    "sys.dm_tran_database_transactions",
+    "transaction_id bigint!, database_id int!, database_transaction_begin_time datetime, "
+    "database_transaction_type int!, database_transaction_state int!",
+    volatile=True,
+)
+def _database_transactions(c: Context) -> Iterable[tuple[Any, ...]]:
+    for t in c.transactions:
+        yield t.id, t.database_id, t.began if t.wrote else None, 1, 4 if t.wrote else 3
+
+
+@_view(
+    "sys.dm_tran_active_transactions",
+    "transaction_id bigint!, name nvarchar(32)!, transaction_begin_time datetime!, "
+    "transaction_type int!, transaction_state int!",
+    volatile=True,
+)
+def _active_transactions(c: Context) -> Iterable[tuple[Any, ...]]:
+    for t in c.transactions:
+        yield t.id, "user_transaction", t.began, 1 if t.spid else 4, 2
+    yield 1, "worktable", _CREATED, 2, 2
+
+
+@_view(
+    "sys.dm_tran_session_transactions",
+    "session_id int!, transaction_id bigint!, is_user_transaction bit!",
+    volatile=True,
+)
+def _session_transactions(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(t.spid, t.id, 1) for t in c.transactions if t.spid]
+
+
+@_view(
+    "sys.dm_exec_sessions",
+    "session_id smallint!, login_name nvarchar(128)!, program_name nvarchar(128), "
+    "is_user_process bit!",
+    volatile=True,
+)
+def _exec_sessions(c: Context) -> Iterable[tuple[Any, ...]]:
+    return [(spid, login, program, 1) for spid, login, program in c.sessions]

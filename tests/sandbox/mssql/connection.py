@@ -8,7 +8,7 @@ import random
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tests.sandbox.mssql import types, wire
@@ -173,6 +173,9 @@ class Connection:
             self.transport = self.plain
         login = wire.read_login(body)
         reply = self._start_reply()
+        if login.windows is not None:
+            login = self._log_in_as_windows_account(login, login.windows)
+            reply = self._start_reply()
         problems = [fault.problem] if fault and fault.problem else self.server.check_login(login)
         self.server.log_login(login, [p.number for p in problems], encrypted)
         if problems:
@@ -181,8 +184,25 @@ class Connection:
             reply.write(wire.done(wire.DONE, wire.DONE_ERROR))
             reply.flush(final=True)
             return False
+        if route := self.server.route_of(login):
+            reply.write(wire.loginack(_PROGRAM, _PROGRAM_VERSION))
+            reply.write(wire.envchange_routing(*route))
+            reply.write(wire.done(wire.DONE, 0))
+            reply.flush(final=True)
+            return False
         self._accept(login, reply)
         return True
+
+    def _log_in_as_windows_account(self, login: wire.Login, message: bytes) -> wire.Login:
+        """Challenges the client (2.2.7.22). The account is the login's user, "" if it is none."""
+        exchange = self.server.accounts.exchange()
+        assert self._reply is not None
+        self._reply.write(wire.sspi(exchange.challenge(message)))
+        self._reply.flush(final=True)
+        kind, answer = self._message()
+        if kind != wire.SSPI_MESSAGE:
+            raise Disconnected
+        return replace(login, user=exchange.account(answer))
 
     def _prelogin(self, body: bytes) -> bool:
         """Negotiates encryption (2.2.6.5). Returns whether it ends after the login."""

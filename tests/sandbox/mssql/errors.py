@@ -76,6 +76,13 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         ),
     ),
     911: (16, "Database '{0}' does not exist. Make sure that the name is entered correctly."),
+    978: (
+        14,
+        (
+            "The target database ('{0}') is in an availability group and is currently accessible "
+            "for connections when the application intent is set to read only."
+        ),
+    ),
     1205: (
         13,
         (
@@ -84,6 +91,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         ),
     ),
     1222: (16, "Lock request time out period exceeded."),
+    1219: (16, "Your session has been disconnected because of a high priority DDL operation."),
     2601: (
         14,
         "Cannot insert duplicate key row in object '{0}' with unique index '{1}'.",
@@ -98,6 +106,13 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     3701: (11, "Cannot drop the {0} '{1}', because it does not exist or you do not have access."),
     3902: (16, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION."),
     3903: (16, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION."),
+    3947: (
+        16,
+        (
+            "The transaction was aborted because the secondary compute failed to catch up redo. "
+            "Retry the transaction."
+        ),
+    ),
     3951: (
         16,
         (
@@ -111,6 +126,22 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "Snapshot isolation transaction failed accessing database '{0}' because snapshot "
             "isolation is not allowed in this database. Use ALTER DATABASE to allow snapshot "
             "isolation."
+        ),
+    ),
+    3953: (
+        16,
+        (
+            "Snapshot isolation transaction failed in database '{0}' because the database is not "
+            "recovered when the current transaction starts. Retry the transaction after the "
+            "database is recovered."
+        ),
+    ),
+    3954: (
+        16,
+        (
+            "Snapshot isolation transaction failed to start in database '{0}' because the ALTER "
+            "DATABASE command that disallows snapshot isolation had started before this "
+            "transaction began."
         ),
     ),
     3961: (
@@ -147,16 +178,44 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         "Conversion failed when converting from a character string to uniqueidentifier.",
     ),
     8170: (16, "Insufficient result space to convert uniqueidentifier value to char."),
+    8649: (
+        17,
+        (
+            "The query has been canceled because the estimated cost of this query ({0}) exceeds "
+            "the configured threshold of {1}. Contact the system administrator."
+        ),
+    ),
     10928: (
         20,
         "Resource ID: 1. The request limit for the database is 60 and has been reached.",
     ),
     10929: (20, "Resource ID: 1. The server is currently too busy."),
     13908: (16, "Cannot access internal graph column '{0}'."),
+    18452: (
+        14,
+        (
+            "Login failed. The login is from an untrusted domain and cannot be used with "
+            "Integrated authentication."
+        ),
+    ),
     18456: (14, "Login failed for user '{0}'."),
     22105: (
         16,
         "Change tracking is not enabled on table '{0}'.",
+    ),
+    33447: (
+        16,
+        (
+            "Cannot access file_stream column in FileTable '{0}', because FileTable doesn't "
+            "support row versioning."
+        ),
+    ),
+    35371: (
+        16,
+        (
+            "SNAPSHOT isolation level is not supported on a table which has a clustered "
+            "columnstore index."
+        ),
     ),
     40197: (20, "The service has encountered an error processing your request. Please try again."),
     40501: (20, "The service is currently busy. Retry the request after 10 seconds."),
@@ -165,6 +224,32 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         (
             "Database '{0}' on server 'sandbox' is not currently available. Please retry the "
             "connection later."
+        ),
+    ),
+    41301: (
+        16,
+        "A previous transaction that the current transaction took a dependency on has aborted.",
+    ),
+    41302: (
+        16,
+        (
+            "The current transaction attempted to update a record that has been updated since "
+            "this transaction started. The transaction was aborted."
+        ),
+    ),
+    41305: (
+        16,
+        ("The current transaction failed to commit due to a repeatable read validation failure."),
+    ),
+    41325: (
+        16,
+        "The current transaction failed to commit due to a serializable validation failure.",
+    ),
+    41332: (
+        16,
+        (
+            "Memory optimized tables and natively compiled modules cannot be accessed or created "
+            "when the session TRANSACTION ISOLATION LEVEL is set to SNAPSHOT."
         ),
     ),
     49918: (16, "Cannot process request. Not enough resources to process request."),

@@ -416,7 +416,7 @@ def _databasepropertyex(c: Compiler, scope: Scope, args: Sequence[exp.Expression
     values: dict[str, object] = {
         "collation": database.collation,
         "status": "ONLINE",
-        "updateability": "READ_WRITE",
+        "updateability": "READ_ONLY" if database.read_only else "READ_WRITE",
         "useraccess": "MULTI_USER",
         "recovery": "FULL",
     }

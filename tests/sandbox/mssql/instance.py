@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from tests.sandbox.mssql import types
-from tests.sandbox.mssql.catalogue import VIEWS, DatabaseInfo
+from tests.sandbox.mssql.catalogue import VIEWS, DatabaseInfo, OpenTransaction
 from tests.sandbox.mssql.collation import DEFAULT
 from tests.sandbox.mssql.errors import error
 from tests.sandbox.mssql.store import Store
@@ -28,6 +28,8 @@ class Instance:
         self.refused_views: dict[str, list[Exception]] = {}
         self.lock = threading.RLock()
         self._transactions = itertools.count(0x1000)
+        self.open_transactions: dict[int, OpenTransaction] = {}
+        self.sessions: dict[int, tuple[int, str, str]] = {}  # spid, login, program
         self._stores: dict[str, Store] = {}
         self._infos: list[DatabaseInfo] = []
         for name in ("master", "tempdb", "model", "msdb"):
@@ -90,6 +92,20 @@ class Instance:
 
     def next_transaction_id(self) -> int:
         return next(self._transactions)
+
+    def begin_transaction(
+        self, number: int, database: DatabaseInfo, spid: int, program: str, *, wrote: bool
+    ) -> None:
+        """Lists a transaction among the open ones, until ``end_transaction``."""
+        ticks, offset = self.clock()
+        local = ticks + offset * 60 * types.TICKS_PER_SECOND
+        begun = OpenTransaction(number, local, database.id, spid, program, wrote)
+        with self.lock:
+            self.open_transactions[number] = begun
+
+    def end_transaction(self, number: int) -> None:
+        with self.lock:
+            self.open_transactions.pop(number, None)
 
     def switch_off_view(self, name: str) -> None:
         """The view does not exist: 208."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.mssql import ddl, tls, types, wire
+from tests.sandbox.mssql.accounts import Accounts
 from tests.sandbox.mssql.catalogue import DatabaseInfo
 from tests.sandbox.mssql.collation import DEFAULT, collation
 from tests.sandbox.mssql.connection import Connection, Fragmentation, bad_value
@@ -47,6 +48,8 @@ class LoggedLogin:
     application: str
     encrypted: bool
     errors: list[int] = field(default_factory=list)
+    server: str = ""
+    read_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class MssqlSandbox:
 
     `encryption` is "supported", "required" or "not_supported"; `certificate` one of tls.KINDS.
     `utc_offset_minutes` is how far the server's local clock is ahead of UTC.
-    `snapshot` allows SNAPSHOT isolation in the database.
+    `snapshot` allows SNAPSHOT isolation in the database. `authority` issues its certificate.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class MssqlSandbox:
         utc_offset_minutes: int = 0,
         snapshot: bool = True,
         packet_size: int | None = None,
+        authority: tls.Authority | None = None,
     ) -> None:
         if encryption not in ENCRYPTION:
             raise ValueError(f"encryption is one of {ENCRYPTION}, not {encryption!r}")
@@ -96,9 +100,13 @@ class MssqlSandbox:
         self.logins: list[LoggedLogin] = []
         self.failures: list[Exception] = []  # errors of the stand-in itself
         self.tokens: set[str] = set()
+        self.read_only_connections = False  # alone are taken, as by some secondary replicas
+        self.route: tuple[str, int] | None = None  # where every login is sent to
+        self.read_only_route: tuple[str, int] | None = None  # and those of read-only intent
         self.instance = Instance(database, collation_name, utc_offset_minutes)
         self.instance.database_info(database).snapshot = snapshot
-        self._authority = tls.Authority()
+        self.accounts = Accounts(self.instance.folder)  # of Windows
+        self.authority = authority or tls.Authority()
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._lock = threading.RLock()
         self._listener: socket.socket | None = None
@@ -187,7 +195,7 @@ class MssqlSandbox:
     @property
     def ca_pem(self) -> str:
         """The certificate of the authority that a client should trust."""
-        return self._authority.pem
+        return self.authority.pem
 
     def ca_file(self) -> Path:
         """The same in a file that lives as long as the server."""
@@ -200,13 +208,18 @@ class MssqlSandbox:
         with self._lock:
             if self.certificate not in self._contexts:
                 self._contexts[self.certificate] = tls.server_context(
-                    self.certificate, self._authority, self.instance.folder
+                    self.certificate, self.authority, self.instance.folder
                 )
             return self._contexts[self.certificate]
 
     def check_login(self, login: Login) -> list[SqlError]:
         """The errors that refuse a login; none when it is right."""
-        if login.token is not None:
+        if login.windows is not None:
+            if not login.user:  # also for a wrong password: the reason is in the server's log
+                return [error(18452)]
+            if not self.accounts.may_log_in(login.user):
+                return [error(18456, login.user)]
+        elif login.token is not None:
             if login.token not in self.tokens:
                 return [error(18456, "<token-identified principal>")]
         elif login.user.lower() != self.user.lower() or login.password != self.password:
@@ -215,10 +228,24 @@ class MssqlSandbox:
             self.instance.database_info(login.database or "master")
         except SqlError:
             return [error(4060, login.database), error(18456, login.user)]
+        if self.read_only_connections and not login.read_only:
+            return [error(978, login.database)]
         return []
 
+    def route_of(self, login: Login) -> tuple[str, int] | None:
+        """The server and port that a login is sent to, as a listener or a gateway does."""
+        return self.route or (self.read_only_route if login.read_only else None)
+
     def log_login(self, login: Login, errors: list[int], encrypted: bool) -> None:
-        entry = LoggedLogin(login.user, login.database, login.application, encrypted, errors)
+        entry = LoggedLogin(
+            login.user,
+            login.database,
+            login.application,
+            encrypted,
+            errors,
+            login.server,
+            login.read_only,
+        )
         with self._lock:
             self.logins.append(entry)
 
@@ -427,9 +454,10 @@ class MssqlSandbox:
         rowids = self._rowids(found, where)
         return self.store.update(found, [spoiled], [(rowid, (bad,)) for rowid in rowids])
 
-    def transaction(self) -> Transaction:
-        """A transaction that stays open while others read and write, until it is committed."""
-        return Transaction(self)
+    def transaction(self, program: str | None = "nightly") -> Transaction:
+        """A transaction that stays open while others read and write, until it is committed;
+        ``program`` None: a distributed one, of no session."""
+        return Transaction(self, program)
 
 
 def _index_columns(parts: Sequence[str]) -> list[tuple[str, bool]]:
@@ -441,10 +469,17 @@ class Transaction:
 
     Values are taken when they are given: clock defaults and rowversions are those of that moment,
     and MIN_ACTIVE_ROWVERSION() stays below them until the end. Other writers are not held up.
+    The views of open transactions list it, as one of ``program`` (None: of no session).
     """
 
-    def __init__(self, server: MssqlSandbox) -> None:
-        self._server = server
+    def __init__(self, server: MssqlSandbox, program: str | None = "nightly") -> None:
+        self._server, self._id = server, server.instance.next_transaction_id()
+        self._spid = 0 if program is None else next(server._spids)
+        if program is not None:
+            server.instance.sessions[self._spid] = (self._spid, "etl", program)
+        server.instance.begin_transaction(
+            self._id, server.info, self._spid, program or "", wrote=True
+        )
         self._work: list[tuple[TableDef, list[Row]]] = []
         self._end = server.store.hold_rowversion()
         self._open = True
@@ -472,4 +507,6 @@ class Transaction:
 
     def _finish(self) -> None:
         self._open = False
+        self._server.instance.end_transaction(self._id)
+        self._server.instance.sessions.pop(self._spid, None)
         self._end()

@@ -113,6 +113,9 @@ class Session:
         self._views: dict[str, int] = {}
         self._snapshot_schema = -1
         self.connection = self._connect()
+        if not self.privileged:
+            with self.instance.lock:
+                self.instance.sessions[self.spid] = (self.spid, self.user, self.application)
 
     def _connect(self) -> sqlite3.Connection:
         connection = self.store.connect()
@@ -121,6 +124,10 @@ class Session:
         return connection
 
     def close(self) -> None:
+        self.instance.end_transaction(self.transaction_id)
+        if not self.privileged:
+            with self.instance.lock:
+                self.instance.sessions.pop(self.spid, None)
         # Another session may have dropped the database, and with it the connection.
         with contextlib.suppress(sqlite3.ProgrammingError):
             if self.connection.in_transaction:
@@ -270,8 +277,16 @@ class Session:
             marks = ", ".join("?" * len(view.columns))
             self.connection.execute(f'CREATE TEMP TABLE IF NOT EXISTS "{name}" ({columns})')
             self.connection.execute(f'DELETE FROM temp."{name}"')
+            with self.instance.lock:
+                transactions = list(self.instance.open_transactions.values())
+                sessions = list(self.instance.sessions.values())
             context = catalogue.Context(
-                self.store, self.database, self.databases, self._tracking_versions
+                self.store,
+                self.database,
+                self.databases,
+                self._tracking_versions,
+                transactions,
+                sessions,
             )
             rows = list(view.rows(context))
             self.connection.executemany(f'INSERT INTO temp."{name}" VALUES ({marks})', rows)
@@ -308,6 +323,9 @@ class Session:
         if self.transaction_count == 1:
             self.transaction_id = self.instance.next_transaction_id()
             self.transaction_level = self.level
+            self.instance.begin_transaction(
+                self.transaction_id, self.database, self.spid, self.application, wrote=False
+            )
         return Changed("begin")
 
     def commit(self) -> list[Changed]:
@@ -316,6 +334,7 @@ class Session:
         self.transaction_count -= 1
         if self.transaction_count:
             return []
+        self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
             self.connection.execute("COMMIT")
         return [Changed("commit")]
@@ -324,6 +343,7 @@ class Session:
         if not self.transaction_count:
             raise error(3903)
         self.transaction_count = 0
+        self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
             self._views.clear()

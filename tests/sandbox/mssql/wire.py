@@ -13,19 +13,20 @@ from tests.sandbox.mssql.errors import SqlError, unsupported
 from tests.sandbox.mssql.types import SqlType, Stored
 
 # Packet types, 2.2.3.1.1
-BATCH, RPC, REPLY, ATTENTION, BULK, TRANSACTION, LOGIN7, PRELOGIN = 1, 3, 4, 6, 7, 14, 16, 18
+BATCH, RPC, REPLY, ATTENTION, BULK, TRANSACTION, LOGIN7 = 1, 3, 4, 6, 7, 14, 16
+SSPI_MESSAGE, PRELOGIN = 17, 18
 HEADER = struct.Struct(">BBHHBB")
 HEADER_SIZE = 8
 END_OF_MESSAGE = 1
 
 # Tokens, 2.2.7
 COLMETADATA, ERROR, INFO, LOGINACK, FEATUREEXTACK = 0x81, 0xAA, 0xAB, 0xAD, 0xAE
-ROW, NBCROW, ENVCHANGE, RETURNSTATUS = 0xD1, 0xD2, 0xE3, 0x79
+ROW, NBCROW, ENVCHANGE, RETURNSTATUS, SSPI = 0xD1, 0xD2, 0xE3, 0x79, 0xED
 DONE, DONEPROC, DONEINPROC = 0xFD, 0xFE, 0xFF
 DONE_MORE, DONE_ERROR, DONE_INXACT, DONE_COUNT, DONE_ATTN = 0x1, 0x2, 0x4, 0x10, 0x20
 
 ENV_DATABASE, ENV_LANGUAGE, ENV_PACKET_SIZE, ENV_COLLATION = 1, 2, 4, 7
-ENV_BEGIN, ENV_COMMIT, ENV_ROLLBACK = 8, 9, 10
+ENV_BEGIN, ENV_COMMIT, ENV_ROLLBACK, ENV_ROUTING = 8, 9, 10, 20
 
 _FIXED_IDS = {
     "bit": 0x32, "tinyint": 0x30, "smallint": 0x34, "int": 0x38, "bigint": 0x7F, "real": 0x3B,
@@ -446,6 +447,13 @@ def envchange_text(kind: int, new: str, old: str) -> bytes:
     return envchange(kind, b_varchar(new), b_varchar(old))
 
 
+def envchange_routing(server: str, port: int) -> bytes:
+    """Where else to log in, by TCP."""
+    name = server.encode("utf-16-le")
+    where = struct.pack("<BHH", 0, port, len(name) // 2) + name
+    return envchange(ENV_ROUTING, struct.pack("<H", len(where)) + where, b"\0\0")
+
+
 def loginack(program: str, version: tuple[int, int, int, int]) -> bytes:
     body = struct.pack(">BI", 1, 0x74000004) + b_varchar(program) + bytes(version)
     return struct.pack("<BH", LOGINACK, len(body)) + body
@@ -579,6 +587,9 @@ class Login:
     database: str
     packet_size: int
     token: str | None = None
+    server: str = ""
+    read_only: bool = False
+    windows: bytes | None = None  # the first message of Windows authentication
 
 
 def read_login(data: bytes) -> Login:
@@ -606,7 +617,20 @@ def read_login(data: bytes) -> Login:
         database=text(8),
         packet_size=packet_size,
         token=_federated_token(data) if flags3 & 0x10 else None,
+        server=text(4),
+        read_only=bool(data[26] & 0x20),
+        windows=_windows_message(data) if data[25] & 0x80 else None,
     )
+
+
+def _windows_message(data: bytes) -> bytes:
+    offset, length = struct.unpack_from("<HH", data, 78)
+    return data[offset : offset + length]
+
+
+def sspi(message: bytes) -> bytes:
+    """A challenge, 2.2.7.22."""
+    return struct.pack("<BH", SSPI, len(message)) + message
 
 
 def _federated_token(data: bytes) -> str | None:

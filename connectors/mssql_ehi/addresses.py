@@ -1,0 +1,168 @@
+"""Which server is meant: its name as people write it, and the port of a named instance."""
+
+import errno
+import ipaddress
+import os
+import re
+import select
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from faults import Gone
+from shared.errors import SourceError
+
+DEFAULT_PORT = 1433
+_BROWSER_PORT = 1434  # UDP
+_ASKED = 3  # times, since a datagram may be lost
+_DEFAULT_INSTANCE = "MSSQLSERVER"
+_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
+_INSTANCE = re.compile(r"[^\W\d][\w$#]{0,15}")
+
+
+class ServerName(NamedTuple):
+    """A host, and its port or the name of its instance, where there is one."""
+
+    host: str
+    port: int | None = None
+    instance: str = ""
+
+
+def parse_server(text: str) -> ServerName:
+    """``host``, ``tcp:host``, ``host,port``, ``host:port`` or ``host\\instance``, where the host
+    may be an IP address, ``(local)`` or a point. Raises ValueError.
+
+    https://learn.microsoft.com/sql/connect/odbc/windows/sqlconnect
+    """
+    text = re.sub(r"^tcp:\s*", "", text, flags=re.IGNORECASE)
+    if "\\" in text:
+        host, _, instance = text.partition("\\")
+        if not _INSTANCE.fullmatch(instance):
+            raise ValueError
+        default = instance.upper() == _DEFAULT_INSTANCE
+        return ServerName(_parse_host(host), instance="" if default else instance)
+    if match := re.fullmatch(r"([^,]+)\s*,\s*(\d{1,5})|([^:]+|\[.+\]):(\d{1,5})", text, re.ASCII):
+        host, port = match[1] or match[3], int(match[2] or match[4])
+        if not 1 <= port <= 65535:
+            raise ValueError
+        return ServerName(_parse_host(host.strip()), port)
+    return ServerName(_parse_host(text))
+
+
+def _parse_host(text: str) -> str:
+    if text in (".", "(local)"):
+        return "localhost"
+    if ":" in text:
+        bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+        return str(ipaddress.IPv6Address(bare))
+    if not _HOST.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def open_socket(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to the first address of a host that answers. Raises OSError.
+
+    All are tried at once: the listener of an availability group has one in each subnet, and those
+    that are offline answer nothing.
+    """
+    end, failure = time.monotonic() + seconds, OSError("the host has no address")
+    waiting = selectors.DefaultSelector()
+    tried: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            with suppress(OSError):  # a family that this machine does not have
+                each = socket.socket(family, kind, protocol)
+                tried.append(each)
+                each.setblocking(False)
+                if (code := each.connect_ex(address)) in _UNDER_WAY:
+                    waiting.register(each, selectors.EVENT_WRITE, each)
+                else:
+                    failure = OSError(code, os.strerror(code))
+        while waiting.get_map():
+            ready = waiting.select(max(end - time.monotonic(), 0))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                waiting.unregister(key.fileobj)
+                code = key.data.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    tried.remove(key.data)
+                    connected: socket.socket = key.data
+                    return connected
+                failure = OSError(code, os.strerror(code))
+    finally:
+        waiting.close()
+        for each in tried:
+            each.close()
+    raise failure
+
+
+def ask_browser(host: str, instance: str, timeout: float) -> int:
+    """The TCP port of an instance, as the SQL Server Browser of its host tells it within so many
+    seconds. Raises SourceError, and OSError for a host that is none.
+
+    https://learn.microsoft.com/openspecs/windows_protocols/mc-sqlr/
+    """
+    request = b"\x04" + instance.encode() + b"\0"
+    found = socket.getaddrinfo(host, _BROWSER_PORT, type=socket.SOCK_DGRAM)
+    asked = [socket.socket(family, kind, protocol) for family, kind, protocol, _, _ in found]
+    try:
+        for each, (*_, address) in zip(asked, found, strict=True):
+            each.setblocking(False)
+            each.connect(address)  # nobody else's answer is taken
+        for _ in range(_ASKED):
+            if port := _exchange(asked, request, instance, timeout / _ASKED):
+                return port
+    finally:
+        for each in asked:
+            each.close()
+    raise Gone(
+        "connecting: the SQL Server Browser does not tell the port of the instance in "
+        "mssql_server. Check the instance's name and UDP port 1434 on the way, or set mssql_port "
+        "to the TCP port that SQL Server Configuration Manager shows for it"
+    )
+
+
+def _exchange(
+    asked: Sequence[socket.socket], request: bytes, instance: str, seconds: float
+) -> int | None:
+    """Asks all addresses once; the port, if one tells it in time."""
+    end = time.monotonic() + seconds
+    waiting = []
+    for each in asked:
+        with suppress(OSError):  # nobody listens there, as an earlier try may have shown
+            each.send(request)
+            waiting.append(each)
+    while waiting and (left := end - time.monotonic()) > 0:
+        ready, _, _ = select.select(waiting, [], [], left)
+        for each in ready:
+            try:
+                port = _parse_answer(each.recv(65535), instance)
+            except OSError:
+                waiting.remove(each)
+                continue
+            if port:
+                return port
+    return None
+
+
+def _parse_answer(answer: bytes, instance: str) -> int | None:
+    """The port in an answer; None for an answer of something else. Raises SourceError."""
+    words = answer[3:].decode("ascii", "replace").split(";")
+    facts = dict(zip(words[::2], words[1::2], strict=False))
+    if answer[:1] != b"\x05" or facts.get("InstanceName", "").casefold() != instance.casefold():
+        return None
+    port = facts.get("tcp", "")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise SourceError(
+            "connecting: the instance in mssql_server takes no TCP connections. Switch TCP/IP on "
+            "for it in SQL Server Configuration Manager"
+        )
+    return int(port)

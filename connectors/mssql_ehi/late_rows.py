@@ -1,0 +1,108 @@
+"""What a cursor made of moments could pass for good: rows of transactions that commit late, and
+rows that have no moment."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from fivetran_connector_sdk import Logging, Operations as op
+
+from names import ColumnName
+from plans import Plan
+from session import Session
+from source_tables import Column, SourceTable
+
+# Of this database, with what it has not yet written; no read-only transactions and no reader of
+# this connector, which stamp nothing. A distributed one whose client is gone has no session.
+_OLDEST = (
+    "SELECT CONVERT(varchar(23), MIN(a.transaction_begin_time), 121) AS began "
+    "FROM sys.dm_tran_database_transactions AS d "
+    "JOIN sys.dm_tran_active_transactions AS a ON a.transaction_id = d.transaction_id "
+    "LEFT JOIN sys.dm_tran_session_transactions AS s ON s.transaction_id = d.transaction_id "
+    "LEFT JOIN sys.dm_exec_sessions AS e ON e.session_id = s.session_id "
+    "WHERE d.database_id = DB_ID() AND a.transaction_type IN (1, 4) "
+    "AND (e.program_name IS NULL OR e.program_name <> APP_NAME())"
+)
+_LEADING = (
+    "SELECT s.name AS schema_name, t.name AS table_name, c.name AS column_name "
+    "FROM sys.indexes AS i "
+    "JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id "
+    "JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id "
+    "JOIN sys.tables AS t ON t.object_id = i.object_id "
+    "JOIN sys.schemas AS s ON s.schema_id = t.schema_id "
+    "WHERE x.key_ordinal = 1 AND i.type IN (1, 2) AND i.is_disabled = 0 "
+    "AND i.is_hypothetical = 0 AND i.has_filter = 0"
+)
+
+
+class LateRows:
+    """What a sync knows of them. Usable from several threads, each with a session of its own."""
+
+    def __init__(self) -> None:
+        self._sees_transactions = False
+        self._indexed: set[ColumnName] = set()
+        self._without_moment: dict[str, str] = {}
+
+    def look(
+        self, session: Session, plans: Sequence[Plan], lookback: timedelta, *, replica: bool
+    ) -> None:
+        """Finds out, before the tables of ``plans`` are read, what the login may see.
+
+        ``replica``: the database is a copy that does not know the transactions of its original.
+        """
+        timed = [plan for plan in plans if is_timed(plan)]
+        if not timed:
+            return
+        seconds = int(lookback.total_seconds())
+        missed = (
+            f"a row that commits more than lookback_seconds ({seconds}) after its moment is missed"
+        )
+        if replica:
+            Logging.info(f"A replica does not show the transactions of its primary: {missed}")
+        elif session.optional("the open transactions", _OLDEST) is None:
+            Logging.warning(
+                f"mssql_user may not see which transactions are open: {missed}. GRANT VIEW SERVER "
+                "STATE to its login (Azure SQL Database: VIEW DATABASE STATE to its user) has "
+                "the cursor wait for them"
+            )
+        else:
+            self._sees_transactions = True
+        if any(plan.column.nullable for plan in timed if plan.column):
+            rows = session.optional("the indexes of the columns of changes", _LEADING)
+            self._indexed = {(schema, table, name) for schema, table, name in rows or []}
+
+    def earliest_open(self, session: Session, offset: int) -> str | None:
+        """When the oldest transaction began that is open now, as the earlier of the server's local
+        clock, which is ``offset`` minutes ahead, and UTC; None: there is none, or none is seen."""
+        rows = (
+            session.optional("the open transactions", _OLDEST) if self._sees_transactions else None
+        )
+        if not rows or rows[0][0] is None:
+            return None
+        local = datetime.fromisoformat(rows[0][0])
+        earlier = min(local, local - timedelta(minutes=offset))
+        return earlier.isoformat(" ", "microseconds")
+
+    def counts(self, table: SourceTable, column: Column) -> bool:
+        """Whether an index makes it cheap to count the rows without a moment."""
+        return column.nullable and (table.schema, table.name, column.name) in self._indexed
+
+    def note(self, label: str, column: Column, rows: int) -> None:
+        """The table has so many rows without a moment."""
+        if rows:
+            self._without_moment[label] = f"{label} ({rows} rows without {column.name})"
+
+    def report(self) -> None:
+        """Says on the dashboard which tables have rows without a moment."""
+        if self._without_moment:
+            found = ", ".join(
+                self._without_moment[label] for label in sorted(self._without_moment)
+            )
+            op.warning(
+                f"Rows whose column of changes is NULL arrive at full loads alone, neither new "
+                f"nor changed ones between them: {found}"
+            )
+
+
+def is_timed(plan: Plan) -> bool:
+    """Whether the cursor of a plan is a moment."""
+    return plan.column is not None and not plan.by_version and not plan.tracked
