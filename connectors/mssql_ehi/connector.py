@@ -3,7 +3,6 @@
 What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,15 +91,9 @@ def _state_at_hand() -> Mapping[str, Any] | None:
 
     The SDK hands it to update() alone, but the keys that the destination has stand in it, and one
     that is declared otherwise ends the sync. Where the sync runs in this process, as with
-    `fivetran debug`, the SDK's own Connector, which calls schema(), has it.
+    `fivetran debug`, the SDK leaves it at the connector's object.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, Connector):
-            return getattr(caller, "state", None)
-        frame = frame.f_back
-    return None
+    return getattr(connector, "state", None)
 
 
 @guarded

@@ -272,6 +272,7 @@ def _new_connector(name: str, configuration: Mapping[str, str]) -> Connector:
         configuration_form=module.configuration_form,
     )
     connector.configuration = dict(configuration)
+    vars(module)["connector"] = connector  # as the command line uses it
     return connector
 
 
