@@ -148,6 +148,8 @@ class Listing:
         if replaces:
             op.truncate(name)
         store.hand_over(only_last=len(outcome.used) == 1, in_one_step=replaces)
+        done = "replaced the table" if replaces else "were stored, and nothing was taken away"
+        Logging.info(f"{name}: {store.count} rows {done}")
         if outcome.why:
             op.warning(f"{name}: {outcome.why}")
         if not outcome.moves:
