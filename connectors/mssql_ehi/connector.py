@@ -24,7 +24,7 @@ from plans import Plan, Position, category, choose, is_version, silently_full
 from readers import Readers
 from report import TABLES, Outcome, report
 from sealing import Seal
-from server_settings import Settings, check_login, table_patterns
+from server_settings import Settings, check_login, column_patterns, table_patterns
 from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
@@ -330,7 +330,7 @@ def _discover(
     wanted = Wanted(
         table_patterns(settings.tables, database),
         table_patterns(settings.exclude_tables, database),
-        settings.exclude_columns or (),
+        column_patterns(settings.exclude_columns, database),
         settings.max_tables,
     )
     return discover(session, wanted, saved.values["tables"], keep_names=keep_names)

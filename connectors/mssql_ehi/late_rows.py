@@ -49,7 +49,11 @@ class LateRows:
 
         ``replica``: the database is a copy that does not know the transactions of its original.
         """
-        timed = [plan for plan in plans if is_timed(plan)]
+        timed = [
+            plan
+            for plan in plans
+            if is_timed(plan) and not (plan.fault or plan.table.postponed)  # it is not read
+        ]
         if not timed:
             return
         seconds = int(lookback.total_seconds())

@@ -3,12 +3,12 @@
 The state of a table: `as` and `key` are its name and key at the destination, `types` the key's
 types, `names` those of its columns that nobody could make up again, `id` tells it from another
 table of its name; `refused`: its key was, at the last sync. `rows` is how many its last full read
-stored, `column` and `cursor` (or `rowversion`) where the next incremental read
-starts, `columns` a fingerprint of its columns, `offset` by how many minutes the server's clock was
-ahead of UTC. With Change Tracking, `version` is since when the next sync reads the changes, and
-`tracked` at which version tracking began. While a read is unfinished, `read` says how it began
-(`mode`, `start`, `clock`), in which `order` it goes, and, sealed, the position `after` which it
-goes on.
+stored, `column` and `cursor` (or `rowversion`) where the next incremental read starts, `columns` a
+fingerprint of its columns, `offset` by how many minutes the server's clock was ahead of UTC. With
+Change Tracking, `version` is since when the next sync reads the changes, and `tracked` at which
+version tracking began. `mixed`: the destination has rows that should have gone, so that the next
+sync reads all. While a read is unfinished, `read` says how it began (`mode`, `start`, `clock`), in
+which `order` it goes, and, sealed, the position `after` which it goes on.
 """
 
 import time
@@ -235,7 +235,8 @@ class Load:
     def _must_be_emptied(self) -> bool:
         """Whether rows would stay that are no more: those of another table, or those whose
         deletes Change Tracking tells or told until now."""
-        return bool(self._table.anew) or self.plan.tracked or "version" in self._entry
+        told = self.plan.tracked or "version" in self._entry
+        return bool(self._table.anew) or told or "mixed" in self._entry
 
     def _empty(self) -> None:
         """From now on any checkpoint, another table's too, shows a table that is not whole."""
@@ -570,7 +571,10 @@ class Load:
             for waiting in self._spool.batches():
                 self._hand_over(waiting)
         rows = rows_before if reading.mode in (INCREMENTAL, CHANGES) else reading.sent
-        entry = {**self._new, "rows": rows, **self._cursor(reading)}
+        mixed = self._spool is not None and reading.rejected and self._must_be_emptied
+        # With a cursor no later sync would take away what this one had to leave there.
+        cursor = {"mixed": True} if mixed else self._cursor(reading)
+        entry = {**self._new, "rows": rows, **cursor}
         self._state.save({self._label: entry})
         self._say(reading, done=True)
 

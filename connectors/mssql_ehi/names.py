@@ -13,6 +13,7 @@ SYNC_VALIDATION, SYNC_VALIDATION_TABLES = "SYNC_VALIDATION", "SYNC_VALIDATION_TA
 Name = tuple[str, str]  # schema and table
 ColumnName = tuple[str, str, str]  # schema, table and column
 _Named = TypeVar("_Named", bound=tuple[str, ...])
+_AMBIGUOUS = re.compile(r'[.,\[\]"]|^\s|\s$')
 _ADDED_COLUMNS = ("_fivetran_id", "_fivetran_deleted", "_fivetran_synced")
 
 
@@ -26,16 +27,15 @@ def quoted(name: str) -> str:
     return bracketed(name).replace("%", "%%")
 
 
-def label(schema: str, table: str) -> str:
-    """`schema.table`, with brackets where two tables could be meant otherwise."""
-    return ".".join(
-        bracketed(part) if re.search(r"[.\[\]]", part) else part for part in (schema, table)
-    )
+def label(*parts: str) -> str:
+    """`schema.table`, with brackets where two tables could be meant otherwise, or where the
+    settings would not take a part as it is."""
+    return ".".join(bracketed(part) if _AMBIGUOUS.search(part) else part for part in parts)
 
 
-def patterns(text: str) -> tuple[str, ...]:
-    """The parts of a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def pattern(parts: Sequence[str]) -> str:
+    """The pattern of a name. A part that holds a point was quoted: it is one part of the name."""
+    return label(*parts) if any("." in part for part in parts) else ".".join(parts)
 
 
 def select(tables: Sequence[Name], take: Sequence[str], exclude: Sequence[str]) -> set[Name]:
@@ -91,12 +91,13 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 def _matches(name: tuple[str, ...], expression: re.Pattern[str], pattern: str) -> bool:
     # A name may hold a point itself; a pattern without one is of the last part, wherever that is.
-    subjects = [".".join(name[start:]) for start in range(len(name))]
+    ends = [name[start:] for start in range(len(name))]
     points = pattern.count(".")
     return any(
-        expression.fullmatch(subject)
-        for subject, parts in zip(subjects, range(len(name), 0, -1), strict=True)
-        if parts - 1 <= points
+        expression.fullmatch(".".join(parts))
+        or ("[" in pattern and expression.fullmatch(label(*parts)))
+        for parts in ends
+        if len(parts) - 1 <= points
     )
 
 

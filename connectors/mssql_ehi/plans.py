@@ -123,7 +123,7 @@ class Plan:
         found = {} if before is None else {column.kind.convert(before): before}
         for value in (row[place] for row in batch):
             if value is not None:
-                with suppress(ValueError, ArithmeticError):  # such a row is left out
+                with suppress(ValueError, ArithmeticError):  # such a value becomes null
                     found[column.kind.convert(value)] = column.kind.text(value)
         return found[max(found)] if found else None
 

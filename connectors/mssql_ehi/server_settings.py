@@ -16,18 +16,12 @@ def _parse_certificates(text: str) -> str:
     return text
 
 
-def _parse_names(text: str) -> tuple[str, ...]:
-    if not text.isprintable():
-        raise ValueError
-    return names.patterns(text)
-
-
 Parts = tuple[str, ...]  # of a name, which points separate
 # A part is quoted as in a statement, or it is what stands up to the next point or comma.
 _PART = re.compile(r'\s*(?:\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)")\s*(?=[.,]|$)|([^.,]*)')
 
 
-def _parse_tables(text: str) -> tuple[Parts, ...]:
+def _parse_names(text: str) -> tuple[Parts, ...]:
     """The names in a comma-separated list, by their parts and without their quotes."""
     if not text.isprintable():
         raise ValueError
@@ -35,33 +29,49 @@ def _parse_tables(text: str) -> tuple[Parts, ...]:
     parts: list[str] = []
     place = 0
     while match := _PART.match(text, place):
-        bracketed, quoted, plain = match.groups()
-        parts.append(
-            bracketed.replace("]]", "]")
-            if bracketed
-            else quoted.replace('""', '"')
-            if quoted
-            else plain
-        )
         place = match.end() + 1
-        if text[match.end() : place] != ".":
-            found.append((*parts[:-1], parts[-1].rstrip()))
+        is_last = text[match.end() : place] != "."
+        parts.append(_part(match, is_first=not parts, is_last=is_last))
+        if is_last:
+            found.append(tuple(parts))
             parts = []
         if match.end() == len(text):
             break
-    whole = [(name[0].lstrip(), *name[1:]) for name in found]
-    return tuple(name for name in whole if any(name))
+    return tuple(name for name in found if any(name))
+
+
+def _part(match: "re.Match[str]", *, is_first: bool, is_last: bool) -> str:
+    """A part without its quotes or, if it has none, without the blanks around the name."""
+    bracketed, quoted, plain = match.groups()
+    if bracketed:
+        return bracketed.replace("]]", "]")
+    if quoted:
+        return quoted.replace('""', '"')
+    begun = plain.lstrip() if is_first else plain
+    return begun.rstrip() if is_last else begun
+
+
+def _parse_columns(text: str) -> tuple[str, ...]:
+    return tuple(".".join(parts) for parts in _parse_names(text))
 
 
 def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
     """The names as patterns of ``schema.table`` or ``table``. That of the database before them,
     as in ``db.dbo.T`` and ``db..T``, is left out."""
-    patterns = []
-    for parts in names_of or ():
-        inside = len(parts) > 2 and parts[-3].casefold() == database.casefold()
-        schema, table = parts[-2:] if inside else ("", "")
-        patterns.append(f"{schema or 'dbo'}.{table}" if inside else ".".join(parts))
-    return patterns
+    return [names.pattern(_within(parts, database, 2)) for parts in names_of or ()]
+
+
+def column_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
+    """The same of ``schema.table.column``, ``table.column`` or ``column``."""
+    return [names.pattern(_within(parts, database, 3)) for parts in names_of or ()]
+
+
+def _within(parts: Parts, database: str, depth: int) -> Parts:
+    """The last ``depth`` parts of a name, if they stand behind the database's; else all."""
+    if len(parts) <= depth or parts[-depth - 1].casefold() != database.casefold():
+        return parts
+    schema, *rest = parts[-depth:]
+    return (schema or "dbo", *rest)
 
 
 def _parse_domain(text: str) -> str:
@@ -84,7 +94,7 @@ CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
 DOMAIN = Kind("the name of a Windows domain, as CORP or corp.example", _parse_domain)
 TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
-TABLES = Kind("a comma-separated list", _parse_tables)
+COLUMNS = Kind("a comma-separated list", _parse_columns)
 
 # Caboodle has _LastUpdatedInstant, Clarity UPDATE_DATE.
 _CHANGE_COLUMNS = (
@@ -140,12 +150,12 @@ class Settings:
         "Read-only intent", "Be sent to a readable secondary replica", FLAG, default="false"
     )
     tables: tuple[Parts, ...] | None = setting(
-        "Tables", "schema.table to sync, * allowed; empty: all", TABLES, default=""
+        "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
     )
     exclude_tables: tuple[Parts, ...] | None = setting(
-        "Excluded tables", "schema.table to leave out, * allowed", TABLES, default=""
+        "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
     )
-    exclude_columns: tuple[str, ...] | None = setting(
+    exclude_columns: tuple[Parts, ...] | None = setting(
         "Excluded columns",
         "schema.table.column to leave out, * allowed: what must not leave the server, or what "
         "mssql_user may not read",
@@ -158,7 +168,7 @@ class Settings:
     incremental_column: tuple[str, ...] = setting(
         "Incremental column",
         "Columns that tell when a row changed, the preferred first",
-        NAMES,
+        COLUMNS,
         default=_CHANGE_COLUMNS,
     )
     lookback_seconds: int = setting(

@@ -3,6 +3,7 @@ over real TDS to the stand-in of SQL Server."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.connectors.mssql import (
     moments,
     reads,
     synced,
+    take_no_bad_ones,
     upserts,
 )
 from tests.sandbox.fivetran import Project, load
@@ -29,6 +31,7 @@ from tests.sandbox.mssql import MssqlSandbox, faults
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
+column_types = import_module("column_types")
 
 KEYED: Columns = [("id", "int", False), ("part", "int", False), ("v", "nvarchar(20)")]
 OLD_STATE = ("types", "id", "names")  # what states of older versions have not
@@ -535,6 +538,55 @@ def test_a_large_table_that_was_made_anew_is_emptied(
     result = synced(project, server)
     assert result.counts["Truncates"] == 0
     assert ids(project) == list(range(100, 180))
+
+
+@pytest.mark.parametrize("plan", ["times", "tracked"])
+def test_skipped_rows_keep_no_row_of_another_table(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    """What could not be replaced is replaced when every row can be read; there is no cursor until
+    then, since an incremental read takes nothing away."""
+    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    columns: Columns = [("k", "nvarchar(20)", False), ("ModifiedDate", "datetime2(7)")]
+
+    def create(keys: list[str]) -> None:
+        moment = NOW.replace(tzinfo=None, year=2020)
+        rows = [(key, moment) for key in keys]
+        server.create_table("dbo", "t", columns, key=["k"], rows=rows)
+        if plan == "tracked":
+            server.info.tracking = True
+            server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
+
+    create([f"old {i}" for i in range(20)])
+    synced(project, server)
+    server.execute("DROP TABLE dbo.t")
+    create([*(f"new {i:02d}" for i in range(20)), "bad"])
+    for _ in range(2):
+        output = synced(project, server).output
+        assert "dbo.t: 1 rows were skipped, so nothing is replaced" in output
+        assert "old 3" in ids(project, column="k")
+    server.delete("dbo.t", {"k": "bad"})
+    synced(project, server)
+    assert ids(project, column="k") == [f"new {i:02d}" for i in range(20)]
+    assert upserts(synced(project, server, lookback_seconds="0")) <= 20
+    assert entry_of(project).keys() & {"cursor", "version"}
+
+
+def test_the_cursor_of_a_table_does_not_outlive_it(project: Project, server: MssqlSandbox) -> None:
+    """Not even where a table made anew can be read in full alone, and has no new one."""
+    create_timed(server, moments(10))
+    synced(project, server)
+    assert "cursor" in entry_of(project)
+    server.execute("DROP TABLE dbo.t")
+    create_timed(server, [(i + 100, moment.replace(year=2020)) for i, moment in moments(3)])
+    server.faults.add(faults.fail(8115, match=DATA))
+    server.faults.add(faults.fail(8115, match="SYSUTCDATETIME", skip=1))
+    assert "there is no new cursor" in synced(project, server).output
+    assert "cursor" not in entry_of(project)
+    assert ids(project) == [100, 101, 102]
+    synced(project, server)
+    assert ids(project) == [100, 101, 102]
 
 
 def test_keys_of_tables_that_differ_in_case_only(project: Project, cased: MssqlSandbox) -> None:

@@ -213,6 +213,32 @@ def test_a_row_that_commits_after_the_sync_arrives(project: Project, source: Sou
     assert ids(project) == [1, 50]
 
 
+def test_nothing_is_asked_for_a_table_that_is_not_read(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Its column of changes is masked, so that it fails: no right is missing for it."""
+    without_moment(server, indexed=True)
+    server.mark("dbo.t", "ModifiedDate", masked=True)
+    server.refuse_view("sys.dm_tran_database_transactions", 300)
+    output = failed(project, server).output
+    assert "by which its changes are found, is masked" in output
+    assert GRANT not in output
+    assert not [s for s in server.statements if "dm_tran" in s.sql]
+
+
+def test_a_column_that_is_left_out_counts_no_rows(project: Project, server: MssqlSandbox) -> None:
+    """Neither is it read by, nor is it searched for rows without a moment."""
+    without_moment(server, indexed=True)
+    server.insert("dbo.t", [(7, None)])
+    synced(project, server)
+    server.statements.clear()
+    output = synced(project, server, exclude_columns="ModifiedDate").output
+    assert "without ModifiedDate" not in output
+    assert not [s for s in server.statements if "COUNT_BIG" in s.sql or "dm_tran" in s.sql]
+    assert "cursor" not in project.state["tables"]["dbo.t"]
+    assert ids(project) == [*range(5), 7]
+
+
 # Rows without a moment
 
 

@@ -14,8 +14,10 @@ from tests.connectors.mssql import (
     Columns,
     configuration,
     create_plain,
+    create_timed,
     failed,
     ids,
+    moments,
     synced,
 )
 from tests.sandbox.fivetran import Project, load
@@ -228,6 +230,61 @@ def test_a_table_of_another_database_is_none(project: Project, server: MssqlSand
     create_plain(server)
     output = failed(project, server, tables="Other.dbo.t").output
     assert "'Other.dbo.t' matches no table" in output
+
+
+def test_a_quoted_part_is_one_part(project: Project, server: MssqlSandbox) -> None:
+    """A point in quotes parts no schema from a table: a label means what it says in the log."""
+    columns: Columns = [("id", "int", False), ("v", "int")]
+    for schema, name in (("a", "b.c"), ("a.b", "c"), ("dbo", "d, e"), ("dbo", " f ")):
+        server.create_table(schema, name, columns, key=["id"], rows=[(1, 1)])
+    labels = {"a.[b.c]", "[a.b].c", "dbo.[d, e]", "dbo.[ f ]"}
+    synced(project, server)
+    assert project.state["tables"].keys() == labels
+    for label in sorted(labels):
+        project.sync(configuration(server, tables=label), {})
+        assert project.state["tables"].keys() == {label}
+    project.sync(configuration(server, exclude_tables="EHR.[A].[B.*], [ f ]"), {})
+    assert project.state["tables"].keys() == {"[a.b].c", "dbo.[d, e]"}
+    output = failed(project, server, tables="[f]").output
+    assert "'f' matches no table" in output
+    project.sync(configuration(server, tables="a.b.c"), {})
+    assert project.state["tables"].keys() == {"a.[b.c]", "[a.b].c"}
+
+
+@pytest.mark.parametrize("written", ["[dbo].[T]", '"dbo"."T"', "EHR.dbo.T", "ehr..T", "[T]"])
+def test_quoted_names_that_differ_in_case_only(project: Project, written: str) -> None:
+    """In a database that tells upper from lower case, the spelling decides, quoted or not."""
+    with MssqlSandbox(collation_name="Latin1_General_CS_AS") as server:
+        for name in ("t", "T"):
+            create_plain(server, name=name)
+        synced(project, server, tables=written)
+        assert project.state["tables"].keys() == {"dbo.T"}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("[dbo].[t].[s,s]", "t.[s,s]", "[s,s]", "EHR.dbo.t.[s,s]", "EHR..t.[s,s]"),
+        *('"s,s"', "[EHR].[dbo].[t].[s*]"),
+    ],
+)
+def test_columns_are_written_like_tables(
+    project: Project, server: MssqlSandbox, written: str
+) -> None:
+    """In brackets or quotes, and behind their database's name."""
+    columns: Columns = [("id", "int", False), ("v", "int"), ("s,s", "int")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=[(1, 1, 1)])
+    synced(project, server, exclude_columns=written)
+    assert project.types("t").keys() == {"id", "v"}
+
+
+def test_columns_of_changes_are_written_like_tables(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """In brackets, too."""
+    create_timed(server, moments(5))
+    output = synced(project, server, incremental_column="[a,b], [modifieddate]").output
+    assert "dbo.t: small, about 5 rows, incremental by ModifiedDate" in output
 
 
 # Listeners, replicas and redirects
