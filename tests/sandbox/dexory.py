@@ -44,6 +44,7 @@ class Dexory(Sandbox):
     """
 
     name = "dexory"
+    one_list = True
     data_path = "/customer-api/v1/locations"
     page_size = 25
     small_pages: ClassVar = {"page_size": str(PAGE)}

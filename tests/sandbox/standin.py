@@ -22,7 +22,8 @@ class StandIn:
     What generated schedules need: ``limits`` are constants of the connector, by dotted name, that
     they make so small that little data takes every path; ``troubles`` what can go wrong with a
     request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do,
-    ``conditions`` what may hold for all requests of a sync.
+    ``conditions`` what may hold for all requests of a sync. ``one_list``: whether all tables come
+    from one list, so that all of them fail, or none.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class StandIn:
     refusals: ClassVar[tuple[str, ...]]
     hostilities: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]] = ()
+    one_list: ClassVar[bool] = False
     requests: list[Any]
     url = ""
 

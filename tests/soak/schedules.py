@@ -198,9 +198,11 @@ class _Schedule:
         """Without a fault and a crash the destination becomes equal to the source: at once but
         for deletes, with the deletes at the next sync.
 
-        A forged answer that could be stored is the source's word, until all is read once more.
+        A forged answer that could be stored is the source's word, until all is read once more. Of
+        several tables one may have failed, and another have stored it.
         """
-        strict = self._failed if self._forged else self._reconciles and not self._drifted
+        whole = self._reconciles and not self._drifted
+        strict = self._failed and self.stand_in.one_list if self._forged else whole
         self._pass()
         if self._forged and not self._reconciles:
             self._pass()  # the first may have read the rest of an earlier pass
