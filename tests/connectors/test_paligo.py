@@ -924,7 +924,7 @@ def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
     paligo.change("taxonomies", 3, id=None)
     output = succeeded(project.sync(paligo.configuration())).output
     assert "page 1, record 4: id is missing" in output
-    assert "left out: 1 of taxonomies. Values that" in output
+    assert "Deletes were not looked for meanwhile in taxonomies. Values that" in output
     assert "additional_fields: 1 of assignments.due_date" in output
     assert "assignments: 1 value of due_date cannot be held by its type" in output
     assert "first page 2, record 6" in output
