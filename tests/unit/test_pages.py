@@ -272,6 +272,7 @@ def nothing(_number: int) -> dict[str, Any]:
         lambda count, number: {"pages": min(-(-count // 10), 2)},
         # It counts what it does not list.
         lambda count, number: {"total": count + 3},
+        lambda count, number: {"pages": -(-count // 10) + 3, "total": count + 30},
     ],
 )
 def test_all_pages_come_whatever_is_announced(says: Any, count: int) -> None:
@@ -339,9 +340,15 @@ def test_an_announced_page_must_be_the_one_asked_for() -> None:
     """Neither another one, nor an empty one in the middle, nor the same one for ever."""
     with pytest.raises(SourceError, match="page 2 was asked for, and the source sent another"):
         Numbered(30, 10, lambda number: {"pages": 3, "current": 1}).ids()
-    for says in ({"pages": 4}, {"more": True}):
+    for says in ({"pages": 40}, {"more": True}):
         with pytest.raises(SourceError, match="page 3 is empty, but more are announced"):
             Numbered(20, 10, lambda number, says=says: says).ids()  # type: ignore[misc]
+
+    def with_a_hole(number: int) -> Page:
+        return Page([] if number == 2 else [{"id": number}], number, pages=3)
+
+    with pytest.raises(SourceError, match="page 2 is empty, but more are announced"):
+        list(NumberedPages(client(1), "/things", with_a_hole, 1, ("id",)))
 
     def fetch(number: int) -> Page:
         return Page([{"id": 1, "image_url": f"https://x/?signed={number}"}, {"id": 2}], number)

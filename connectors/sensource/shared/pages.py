@@ -14,6 +14,7 @@ from .rest import RestClient
 
 # With these a source may refuse a page behind the last one.
 _NO_SUCH_PAGE = (400, 404, 410, 416, 422)
+_MOST_EMPTY = 20  # pages at the end of a list, for records that are counted and not listed
 
 
 @dataclass(repr=False)
@@ -96,6 +97,7 @@ class NumberedPages:
         self._client, self._where, self._fetch, self._size = client, where, fetch, size
         self._repeats = RepeatedPages(where, key)
         self._received = self._longest = 0
+        self._empty: list[int] = []  # the numbers of pages without records
 
     def __iter__(self) -> Iterator[Page]:
         """The pages up to the last one that is announced, by their number, by that of the records
@@ -103,27 +105,35 @@ class NumberedPages:
 
         A source may stop counting, or count records that it does not list: where the last page
         that is announced is full, or where records are missing, those behind it are asked for,
-        too. Raises SourceError for a page that is not the one asked for, one that is empty though
-        the source links to more, and for pages that repeat.
+        too, and the last ones of those announced may be empty. Raises SourceError for a page that
+        is not the one asked for, an empty one before others, and for pages that repeat.
         """
         for page in self._announced():
-            where = f"{self._where}: page {page.number}"
-            if page.current not in (None, page.number):
-                raise SourceError(f"{where} was asked for, and the source sent another one")
-            links = [page.more, page.pages is not None and page.number < page.pages]
-            if any(links) and not page.records:
-                raise SourceError(f"{where} is empty, but more are announced")
-            self._repeats.check(page.number, page.records)
+            self._check(page)
             yield page
             self._received += len(page.records)
             is_full = len(page.records) >= (min(self._longest, self._size) or self._size)
             self._longest = max(self._longest, len(page.records))
-            if not page.records:
+            if not page.records and (page.pages is None or page.number >= page.pages):
                 return
             if self._is_last(page):
                 if is_full or self._received < (page.total or 0):
                     yield from self._behind(page.number)
                 return
+
+    def _check(self, page: Page) -> None:
+        if page.current not in (None, page.number):
+            raise SourceError(
+                f"{self._where}: page {page.number} was asked for, and the source sent another one"
+            )
+        if not page.records:
+            self._empty.append(page.number)
+        endless = page.more if page.pages is None else len(self._empty) > _MOST_EMPTY
+        if self._empty and (page.records or endless):
+            raise SourceError(
+                f"{self._where}: page {self._empty[0]} is empty, but more are announced"
+            )
+        self._repeats.check(page.number, page.records)
 
     def _is_last(self, page: Page) -> bool:
         """Whether nothing announces a page behind this one, though something could."""
