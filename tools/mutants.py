@@ -18,12 +18,15 @@ _MSSQL = [
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
 _UNITS = ("state", "rows", "times", "settings", "listing", "rest", "network", "pages", "spool")
-_MODULES = ("plans", "names", "mapping", "readers", "sealing", "loading", "table_keys")
+_SQL_SERVER = ("query", "naming", "rows", "workers", "sealing", "table_sync", "table_keys")
 _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {
     **{name: (f"shared/{name}.py", [f"tests/unit/test_{name}.py"]) for name in _UNITS},
-    **{name: (f"connectors/mssql_ehi/{name}.py", _MSSQL) for name in _MODULES},
+    **{
+        f"sqlserver/{name}": (f"connectors/mssql_ehi/sqlserver/{name}.py", _MSSQL)
+        for name in _SQL_SERVER
+    },
     **{n: (f"connectors/{n}/[!td]*.py", [f"tests/connectors/test_{n}.py"]) for n in _CONNECTORS},
 }
 # Tests that start a process, which does not know of a change, or take more than a second.
@@ -37,8 +40,10 @@ def _mutant_name(path: Path, function: str) -> str:
     """A function by the name under which the tests load its module."""
     if path.parts[0] != "connectors":
         module = ".".join(path.with_suffix("").parts)
+    elif path.stem == "connector":
+        module = f"{path.parent.name}_connector"
     else:
-        module = f"{path.parent.name}_connector" if path.stem == "connector" else path.stem
+        module = ".".join(path.with_suffix("").parts[2:])
     return f"{module}.{function}"
 
 

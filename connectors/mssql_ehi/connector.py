@@ -12,20 +12,6 @@ from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 
-import driver
-import mapping
-from addresses import DEFAULT_PORT, ask_browser
-from azure import AccessTokens
-from catalogue import Catalogue, Wanted, discover
-from faults import explain_login, unexpected
-from late_rows import LateRows
-from loading import Load, Sync
-from plans import Plan, Position, category, choose, is_version, silently_full
-from readers import Readers
-from report import TABLES, Outcome, report
-from sealing import Seal
-from server_settings import Settings, check_login, column_patterns, table_patterns
-from session import Session, Values
 from shared import times
 from shared.errors import SourceError, guarded
 from shared.form import setup_form
@@ -33,7 +19,21 @@ from shared.rest import Retry
 from shared.rows import Rejects
 from shared.settings import read
 from shared.state import State
-from source_tables import SourceTable
+from sqlserver import tds_patches
+from sqlserver.addresses import DEFAULT_PORT, ask_browser
+from sqlserver.entra import AccessTokens
+from sqlserver.errors import explain_login, unexpected
+from sqlserver.late_rows import LateRows
+from sqlserver.query import Plan, Position, category, choose, is_version, silently_full
+from sqlserver.rows import size
+from sqlserver.schema import Catalogue, Wanted, discover
+from sqlserver.sealing import Seal
+from sqlserver.session import Session, Values
+from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
+from sqlserver.source_tables import SourceTable
+from sqlserver.table_sync import Load, Sync
+from sqlserver.validation import TABLES, Outcome, report
+from sqlserver.workers import Readers
 
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
@@ -258,9 +258,9 @@ def connect_to_mssql(settings: Settings) -> Session:
     trust = (
         None
         if not settings.mssql_encrypt
-        else driver.ANYONE
+        else tds_patches.ANYONE
         if settings.mssql_trust_server_certificate
-        else settings.mssql_ca_certificate or driver.SYSTEM
+        else settings.mssql_ca_certificate or tds_patches.SYSTEM
     )
 
     log_in = _login_of(settings)
@@ -269,7 +269,7 @@ def connect_to_mssql(settings: Settings) -> Session:
 
     def open_connection(timeout: float | None) -> Any:
         try:
-            return driver.connect(
+            return tds_patches.connect(
                 trust,
                 dsn=server.host,
                 # Asked each time: it may be another one after the instance was started anew.
@@ -307,7 +307,7 @@ def _login_of(settings: Settings) -> Callable[[], dict[str, Any]]:
         return lambda: {"access_token_callable": tokens}
     if domain := settings.mssql_domain:
         host = settings.mssql_server.host
-        return lambda: {"auth": driver.WindowsLogin(domain, user, password, host)}
+        return lambda: {"auth": tds_patches.WindowsLogin(domain, user, password, host)}
     return lambda: {"user": user, "password": password}
 
 
@@ -319,7 +319,7 @@ def get_table_data(
     sql, parameters = plan.statement(start, end, after)
     width = plan.table.row_width
     narrow = width is not None and width * BATCH_SIZE <= session.largest_batch
-    size_of: Callable[[Values], int] | None = None if narrow else mapping.size
+    size_of: Callable[[Values], int] | None = None if narrow else size
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 

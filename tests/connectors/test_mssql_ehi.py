@@ -56,7 +56,15 @@ pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
 catalogue, column_types, driver, loading, mapping, names, plans = map(
     import_module,
-    ("catalogue", "column_types", "driver", "loading", "mapping", "names", "plans"),
+    (
+        "sqlserver.schema",
+        "sqlserver.type_mapping",
+        "sqlserver.tds_patches",
+        "sqlserver.table_sync",
+        "sqlserver.rows",
+        "sqlserver.naming",
+        "sqlserver.query",
+    ),
 )
 
 

@@ -31,7 +31,7 @@ from tests.sandbox.mssql import MssqlSandbox, faults
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-column_types = import_module("column_types")
+column_types = import_module("sqlserver.type_mapping")
 
 KEYED: Columns = [("id", "int", False), ("part", "int", False), ("v", "nvarchar(20)")]
 OLD_STATE = ("types", "id", "names")  # what states of older versions have not
@@ -528,7 +528,7 @@ def test_a_large_table_that_was_made_anew_is_emptied(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And goes on after an interruption, without being emptied twice."""
-    monkeypatch.setattr(import_module("loading"), "SMALL", 20)
+    monkeypatch.setattr(import_module("sqlserver.table_sync"), "SMALL", 20)
     create_plain(server, 60)
     synced(project, server)
     server.execute("DROP TABLE dbo.t")

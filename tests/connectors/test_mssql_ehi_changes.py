@@ -32,7 +32,7 @@ from tests.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-loading = import_module("loading")
+loading = import_module("sqlserver.table_sync")
 CHANGES = "CHANGETABLE.*LEFT JOIN"
 
 
@@ -386,7 +386,7 @@ def test_a_key_that_cannot_be_stored_cannot_be_deleted(
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
-    mapping = import_module("mapping")
+    mapping = import_module("sqlserver.rows")
     monkeypatch.setattr(mapping.Mapping, "key", lambda *_: {"id": "a\ud800b"})
     output = synced(project, server).output
     assert "1 of dbo.t" in output
@@ -397,7 +397,7 @@ def test_the_share_of_bad_rows_is_that_of_the_whole_table(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not that of what it held when it was first read."""
-    column_types = import_module("column_types")
+    column_types = import_module("sqlserver.type_mapping")
     kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
     monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
     columns: Columns = [("id", "int", False), ("k", "nvarchar(40)", False)]
@@ -417,7 +417,7 @@ def test_no_delete_is_invented_without_snapshots(project: Project, server: Mssql
     create_tracked(server)
     synced(project, server)
     server.insert("dbo.t", [(1_000, "here")])
-    changes = import_module("plans").Changes
+    changes = import_module("sqlserver.query").Changes
     original = changes.statement
 
     def without(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -650,7 +650,7 @@ def test_ctrl_c_ends_all_readers(
 
 def test_a_thread_that_cannot_be_started() -> None:
     """The readers that were started do not wait for ever."""
-    readers = import_module("readers").Readers(2)
+    readers = import_module("sqlserver.workers").Readers(2)
     started: list[int] = []
 
     class Pool(ThreadPoolExecutor):
@@ -665,7 +665,7 @@ def test_a_thread_that_cannot_be_started() -> None:
         return True
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(import_module("readers"), "ThreadPoolExecutor", Pool)
+        patched.setattr(import_module("sqlserver.workers"), "ThreadPoolExecutor", Pool)
         with pytest.raises(RuntimeError):
             readers.run(range(50), read)
 

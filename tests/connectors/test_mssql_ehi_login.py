@@ -26,7 +26,7 @@ from tests.sandbox.mssql.browser import Browser
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-addresses, driver = map(import_module, ("addresses", "driver"))
+addresses, driver = map(import_module, ("sqlserver.addresses", "sqlserver.tds_patches"))
 
 
 # Names and passwords

@@ -32,7 +32,14 @@ from tests.sandbox.mssql import MssqlSandbox, connection, faults, wire
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
 catalogue, column_types, loading, plans, session = map(
-    import_module, ("catalogue", "column_types", "loading", "plans", "session")
+    import_module,
+    (
+        "sqlserver.schema",
+        "sqlserver.type_mapping",
+        "sqlserver.table_sync",
+        "sqlserver.query",
+        "sqlserver.session",
+    ),
 )
 
 
@@ -304,7 +311,7 @@ def test_what_cannot_be_decoded_where_there_is_no_row(
 
     def stream(self: Any, sql: str, *arguments: Any) -> Any:
         if "AS T" in sql and "TOP" not in sql:
-            raise import_module("faults").Undecodable("reading: a row cannot be decoded")
+            raise import_module("sqlserver.errors").Undecodable("reading: a row cannot be decoded")
         return original(self, sql, *arguments)
 
     monkeypatch.setattr(session.Session, "stream", stream)

@@ -154,6 +154,8 @@ class Project:
                 )
             except Exception:
                 code = 1
+            finally:
+                connector.state = None  # which the next test would find
         return Result(code, printed.getvalue(), time.monotonic() - began)
 
     def watch(self) -> Path:

@@ -65,7 +65,7 @@ class MssqlEhi(StandIn):
     limits: ClassVar = {
         "mssql_ehi_connector.BATCH_SIZE": PAGE,
         "mssql_ehi_connector.CHECKPOINT_INTERVAL": 4,
-        "loading.SMALL": _FEW,
+        "sqlserver.table_sync.SMALL": _FEW,
     }
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)

@@ -20,20 +20,21 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
-import mapping
-from faults import ADVICE, Altered, Expired, Refused, Undecodable
-from late_rows import LateRows, is_timed
-from names import bracketed, quoted
-from plans import Changes, Plan, Position, next_start
-from readers import Readers
-from sealing import Seal
-from session import Session, Values
 from shared.errors import SourceError, TransientError
 from shared.rows import Rejects, Row, UnusableRecord
 from shared.spool import Spool
 from shared.state import State
-from source_tables import Column, fingerprint
-from table_keys import types_of
+
+from .errors import ADVICE, Altered, Expired, Refused, Undecodable
+from .late_rows import LateRows, is_timed
+from .naming import bracketed, quoted
+from .query import Changes, Plan, Position, next_start
+from .rows import Mapping as RowMapping, is_storable, size
+from .sealing import Seal
+from .session import Session, Values
+from .source_tables import Column, fingerprint
+from .table_keys import types_of
+from .workers import Readers
 
 SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
@@ -97,7 +98,7 @@ class Load:
         self._lookback, self._checkpoint_rows = sync.lookback, sync.checkpoint_rows
         self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
         self._table, self._label = plan.table, plan.table.label
-        self._mapping = mapping.Mapping(plan.table)
+        self._mapping = RowMapping(plan.table)
         entry = self._state.table(self._label)
         entry.pop("refused", None)
         self._new = self._lasting(entry)
@@ -461,7 +462,7 @@ class Load:
             self._table.row_width is None
             or self._table.row_width * len(batch) > self._session.largest_batch // 2
         ):
-            reading.unsaved_bytes += sum(map(mapping.size, batch))
+            reading.unsaved_bytes += sum(map(size, batch))
         else:
             reading.unsaved_bytes += self._table.row_width * len(batch)
         if (
@@ -500,7 +501,7 @@ class Load:
         first one without which it takes the row."""
         key = {column.destination for column in self._table.key}
         values = [name for name in row if name not in key and row[name] is not None]
-        broken = [name for name in values if not mapping.is_storable(row[name])]
+        broken = [name for name in values if not is_storable(row[name])]
         attempts = [broken] if broken else []
         attempts += [[*broken, name] for name in values if name not in broken]
         for odd in attempts:

@@ -7,7 +7,10 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from faults import (
+from shared.errors import SourceError, TransientError
+from shared.rest import Retry
+
+from .errors import (
     NO_SNAPSHOT,
     NO_SNAPSHOT_OF_TABLE,
     Conflict,
@@ -18,8 +21,6 @@ from faults import (
     Unversioned,
     explain,
 )
-from shared.errors import SourceError, TransientError
-from shared.rest import Retry
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again

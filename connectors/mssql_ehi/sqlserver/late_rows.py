@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 
 from fivetran_connector_sdk import Logging, Operations as op
 
-from names import ColumnName
-from plans import Plan
-from session import Session
-from source_tables import Column, SourceTable
+from .naming import ColumnName
+from .query import Plan
+from .session import Session
+from .source_tables import Column, SourceTable
 
 # Of this database, with what it has not yet written; no read-only transactions and no reader of
 # this connector, which stamp nothing. A distributed one whose client is gone has no session.

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from session import Values
 from shared.rows import Row, UnusableRecord
-from source_tables import SourceTable
+
+from .session import Values
+from .source_tables import SourceTable
 
 # What a converter raises for a value that its type cannot hold, or that is of another type.
 _REFUSALS = (ValueError, TypeError, AttributeError, ArithmeticError)

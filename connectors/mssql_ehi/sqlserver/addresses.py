@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from faults import Gone
 from shared.errors import SourceError
+
+from .errors import Gone
 
 DEFAULT_PORT = 1433
 _BROWSER_PORT = 1434  # UDP

@@ -10,14 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import column_types
-import names
-import restrictions
-import table_keys
-from column_types import Facts
-from names import Name, quoted
-from session import Session
-from source_tables import Column, SourceTable, fingerprint
+from . import naming, restrictions, table_keys, type_mapping
+from .naming import Name, quoted
+from .session import Session
+from .source_tables import Column, SourceTable, fingerprint
+from .type_mapping import Facts
 
 _SYSTEM_SCHEMAS = ("sys", "information_schema")
 # Tools put these into dbo, and the server does not count them as its own.
@@ -75,8 +72,8 @@ def discover(
     details = _details(session)
     found = session.patiently("the catalogue", lambda: _read_tables(session, details))
     found = [table for table in found if table.columns]
-    chosen = names.select([_name(t) for t in found], wanted.tables, wanted.exclude_tables)
-    excluded = names.select_columns(
+    chosen = naming.select([_name(t) for t in found], wanted.tables, wanted.exclude_tables)
+    excluded = naming.select_columns(
         [(*_name(t), c.name) for t in found for c in t.columns], wanted.exclude_columns
     )
     entries = _by_present_labels(found, entries)
@@ -199,7 +196,7 @@ def _name_tables(
     kept = {labels[label]: stored for label, stored in has.items() if label in labels}
     taken = [stored for label, stored in has.items() if label not in labels]
     in_order = sorted(map(_name, tables), key=created)
-    destinations, warnings = names.of_tables(in_order, kept, taken)
+    destinations, warnings = naming.of_tables(in_order, kept, taken)
     by_name = dict(zip(in_order, destinations, strict=True))
     return [replace(table, destination=by_name[_name(table)]) for table in tables], warnings
 
@@ -268,7 +265,7 @@ def _name_columns(table: SourceTable, entry: Mapping[str, Any]) -> tuple[SourceT
     kept = entry.get("names", {})
     known = entry.get("columns", "").split()
     every = [column.name for column in table.columns]
-    destinations, warnings = names.of_columns(
+    destinations, warnings = naming.of_columns(
         table.label,
         every,
         kept,
@@ -277,7 +274,7 @@ def _name_columns(table: SourceTable, entry: Mapping[str, Any]) -> tuple[SourceT
     )
     by_name = dict(zip(every, destinations, strict=True))
     columns = tuple(replace(c, destination=by_name[c.name]) for c in table.columns)
-    renamed = tuple(names.of_a_kind({**kept, **by_name}).items())
+    renamed = tuple(naming.of_a_kind({**kept, **by_name}).items())
     return replace(table, columns=columns, renamed=renamed), warnings
 
 
@@ -289,7 +286,7 @@ def _unknown_types(table: SourceTable) -> list[str]:
         else f"{table.label}: the type {column.facts.name} of column {column.name} is not known; "
         "it is read as text"
         for column in table.columns
-        if column.kind is column_types.UNKNOWN
+        if column.kind is type_mapping.UNKNOWN
     ]
 
 
@@ -383,6 +380,6 @@ def _can_read_changes(session: Session, table: SourceTable, version: int | None)
     """
     if version is None:
         return False
-    name = f"{names.quoted(table.schema)}.{names.quoted(table.name)}"
+    name = f"{naming.quoted(table.schema)}.{naming.quoted(table.name)}"
     asked = f"SELECT TOP (1) 1 AS one FROM CHANGETABLE(CHANGES {name}, {version}) AS CT"  # noqa: S608
     return session.optional(f"Change Tracking of {table.label}", asked) is not None

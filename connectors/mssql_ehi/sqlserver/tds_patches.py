@@ -28,8 +28,9 @@ import requests
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from addresses import open_socket
 from shared.errors import SourceError
+
+from .addresses import open_socket
 
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
 # What the driver says of a failure may quote a name or a value; without a handler of their own its

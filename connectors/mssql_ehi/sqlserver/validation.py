@@ -7,12 +7,12 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
-import names
-from loading import Load
+from . import naming
+from .table_sync import Load
 
 TABLES = [
     {
-        "table": names.SYNC_VALIDATION,
+        "table": naming.SYNC_VALIDATION,
         "primary_key": ["sync_timestamp"],
         "columns": {
             "sync_timestamp": "UTC_DATETIME",
@@ -24,7 +24,7 @@ TABLES = [
         },
     },
     {
-        "table": names.SYNC_VALIDATION_TABLES,
+        "table": naming.SYNC_VALIDATION_TABLES,
         "primary_key": ["sync_timestamp", "table_name"],
         "columns": {
             "sync_timestamp": "UTC_DATETIME",
@@ -59,7 +59,7 @@ def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetim
     """Adds the rows of this sync to the tables, and writes the same into the log."""
     done = [outcome for outcome in outcomes if not outcome.error]
     op.upsert(
-        names.SYNC_VALIDATION,
+        naming.SYNC_VALIDATION,
         {
             "sync_timestamp": moment,
             "total_tables": len(done),
@@ -71,7 +71,7 @@ def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetim
     )
     rows = [_row(outcome, skipped.get(outcome.label, 0), moment) for outcome in outcomes]
     for row in rows:
-        op.upsert(names.SYNC_VALIDATION_TABLES, row)
+        op.upsert(naming.SYNC_VALIDATION_TABLES, row)
     Logging.info(f"Tables of this sync:\n{_text(rows)}")
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from names import quoted
-from restrictions import MASKED
-from session import Values
-from source_tables import Column, SourceTable
+from .naming import quoted
+from .restrictions import MASKED
+from .session import Values
+from .source_tables import Column, SourceTable
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import column_types
-import names
-from column_types import Facts, Kind
+from . import naming, type_mapping
+from .type_mapping import Facts, Kind
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Column:
 
     @property
     def kind(self) -> Kind:
-        return column_types.KINDS.get(self.facts.name, column_types.UNKNOWN)
+        return type_mapping.KINDS.get(self.facts.name, type_mapping.UNKNOWN)
 
     @property
     def sdk_type(self) -> Any:
@@ -32,12 +31,12 @@ class Column:
 
     def select(self, source: str) -> str:
         """The expression that reads the column; ``source``: its table's alias, and a dot."""
-        name = f"{source}{names.quoted(self.name)}"
-        return self.kind.select.format(name, text=column_types.text(self.facts))
+        name = f"{source}{naming.quoted(self.name)}"
+        return self.kind.select.format(name, text=type_mapping.text(self.facts))
 
     @property
     def declared(self) -> str:
-        return column_types.declared(self.facts)
+        return type_mapping.declared(self.facts)
 
     @property
     def collation(self) -> str:
@@ -79,12 +78,12 @@ class SourceTable:
 
     @property
     def label(self) -> str:
-        return names.label(self.schema, self.name)
+        return naming.label(self.schema, self.name)
 
     @cached_property
     def row_width(self) -> int | None:
         """The most bytes of a row; None: without a limit."""
-        widths = [column_types.width(column.facts) for column in self.columns]
+        widths = [type_mapping.width(column.facts) for column in self.columns]
         return None if None in widths else sum(width or 0 for width in widths)
 
     def declaration(self) -> dict[str, Any]:

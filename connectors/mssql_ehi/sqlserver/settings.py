@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import driver
-import names
-from addresses import ServerName, parse_server
 from shared.settings import FLAG, URL, Kind, declared, integer, setting
+
+from . import naming, tds_patches
+from .addresses import ServerName, parse_server
 
 
 def _parse_certificates(text: str) -> str:
-    driver.parse_certificates(text)
+    tds_patches.parse_certificates(text)
     return text
 
 
@@ -58,12 +58,12 @@ def _parse_columns(text: str) -> tuple[str, ...]:
 def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
     """The names as patterns of ``schema.table`` or ``table``. That of the database before them,
     as in ``db.dbo.T`` and ``db..T``, is left out."""
-    return [names.pattern(_within(parts, database, 2)) for parts in names_of or ()]
+    return [naming.pattern(_within(parts, database, 2)) for parts in names_of or ()]
 
 
 def column_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
     """The same of ``schema.table.column``, ``table.column`` or ``column``."""
-    return [names.pattern(_within(parts, database, 3)) for parts in names_of or ()]
+    return [naming.pattern(_within(parts, database, 3)) for parts in names_of or ()]
 
 
 def _within(parts: Parts, database: str, depth: int) -> Parts:

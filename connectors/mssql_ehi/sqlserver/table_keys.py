@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from names import Name
-from restrictions import INTERNAL, MASKED
-from session import Session, Values
-from source_tables import Column, SourceTable
+from .naming import Name
+from .restrictions import INTERNAL, MASKED
+from .session import Session, Values
+from .source_tables import Column, SourceTable
 
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _TEXT = ("char", "varchar", "nchar", "nvarchar", "sysname")

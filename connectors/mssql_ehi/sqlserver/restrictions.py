@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from names import ColumnName, Name
-from session import Session
+from .naming import ColumnName, Name
+from .session import Session
 
 _COLUMNS = (
     "SELECT s.name AS schema_name, t.name AS table_name, c.name AS column_name "
