@@ -40,7 +40,7 @@ vendor: .venv/.ready ## Copy shared/ into every connector
 demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNECTOR=name)
 	@$(BIN)/python -m tests.sandbox.demo $(CONNECTOR)
 
-sandbox: .venv/.ready needs-connector ## Start one stand-in: CONNECTOR=name [PORT=8080]
+sandbox: .venv/.ready needs-connector ## Start one simulator: CONNECTOR=name [PORT=8080]
 	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
 
 bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)

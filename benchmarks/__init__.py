@@ -5,7 +5,7 @@ the same run. Only the ratio of the two says something; the figures alone depend
 
 - Connector and floor take turns, each in a fresh process, so that neither drift of the machine nor
   what one of them left in memory favours the other. Shown are medians, and the spread of ratios.
-- The stand-in of the source runs in a process of its own: what it spends is not counted.
+- The simulator of the source runs in a process of its own: what it spends is not counted.
 - The SDK's sink is replaced by a counter: what the SDK costs is not the connector's to save.
   "local row" alone has the SDK in it, in the figure and in the floor.
 - CPU is that of user and system together; memory is the most that was resident (Linux only).

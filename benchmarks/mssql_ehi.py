@@ -120,7 +120,7 @@ def run(plan: Plan) -> Iterator[Figure]:
 
 @contextmanager
 def _server(sizes: set[int]) -> Iterator[Callable[[str], Any]]:
-    """A stand-in with a table of each size. What it is asked: "configuration", or a table's name
+    """A simulator with a table of each size. What it is asked: "configuration", or a table's name
     for the statement that read the table last."""
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_serve, args=(there, sizes), daemon=True)

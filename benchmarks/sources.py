@@ -1,6 +1,6 @@
 """The sources over HTTP, so cheap to ask that little is measured but who asks them.
 
-Their records are those of the stand-ins in tests/sandbox, a page of them made up once. Every
+Their records are those of the simulators in tests/sandbox, a page of them made up once. Every
 further page is that one with other ids, put into its text. Nobody has to sign in.
 """
 
@@ -30,7 +30,7 @@ _HOURS = {
 
 class Size(NamedTuple):
     """``pages`` of the one large table, with ``records`` each; of SenSource, chunks of ``days``
-    for so many zones and spaces. ``shape`` as in the stand-ins: "live" or "documented"."""
+    for so many zones and spaces. ``shape`` as in the simulators: "live" or "documented"."""
 
     pages: int
     records: int

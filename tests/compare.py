@@ -7,10 +7,10 @@ from typing import Any
 
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.server import Sandbox
-from tests.sandbox.standin import StandIn
+from tests.sandbox.simulator import Simulator
 
 
-def assert_equal_to_source(project: Project, sandbox: StandIn, without: str = "") -> None:
+def assert_equal_to_source(project: Project, sandbox: Simulator, without: str = "") -> None:
     """Compares every declared column of every live row, but for what each sync makes anew, and
     for the table ``without``."""
     for table, expected in sandbox.expected().items():
@@ -22,7 +22,7 @@ def assert_equal_to_source(project: Project, sandbox: StandIn, without: str = ""
         assert sorted(stored, key=repr) == sorted(wanted, key=repr), table
 
 
-def differences(project: Project, sandbox: StandIn) -> tuple[Counter[str], Counter[str]]:
+def differences(project: Project, sandbox: Simulator) -> tuple[Counter[str], Counter[str]]:
     """The rows that a destination lacks, and those that it should not have; every row that a
     source no longer has but a destination keeps may be there or not. Columns that only the
     destination has, from another configuration, do not count."""
@@ -43,7 +43,7 @@ def differences(project: Project, sandbox: StandIn) -> tuple[Counter[str], Count
     return wanted - stored - kept, stored - wanted - kept
 
 
-def wrongly_deleted(project: Project, sandbox: StandIn) -> Counter[str]:
+def wrongly_deleted(project: Project, sandbox: Simulator) -> Counter[str]:
     """The rows that a destination has soft-deleted though the source has them, told by the keys
     of their tables; those of a table that a crash may leave emptied do not count."""
     found = Counter[str]()

@@ -1,4 +1,4 @@
-"""What every connector must do, run over each folder in connectors/ with its stand-in.
+"""What every connector must do, run over each folder in connectors/ with its simulator.
 
 The settings must have `retry_attempts`; over HTTP, a first sync sends three requests for data at
 least, and with `reconcile_hours` "0", where there is such a key, so does every later one.
@@ -32,7 +32,7 @@ from tests.compare import assert_equal_to_source
 from tests.sandbox import create, kind_of, names
 from tests.sandbox.fivetran import ROOT, Project, Result, load, stored_column, stored_table
 from tests.sandbox.server import Sandbox
-from tests.sandbox.standin import PAGE, StandIn
+from tests.sandbox.simulator import PAGE, Simulator
 
 DUCKDB_TYPES = {
     "STRING": "VARCHAR",
@@ -51,17 +51,17 @@ DUCKDB_TYPES = {
 }
 
 
-LITTLE = 7  # the number from which the form of little stand-ins is drawn
+LITTLE = 7  # the number from which the form of little simulators is drawn
 
 
 @pytest.fixture(params=names())
-def sandbox(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Simulator]:
     with create(request.param) as started:
         yield started
 
 
 @pytest.fixture(params=names())
-def little(request: pytest.FixtureRequest) -> Iterator[StandIn]:
+def little(request: pytest.FixtureRequest) -> Iterator[Simulator]:
     """One with few records; its form is always the same."""
     with kind_of(request.param).small(random.Random(LITTLE)) as started:
         yield started
@@ -85,13 +85,13 @@ def sync(project: Project, sandbox: Sandbox) -> Callable[..., Result]:
     return run
 
 
-def in_full(sandbox: StandIn, **changes: str) -> dict[str, str]:
+def in_full(sandbox: Simulator, **changes: str) -> dict[str, str]:
     """A configuration with which every sync reads all, and so looks for deletes."""
     always = {"reconcile_hours": "0", "max_pages": "1000"}
     return sandbox.configuration(**{**known(sandbox, always), **changes})
 
 
-def known(sandbox: StandIn, settings: dict[str, str]) -> dict[str, str]:
+def known(sandbox: Simulator, settings: dict[str, str]) -> dict[str, str]:
     """Those of ``settings`` that the connector has."""
     keys = declared(load(sandbox.name).Settings)
     return {key: value for key, value in settings.items() if key in keys}
@@ -173,7 +173,7 @@ def test_a_second_sync_of_another_form_sends_only_what_it_must(
     assert_little_is_sent_again(Project(little.name, tmp_path), little)
 
 
-def assert_little_is_sent_again(project: Project, sandbox: StandIn) -> None:
+def assert_little_is_sent_again(project: Project, sandbox: Simulator) -> None:
     configuration = sandbox.configuration(**known(sandbox, {"max_pages": "1000"}))
     most = Counter(sandbox.resent())
     succeeded(project.sync(configuration))
@@ -296,7 +296,7 @@ def test_the_types_are_the_declared_ones(sync: Any, project: Any, sandbox: Any) 
     assert_equal_to_source(project, sandbox)
 
 
-def assert_types(project: Project, sandbox: StandIn) -> None:
+def assert_types(project: Project, sandbox: Simulator) -> None:
     for entry in load(sandbox.name).schema(sandbox.configuration()):
         types = {
             stored_column(column): f"DECIMAL({kind['precision']},{kind['scale']})"
@@ -492,7 +492,7 @@ def test_an_answer_that_drips_ends(
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """Those that this test starts, and those that they start; not those of stand-ins."""
+    """Those that this test starts, and those that they start; not those of simulators."""
     started, start = [threading.current_thread()], threading.Thread.start
 
     def noting(thread: threading.Thread) -> None:

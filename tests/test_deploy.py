@@ -1,4 +1,4 @@
-"""What `tools.deploy` uploads and sends, by the real `fivetran deploy`, to a stand-in."""
+"""What `tools.deploy` uploads and sends, by the real `fivetran deploy`, to a simulator."""
 
 import json
 import re

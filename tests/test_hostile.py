@@ -66,19 +66,19 @@ def test_a_body_without_an_end_takes_bounded_memory(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body that goes on, or that a few kilobytes become, ends at the stated limit."""
-    monkeypatch.setattr("shared.rest.LARGEST_ANSWER", 1_000_000)
+    monkeypatch.setattr("shared.rest.LARGEST_RESPONSE", 1_000_000)
     bodies = (b"[" + b" " * 65_535, b"0" * 65_536, b'"' + b"\\" * 65_535)
-    with create(name) as stand_in:
-        assert isinstance(stand_in, Sandbox)
+    with create(name) as simulator:
+        assert isinstance(simulator, Sandbox)
 
         def endless(_answer: Response) -> Response:
             chunks = (bodies[number] for _ in range(1_000))
             return Response(chunks, content_type="application/json")
 
-        stand_in.fault(stand_in.data_path, times=None, forge=endless)
+        simulator.fault(simulator.data_path, times=None, forge=endless)
         tracemalloc.start()
         try:
-            result = Project(name, tmp_path).sync(stand_in.configuration())
+            result = Project(name, tmp_path).sync(simulator.configuration())
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -104,12 +104,12 @@ def test_sql_server_behind_a_broken_line(
 ) -> None:
     """A line that breaks at a login, in the catalogue or among rows is passed in the same sync."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    stand_in = kind_of("mssql_ehi").small(random.Random(1))
-    with stand_in, Proxy(stand_in.server.port, how, after, segment=50) as proxy:  # type: ignore[attr-defined]
+    simulator = kind_of("mssql_ehi").small(random.Random(1))
+    with simulator, Proxy(simulator.server.port, how, after, segment=50) as proxy:  # type: ignore[attr-defined]
         project = Project("mssql_ehi", tmp_path)
-        result = project.sync(stand_in.configuration(mssql_port=str(proxy.port)))
+        result = project.sync(simulator.configuration(mssql_port=str(proxy.port)))
         assert result.code == 0, result.output
-        assert_equal_to_source(project, stand_in)
+        assert_equal_to_source(project, simulator)
 
 
 def test_the_proxy_breaks_a_connection_where_it_is_told_to() -> None:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501, PT012, S608 - column values are naive; statements stay whole
-"""The SQL Server stand-in, driven through the stock python-tds client."""
+"""The SQL Server simulator, driven through the stock python-tds client."""
 
 from __future__ import annotations
 
@@ -992,7 +992,7 @@ def test_fragments(server: MssqlSandbox, cut: Fragmentation, secure: bool) -> No
 
 
 def test_short_packets_show_the_clients_fault(server: MssqlSandbox) -> None:
-    """Without the guard the client reads stale bytes: what the stand-in is there to show."""
+    """Without the guard the client reads stale bytes: what the simulator is there to show."""
     server.create_table("dbo", "f", [("id", "bigint")], rows=[(i * 10**12,) for i in range(50)])
     server.fragmentation = Fragmentation(packet=(3, 3))
     with connect(server) as c:
@@ -1189,7 +1189,7 @@ def test_seeded_ehr(server: MssqlSandbox) -> None:
 
 
 def test_adapter_has_the_same_interface(server: MssqlSandbox) -> None:
-    """The T-SQL that the adapter sends makes the same tables, here on the stand-in."""
+    """The T-SQL that the adapter sends makes the same tables, here on the simulator."""
     with RealServer(server.host, server.port, server.user, server.password) as other:
         seed_ehr(other, patients=30, seed=5)
         seed_ehr(server, patients=30, seed=5)

@@ -290,7 +290,7 @@ def test_a_login_that_sees_no_table_is_told_so(tmp_path: Path) -> None:
 
 
 def test_a_certificate_that_is_not_trusted_fails(tmp_path: Path) -> None:
-    """The system's authorities do not know the stand-in's."""
+    """The system's authorities do not know the simulator's."""
     with MssqlEhi() as sandbox:
         configuration = sandbox.configuration(mssql_ca_certificate="")
         found = Project("mssql_ehi", tmp_path).test_settings(configuration)

@@ -1,4 +1,4 @@
-"""`python -m tools.new NAME`: a further connector, with a stand-in of its source and first tests.
+"""`python -m tools.new NAME`: a further connector, with a simulator of its source and first tests.
 
 It is copied from tools/skeleton/, where its name is `example`, and passes all tests as it stands.
 """

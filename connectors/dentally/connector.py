@@ -16,12 +16,12 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from sealed_tokens import Tokens
 from shared import times
-from shared.errors import SourceError, TableFailures, guarded
+from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, as_list, error_code
-from shared.rows import Column, Rejects, Rows, Table, decimal, plain_text, to_flag
+from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
 
@@ -169,7 +169,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return read(Settings, configuration)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables that are enabled, each with a cursor of its own."""
     settings = validate_configuration(configuration)
@@ -181,7 +181,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         days = settings.initial_sync_days
         oldest = times.to_text(started - timedelta(days=days)) if days else None
         saved.values["oldest"] = oldest  # fixed now; saved with the first checkpoint
-    rejects, failures, enabled = Rejects(), TableFailures(), _enabled(settings)
+    skipped, failures, enabled = SkippedRecords(), TableFailures(), _enabled(settings)
     try:
         for table, get_data, map_data in enabled:
             with failures.collect(table.name):
@@ -197,9 +197,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     to_rows=partial(map_data, synced_at=started),
                     changed_at=lambda row: row["updated_at"],
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, rejects)
+                ).sync(saved, skipped)
     finally:
-        rejects.report()
+        skipped.report()
     failures.raise_any(len(enabled))
 
 

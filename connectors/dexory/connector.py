@@ -20,12 +20,12 @@ from requests.auth import AuthBase
 
 from page_links import PATH, Place, digest, is_page, resolve
 from shared import times
-from shared.errors import SourceError, SourceUnavailable, StateError, guarded
+from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, Keys
 from shared.pages import RepeatedPages, read_ahead
 from shared.rest import RestClient, Retry, as_list
-from shared.rows import Column, Rejects, Row, Rows, Table, UnusableRecord
+from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
 from shared.settings import TOKEN, URL, Kind, integer, read, setting
 from shared.spool import Spool
 from shared.state import State
@@ -120,15 +120,15 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return read(Settings, configuration)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Reads the list of locations page by page, from its start or from where a sync stopped."""
     settings = validate_configuration(configuration)
-    saved, rejects = State(state, (OBJECTS.name,)), Rejects()
+    saved, skipped = State(state, (OBJECTS.name,)), SkippedRecords()
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
     with Spool() as spool:
-        current = Pass(saved, rejects, _first_link(settings), spool)
+        current = Pass(saved, skipped, _first_link(settings), spool)
         # The page that is read once more does not count: a limit of one page would not be passed.
         left = settings.max_pages + current.resumed
         try:
@@ -291,8 +291,8 @@ class Pass:
     emptied  the last whole pass found no objects, and did not replace the table
     """
 
-    def __init__(self, saved: State, rejects: Rejects, first: str, spool: Spool) -> None:
-        self._saved, self._rejects, self._spool = saved, rejects, spool
+    def __init__(self, saved: State, skipped: SkippedRecords, first: str, spool: Spool) -> None:
+        self._saved, self._rejects, self._spool = saved, skipped, spool
         self._seen, self._never_scanned = Counter[str](), 0  # in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
         self._entry, now = saved.table(OBJECTS.name), times.now()
@@ -320,8 +320,8 @@ class Pass:
         locations, objects = self._locations(records, where), _map_object_data(things)
         rows: list[Row] = []
         for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
-            if isinstance(location, UnusableRecord):
-                lost = UnusableRecord("its location cannot be stored")
+            if isinstance(location, InvalidRecord):
+                lost = InvalidRecord("its location cannot be stored")
                 its = Rows([lost] * len(its.rows))
                 location = {}
             elif location["scan_date"] is not None:
@@ -332,7 +332,7 @@ class Pass:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
             Logging.info(f"Page {page.place.number}: {counts} read")
 
-    def _locations(self, records: list[Any], where: str) -> list[Row | UnusableRecord]:
+    def _locations(self, records: list[Any], where: str) -> list[Row | InvalidRecord]:
         """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
         of the table, but has the name under which its objects are stored."""
         found = convert_lists_to_strings(records, LOCATIONS)
@@ -341,14 +341,14 @@ class Pass:
         never_scanned = [
             index
             for index, row in enumerate(found.rows)
-            if isinstance(row, UnusableRecord) and _was_never_scanned(records[index])
+            if isinstance(row, InvalidRecord) and _was_never_scanned(records[index])
         ]
         named = convert_lists_to_strings([records[index] for index in never_scanned], _UNSCANNED)
         for index, row in zip(never_scanned, named.rows, strict=True):
             found.rows[index] = row
         keys = []
         for position, row in enumerate(found.rows, 1):
-            if isinstance(row, UnusableRecord):
+            if isinstance(row, InvalidRecord):
                 self._rejects.add(LOCATIONS.name, f"{where}{position}", row)
             else:
                 keys.append(tuple(row[name] for name in LOCATIONS.key))
@@ -366,7 +366,7 @@ class Pass:
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
         occurrences, rows = _Occurrences(), list[Row]()
         for position, row in enumerate(objects.rows, 1):
-            if isinstance(row, UnusableRecord):
+            if isinstance(row, InvalidRecord):
                 self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
                 continue
             # In a table without a key, a row with a null and one without the column are two.

@@ -13,10 +13,10 @@ from typing import Any
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 
 from shared import times
-from shared.errors import SourceError, guarded
+from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.rest import Retry
-from shared.rows import Rejects
+from shared.rows import SkippedRecords
 from shared.settings import read
 from shared.state import State
 from sqlserver import tds_patches
@@ -31,9 +31,9 @@ from sqlserver.sealing import Seal
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
 from sqlserver.source_tables import SourceTable
-from sqlserver.table_sync import Load, Sync
+from sqlserver.table_sync import Sync, TableSync
 from sqlserver.validation import TABLES, Outcome, report
-from sqlserver.workers import Readers
+from sqlserver.workers import Workers
 
 BATCH_SIZE = 1_000  # rows that are read at once
 CHECKPOINT_INTERVAL = 5_000  # rows between two checkpoints
@@ -55,7 +55,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return settings
 
 
-@guarded
+@redact_errors
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
@@ -96,13 +96,13 @@ def _state_at_hand() -> Mapping[str, Any] | None:
     return getattr(connector, "state", None)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables; those that fail do so after the others are done."""
     settings = validate_configuration(configuration)
     saved = State(state, (_LEGACY,))
     session = connect_to_mssql(settings)
-    rejects = Rejects(become="null")
+    skipped = SkippedRecords(become="null")
     try:
         by_state = not _declared or _declared[0].by_state
         catalogue = _discover(session, settings, saved, keep_names=by_state)
@@ -116,32 +116,32 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         late_rows.look(session, plans, lookback, replica=_is_replica(session))
     finally:
         session.close()
-    readers = Readers(settings.parallel_tables)
+    workers = Workers(settings.parallel_tables)
     sync = Sync(
         get_table_data,
         saved,
-        rejects,
+        skipped,
         Seal(
             settings.mssql_password or settings.mssql_client_secret or "",
             f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
         ),
         lookback,
         CHECKPOINT_INTERVAL,
-        readers,
+        workers,
         late_rows,
     )
-    loads = [Load(plan, sync) for plan in plans]
-    loads.sort(key=lambda load: (not load.is_urgent, load.plan.table.estimate or 0))
+    loads = [TableSync(plan, sync) for plan in plans]
+    loads.sort(key=lambda load: (not load.runs_first, load.plan.table.estimate or 0))
     for load in loads:
         if not load.plan.fault:
             _log_plan(load.plan)
     sessions = [
-        session.another(snapshots=snapshots, readers=readers.count) for _ in range(readers.count)
+        session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
     ]
     try:
-        _sync_all(loads, readers, sessions, sync)
+        _sync_all(loads, workers, sessions, sync)
     finally:
-        rejects.report()
+        skipped.report()
         late_rows.report()
         for each in sessions:
             each.close()
@@ -151,10 +151,12 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
 _LEGACY = "last_sync_time"
 
 
-def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync: Sync) -> None:
+def _sync_all(
+    loads: list[TableSync], workers: Workers, sessions: list[Session], sync: Sync
+) -> None:
     outcomes: list[Outcome] = []
 
-    def read(number: int, load: Load) -> bool:
+    def read(number: int, load: TableSync) -> bool:
         session = sessions[number]
         try:
             outcomes.append(Outcome(load, load.sync(session)))
@@ -165,11 +167,11 @@ def _sync_all(loads: list[Load], readers: Readers, sessions: list[Session], sync
             # Not the error itself: its traceback would hold the last batch.
             outcomes.append(Outcome(load, error=str(failure)))
             session.close()
-            return not session.gone
+            return not session.unreachable
         return True
 
-    readers.run(loads, read)
-    report(outcomes, sync.rejects.counts, times.now())
+    workers.run(loads, read)
+    report(outcomes, sync.skipped.counts, times.now())
     sync.state.save()
     failures = [f"{outcome.label}: {outcome.error}" for outcome in outcomes if outcome.error]
     if failures:
@@ -194,7 +196,7 @@ def check_connection(settings: Settings) -> None:
     """A setup test: a login, which verifies the certificate too. Raises SourceError."""
     session = connect_to_mssql(settings)
     try:
-        session.patiently("connecting", lambda: session.rows("SELECT 1 AS one"))
+        session.with_retries("connecting", lambda: session.rows("SELECT 1 AS one"))
     finally:
         session.close()
 
@@ -214,10 +216,10 @@ def read_each_table(settings: Settings) -> None:
             _log_plan(plan)
             sql, _ = Plan(table, None, ()).statement(only_first=True)
             try:
-                session.patiently(table.label, partial(session.rows, sql))
+                session.with_retries(table.label, partial(session.rows, sql))
             except SourceError as error:
                 failures.append(f"{table.label}: {error}")
-                if session.gone:
+                if session.unreachable:
                     break
     finally:
         session.close()

@@ -16,18 +16,18 @@ from fivetran_connector_sdk import ConfigurationForm, Connector
 from requests.auth import HTTPBasicAuth
 
 from shared import times
-from shared.errors import SourceError, TableFailures, guarded
+from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, as_list, retry_after
 from shared.rows import (
     Column,
-    Rejects,
+    InvalidRecord,
     Row,
     Rows,
+    SkippedRecords,
     Table,
-    UnusableRecord,
     convert,
     plain_text,
     to_key,
@@ -151,7 +151,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return read(Settings, configuration)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the three tables, each from the whole of its list: Paligo has no filter."""
     settings = validate_configuration(configuration)
@@ -159,7 +159,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     _fix_oldest(settings, saved, started)
     client = _connect(settings)
-    rejects, failures = Rejects(), TableFailures()
+    skipped, failures = SkippedRecords(), TableFailures()
     sources = (
         (USERS, get_users_data, _map_user_data),
         (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
@@ -176,9 +176,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     to_rows=partial(map_data, synced_at=started),
                     changed_at=_changed_at,
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, rejects)
+                ).sync(saved, skipped)
     finally:
-        rejects.report()
+        skipped.report()
     failures.raise_any(len(sources))
 
 
@@ -276,7 +276,7 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
         current, pages = (
             convert([answer.get(key)], "LONG", key)[0] for key in ("page", "total_pages")
         )
-    except UnusableRecord as reason:
+    except InvalidRecord as reason:
         raise SourceError(f"{where}: in the answer {reason}") from None
     more = bool(answer["next_page"]) if "next_page" in answer else None
     return Page(records, number, pages, more=more, current=current)

@@ -1,4 +1,4 @@
-"""Runs the connector against a local stand-in of Paligo, through scenarios with names.
+"""Runs the connector against a local simulator of Paligo, through scenarios with names.
 
     python debug_connector.py                     all of them
     python debug_connector.py rate_limit errors   some of them, here with --log for the whole log

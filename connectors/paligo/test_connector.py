@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from connectors.paligo.faker_mock.mock_data_generator import SHAPES, MockDataGenerator, Record
-from shared.rows import UnusableRecord
+from shared.rows import InvalidRecord
 from tests.sandbox.fivetran import load
 
 paligo: Any = load("paligo")
@@ -97,7 +97,7 @@ def test_a_record_without_an_id_is_unusable(map_data: Any, record: Any) -> None:
     """It is reported, and fails nothing else."""
     row, reason = map_data([{"id": 1}, record], synced_at=NOW).rows
     assert row["id"] == "1"
-    assert isinstance(reason, UnusableRecord)
+    assert isinstance(reason, InvalidRecord)
 
 
 @pytest.mark.parametrize("root", [None, "", 0, "0", "taxonomy-root"])

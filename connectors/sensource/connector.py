@@ -24,13 +24,13 @@ from shared.errors import (
     SourceUnavailable,
     TableFailures,
     TransientError,
-    guarded,
+    redact_errors,
 )
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import RestClient, Retry, as_list
-from shared.rows import Column, Rejects, Row, Table, UnusableRecord
+from shared.rows import Column, InvalidRecord, Row, SkippedRecords, Table
 from shared.settings import FLAG, TOKEN, URL, declared, integer, one_of, read, setting
 from shared.spool import Spool
 from shared.state import State, window
@@ -150,7 +150,7 @@ def _data_table(name: str, metrics: tuple[Metric, ...]) -> Table:
     return _table(name, (entity_id, hour), fields)
 
 
-@guarded
+@redact_errors
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables, in the form that the SDK takes: those of the endpoints and metrics that are
     configured. Raises ValueError as ``validate_configuration`` does."""
@@ -167,31 +167,31 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return read(Settings, configuration)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Replaces the static tables, then reads traffic and occupancy, chunk by chunk, each from its
     own cursor on. A table that fails leaves the others alone."""
     settings = validate_configuration(configuration)
     today = times.now().date()
-    saved, rejects = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), Rejects()
+    saved, skipped = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SkippedRecords()
     client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
     try:
         for endpoint in settings.static_endpoints:
             with failures.collect(endpoint):
-                _sync_listing(client, STATIC_TABLES[endpoint], saved, rejects, said)
+                _sync_listing(client, STATIC_TABLES[endpoint], saved, skipped, said)
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
-                load = Load(plan, today, saved, rejects)
+                load = Load(plan, today, saved, skipped)
                 _sync_hours(client, load, settings.chunk_days, said)
     finally:
         said.report()
-        rejects.report()
+        skipped.report()
     failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
 
 
 def _sync_listing(
-    client: RestClient, table: Table, saved: State, rejects: Rejects, said: Messages
+    client: RestClient, table: Table, saved: State, skipped: SkippedRecords, said: Messages
 ) -> None:
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
@@ -205,7 +205,7 @@ def _sync_listing(
         pages=lambda: iter([Page(records)]),
         to_rows=table.rows,
     )
-    listing.sync(saved, rejects)
+    listing.sync(saved, skipped)
 
 
 def _sync_hours(client: RestClient, load: "Load", days: int, said: Messages) -> None:
@@ -233,9 +233,9 @@ class Load:
     rows may wait. Whether that replaces the table or not, there is no other one.
     """
 
-    def __init__(self, plan: "Plan", today: date, state: State, rejects: Rejects) -> None:
+    def __init__(self, plan: "Plan", today: date, state: State, skipped: SkippedRecords) -> None:
         self.plan, self.today, self.waiting = plan, today, Spool()
-        self._state, self._rejects = state, rejects
+        self._state, self._rejects = state, skipped
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
         self._end, self._records, self._has_messages = plan.begin, 0, False
@@ -297,7 +297,7 @@ class Load:
         for record, column, placeholder in found.odd:
             self._rejects.add_odd(table.name, column, f"{where}{record + 1}", placeholder)
         for position, row in enumerate(found.rows, 1):
-            if isinstance(row, UnusableRecord):
+            if isinstance(row, InvalidRecord):
                 self._rejects.add(table.name, f"{where}{position}", row)
             else:
                 rows.append(row)

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of mssql_ehi; the other connectors' stand-ins are made in their tests."""
+"""Fixtures for the tests of mssql_ehi; the tests of the others make their own simulators."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.sandbox.mssql import MssqlSandbox, from_environment
 
 @pytest.fixture
 def server() -> Iterator[MssqlSandbox]:
-    """The stand-in, at NOW."""
+    """The simulator, at NOW."""
     with MssqlSandbox() as started:
         started.set_clock(NOW)
         yield started
@@ -22,7 +22,7 @@ def server() -> Iterator[MssqlSandbox]:
 
 @pytest.fixture
 def source() -> Iterator[Source]:
-    """The server that MSSQL_TEST_SERVER names, else the stand-in."""
+    """The server that MSSQL_TEST_SERVER names, else the simulator."""
     with from_environment() as started:
         yield started
 

@@ -22,7 +22,7 @@ from fivetran_connector_sdk import Operations
 from werkzeug.serving import make_server
 
 from shared.errors import SourceError, SourceUnavailable
-from shared.rows import Rejects
+from shared.rows import SkippedRecords
 from shared.spool import Spool
 from shared.state import State
 from tests.compare import assert_equal_to_source, differences
@@ -967,8 +967,8 @@ def stopped(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def new_pass() -> Iterator[Callable[..., Any]]:
     with Spool() as spool:
-        yield lambda state, rejects=None: load("dexory").Pass(
-            State(state, (OBJECTS,)), rejects or Rejects(), FIRST, spool
+        yield lambda state, skipped=None: load("dexory").Pass(
+            State(state, (OBJECTS,)), skipped or SkippedRecords(), FIRST, spool
         )
 
 
@@ -1114,13 +1114,13 @@ def test_records_of_a_page_are_named_by_their_place(
     operations: list[Any], new_pass: NewPass
 ) -> None:
     """Those that can be stored are; the objects of one that cannot are counted, too."""
-    rejects = Rejects()
-    current = new_pass({}, rejects)
+    skipped = SkippedRecords()
+    current = new_pass({}, skipped)
     records = [location("A1", {"sku": "x"}), location(None, {"sku": "y"})]
     records += [location("A2", 5, {"sku": "z"})]
     current.store(page(1))
     current.store(page(2, *records))
-    assert rejects.examples == {
+    assert skipped.examples == {
         "locations": ["page 2, record 2: name is missing"],
         OBJECTS: [
             "page 2, record 2, object 1: its location cannot be stored",

@@ -1,4 +1,4 @@
-"""mssql_ehi: types, resumable reads, faults, over real TDS to the stand-in of SQL Server.
+"""mssql_ehi: types, resumable reads, faults, over real TDS to the simulator of SQL Server.
 
 The tests that take ``source`` run against the server that MSSQL_TEST_SERVER, _PORT, _USER and
 _PASSWORD name, if they are set; `pytest -m source` runs these alone.
@@ -25,7 +25,7 @@ from hypothesis import given, strategies as st
 from OpenSSL import crypto
 
 from shared.errors import SettingsError, TransientError
-from shared.rows import UnusableRecord
+from shared.rows import InvalidRecord
 from tests.connectors.mssql import (
     DATA,
     NOW,
@@ -277,12 +277,14 @@ def test_an_instant_outside_the_calendar_is_refused() -> None:
         column_types.KINDS["datetimeoffset"].convert("0001-01-01 00:00:00 +14:00")
 
 
-# Reading: resume, ties, cursors
+# ReadProgress: resume, ties, cursors
 
 
 def columns_of(**kinds: str) -> tuple[Any, ...]:
     return tuple(
-        catalogue.Column(name, column_types.Facts(kind), nullable=name == "a", destination=name)
+        catalogue.Column(
+            name, column_types.ColumnInfo(kind), nullable=name == "a", destination=name
+        )
         for name, kind in kinds.items()
     )
 
@@ -344,7 +346,7 @@ def test_the_statements_of_a_plan() -> None:
         "LEFT JOIN [dbo].[t] AS T ON T.[id] = CT.[id] ORDER BY CT.[id]"
     )
     assert changes.position((None, None, None, 7, "D")) == ["7"]
-    facts = column_types.Facts("varchar", length=9, collation="Latin1_General_BIN2")
+    facts = column_types.ColumnInfo("varchar", length=9, collation="Latin1_General_BIN2")
     text = catalogue.Column("x", facts, nullable=False)
     table = replace(table, columns=(table.columns[0], text), key=(table.columns[0], text))
     sql, _ = plans.Changes(table, None, table.key, tracked=True).statement(after=["7", "a"])
@@ -572,7 +574,7 @@ def test_a_look_back_of_any_length_is_not_rounded_up(
     kind: str, fraction: int | None, expected: str
 ) -> None:
     """What the type has no digits for is cut, since the server would round it to a later one."""
-    column = catalogue.Column("t", column_types.Facts(kind, fraction=fraction), nullable=True)
+    column = catalogue.Column("t", column_types.ColumnInfo(kind, fraction=fraction), nullable=True)
     arguments = "2026-11-20 11:29:29.9876543", "2026-11-20 12:00:00.0000000"
     assert plans.next_start(column, *arguments, timedelta(seconds=30)) == expected
     late = plans.next_start(column, *reversed(arguments), timedelta(seconds=30))
@@ -769,7 +771,7 @@ def test_a_change_without_a_row() -> None:
     assert not columns.is_gone(there)
     assert not columns.is_gone((None, *there[1:]))  # a column that is not of the key
     assert columns.key(gone) == columns.key(there) == {"b": date(2026, 1, 31)}
-    with pytest.raises(UnusableRecord, match=r"^the key holds what its type cannot hold$"):
+    with pytest.raises(InvalidRecord, match=r"^the key holds what its type cannot hold$"):
         columns.key((None, None, None, "soon", "D"))
     assert mapping.Mapping(table_of("id", id="int")).key((None, 7, "D")) == {"id": 7}
 

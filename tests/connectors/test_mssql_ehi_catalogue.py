@@ -1,5 +1,5 @@
 """mssql_ehi: keys, names and columns that change at the source, or that the login sees otherwise,
-over real TDS to the stand-in of SQL Server."""
+over real TDS to the simulator of SQL Server."""
 
 import json
 from collections.abc import Iterator
@@ -934,9 +934,9 @@ def test_columns_that_the_field_uses_are_known(
 
 @pytest.mark.source
 def test_graph_tables_of_a_real_server(project: Project, source: Source) -> None:
-    """Their internal columns cannot be selected, the others can. The stand-in has no AS NODE."""
+    """Their internal columns cannot be selected, the others can. The simulator has no AS NODE."""
     if isinstance(source, MssqlSandbox):
-        pytest.skip("the stand-in has no graph tables")
+        pytest.skip("the simulator has no graph tables")
     source.execute("CREATE TABLE dbo.person (id int NOT NULL PRIMARY KEY, v int) AS NODE")
     source.execute("CREATE TABLE dbo.knows (since int) AS EDGE")
     source.execute("INSERT INTO dbo.person (id, v) VALUES (1, 1), (2, 2)")
@@ -951,9 +951,9 @@ def test_graph_tables_of_a_real_server(project: Project, source: Source) -> None
 
 @pytest.mark.source
 def test_masks_and_denials_of_a_real_server(project: Project, source: Source) -> None:
-    """As a login without rights sees them. The stand-in's ways to them are other ones."""
+    """As a login without rights sees them. The simulator's ways to them are other ones."""
     if isinstance(source, MssqlSandbox):
-        pytest.skip("the stand-in has no logins but one")
+        pytest.skip("the simulator has no logins but one")
     source.execute(
         "CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, "
         "phone nvarchar(20) MASKED WITH (FUNCTION = 'default()'), ssn nvarchar(20))"

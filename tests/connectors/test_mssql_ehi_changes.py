@@ -553,7 +553,7 @@ def _meet(meeting: threading.Barrier) -> None:
 
 
 def test_tables_are_read_at_once(project: Project, server: MssqlSandbox) -> None:
-    """Four readers wait for each other in the middle of their tables: none could go on alone."""
+    """Four workers wait for each other in the middle of their tables: none could go on alone."""
     meeting = threading.Barrier(4, timeout=20)
     for name in ("a", "b", "c", "d", "e"):
         create_plain(server, 40, name)
@@ -565,15 +565,15 @@ def test_tables_are_read_at_once(project: Project, server: MssqlSandbox) -> None
     assert upserts(result, tables=5) == 200
 
 
-@pytest.mark.parametrize("readers", ["2", "4"])
+@pytest.mark.parametrize("workers", ["2", "4"])
 def test_one_failed_table_leaves_the_others_alone(
-    project: Project, server: MssqlSandbox, readers: str
+    project: Project, server: MssqlSandbox, workers: str
 ) -> None:
     """They are completed, and the report says which one failed."""
     for name in ("a", "b", "c", "d", "e"):
         create_plain(server, 40, name)
     server.deny("dbo.c")
-    output = failed(project, server, parallel_tables=readers).output
+    output = failed(project, server, parallel_tables=workers).output
     assert "1 of 5 tables failed" in output
     for name in ("a", "b", "d", "e"):
         assert_equal(project, server, name)
@@ -649,8 +649,8 @@ def test_ctrl_c_ends_all_readers(
 
 
 def test_a_thread_that_cannot_be_started() -> None:
-    """The readers that were started do not wait for ever."""
-    readers = import_module("sqlserver.workers").Readers(2)
+    """The workers that were started do not wait for ever."""
+    workers = import_module("sqlserver.workers").Workers(2)
     started: list[int] = []
 
     class Pool(ThreadPoolExecutor):
@@ -661,13 +661,13 @@ def test_a_thread_that_cannot_be_started() -> None:
             return super().submit(*arguments, **options)
 
     def read(_: int, piece: int) -> bool:
-        readers.in_turn(lambda: piece)
+        workers.in_turn(lambda: piece)
         return True
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(import_module("sqlserver.workers"), "ThreadPoolExecutor", Pool)
         with pytest.raises(RuntimeError):
-            readers.run(range(50), read)
+            workers.run(range(50), read)
 
 
 def test_the_same_on_the_command_line(project: Project, server: MssqlSandbox) -> None:
@@ -749,7 +749,7 @@ PRINCIPAL = {
 
 
 class Authority(Sandbox):
-    """A stand-in of the token endpoint; the tokens that it mints open ``server``."""
+    """A simulator of the token endpoint; the tokens that it mints open ``server``."""
 
     name = "authority"
 

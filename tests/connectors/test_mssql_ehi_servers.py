@@ -138,14 +138,14 @@ def test_a_defect_fails_its_table_only(
     """It is named by its type and place; its message, which may quote a value, is not shown."""
     create_plain(server)
     create_plain(server, name="u")
-    original = loading.Load._finish
+    original = loading.TableSync._finish
 
     def broken(load: Any, reading: Any) -> None:
         if load.plan.table.name == "t":
             raise KeyError("a value")
         original(load, reading)
 
-    monkeypatch.setattr(loading.Load, "_finish", broken)
+    monkeypatch.setattr(loading.TableSync, "_finish", broken)
     output = failed(project, server).output
     assert "dbo.t: an unexpected KeyError in broken, line" in output
     assert "a value" not in output
@@ -311,7 +311,9 @@ def test_what_cannot_be_decoded_where_there_is_no_row(
 
     def stream(self: Any, sql: str, *arguments: Any) -> Any:
         if "AS T" in sql and "TOP" not in sql:
-            raise import_module("sqlserver.errors").Undecodable("reading: a row cannot be decoded")
+            raise import_module("sqlserver.errors").UndecodableRow(
+                "reading: a row cannot be decoded"
+            )
         return original(self, sql, *arguments)
 
     monkeypatch.setattr(session.Session, "stream", stream)
@@ -471,7 +473,7 @@ def test_an_hour_that_comes_twice_and_a_sync_without_rows(
 )
 def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> None:
     """Also where a catalogue tells little of them."""
-    assert column_types.declared(column_types.Facts(*facts)) == declared
+    assert column_types.declared(column_types.ColumnInfo(*facts)) == declared
 
 
 def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> None:
@@ -553,7 +555,7 @@ def test_a_variant_is_read_by_its_base_type(project: Project, source: Source) ->
 @pytest.mark.parametrize("kind", ["float", "real"])
 def test_a_float_of_a_position_is_sent_as_a_number(kind: str) -> None:
     """Below compatibility level 130 the server makes another one of its text."""
-    facts = column_types.Facts(kind)
+    facts = column_types.ColumnInfo(kind)
     column = catalogue.Column("k", facts, nullable=False, destination="k")
     table = catalogue.SourceTable("dbo", "t", (column,), (column,), (column,))
     plan = plans.Plan(table, None, table.key)

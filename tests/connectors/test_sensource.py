@@ -1588,7 +1588,7 @@ def test_a_token_that_is_not_given(
 
 
 def test_wrong_credentials(project: Project, sandbox: SenSource) -> None:
-    """The stand-in knows its client; the error does not show what was sent."""
+    """The simulator knows its client; the error does not show what was sent."""
     result = project.debug(sandbox.configuration(client_secret="wrong-client-secret"))
     assert result.code == 1
     assert "status 401 invalid_client. Check client_id, client_secret" in result.output

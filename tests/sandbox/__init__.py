@@ -1,4 +1,4 @@
-"""Local stand-ins of the sources: for the tests, for `make demo` and for the benchmarks.
+"""Local simulators of the sources: for the tests, for `make demo` and for the benchmarks.
 
 Each is faithful to what is known of its source: authentication, paging, filters, caps, limits,
 and every form in which records are sent. `python -m tests.sandbox NAME` starts one alone.
@@ -7,26 +7,26 @@ and every form in which records are sent. `python -m tests.sandbox NAME` starts 
 import importlib
 from pathlib import Path
 
-from .standin import StandIn
+from .simulator import Simulator
 
 
-def names(kind: type[StandIn] = StandIn) -> list[str]:
-    """The connectors that have a stand-in (of ``kind``)."""
+def names(kind: type[Simulator] = Simulator) -> list[str]:
+    """The connectors that have a simulator (of ``kind``)."""
     here = Path(__file__).parent
     connectors = here.parent.parent / "connectors"
     found = sorted(p.name for p in connectors.iterdir() if (here / f"{p.name}.py").exists())
     return [name for name in found if issubclass(kind_of(name), kind)]
 
 
-def create(name: str) -> StandIn:
-    """The stand-in of a connector's source, with its usual data; not started yet."""
+def create(name: str) -> Simulator:
+    """The simulator of a connector's source, with its usual data; not started yet."""
     return kind_of(name)()
 
 
-def kind_of(name: str) -> type[StandIn]:
-    """The class of a connector's stand-in."""
+def kind_of(name: str) -> type[Simulator]:
+    """The class of a connector's simulator."""
     module = importlib.import_module(f"{__package__}.{name}")
     classes = [each for each in vars(module).values() if isinstance(each, type)]
     own = [each for each in classes if each.__module__ == module.__name__]
-    [found] = [each for each in own if issubclass(each, StandIn)]
+    [found] = [each for each in own if issubclass(each, Simulator)]
     return found

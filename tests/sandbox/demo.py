@@ -1,4 +1,4 @@
-"""`make demo`: the real `fivetran debug`, twice, for every connector, against its stand-in.
+"""`make demo`: the real `fivetran debug`, twice, for every connector, against its simulator.
 
 Between the two syncs something changes at the source; a third one shows the deletes of those
 connectors that look for them once a day. All work is done in build/demo/.

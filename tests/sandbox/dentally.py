@@ -1,4 +1,4 @@
-"""A stand-in of Dentally: OAuth2 with rotation, capped pages, filters that work or not, limits."""
+"""A simulator of Dentally: OAuth2 with rotation, capped pages, filters that work or not."""
 
 import random
 import secrets
@@ -13,7 +13,7 @@ from flask import Response, jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
-from .standin import PAGE
+from .simulator import PAGE
 
 Record = dict[str, Any]
 RESOURCES = ("sites", "rooms", "treatments")

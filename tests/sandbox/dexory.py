@@ -1,4 +1,4 @@
-"""A stand-in of Dexory: one list of scanned locations, linked pages, a key in either place."""
+"""A simulator of Dexory: one list of scanned locations, linked pages, a key in either place."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from flask import jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
-from .standin import PAGE
+from .simulator import PAGE
 
 Record = dict[str, Any]
 SITE = "Halle & Ost #1"

@@ -1,4 +1,4 @@
-"""A stand-in of Fivetran's REST API, as far as `fivetran deploy` uses it."""
+"""A simulator of Fivetran's REST API, as far as `fivetran deploy` uses it."""
 
 import io
 import json
@@ -42,7 +42,7 @@ class FivetranApi(Sandbox):
             self.app.add_url_rule(path, f"{method} {path}", answer, methods=[method])
 
     def home(self, folder: Path) -> None:
-        """Makes the command, with ``folder`` as its home, talk to this stand-in."""
+        """Makes the command, with ``folder`` as its home, talk to this simulator."""
         settings = folder / ".fivetran" / "connector_sdk" / "_config.json"
         settings.write_text(json.dumps({"production_base_url": self.url}))
 

@@ -1,4 +1,4 @@
-"""A stand-in of SQL Server with an EHR-like database, as the battery and the demo take it."""
+"""A simulator of SQL Server with an EHR-like database, as the battery and the demo take it."""
 
 import random
 import re
@@ -13,7 +13,7 @@ from .mssql import ColumnSpec, Fragmentation, MssqlSandbox, faults, seed_ehr, ty
 from .mssql.parser import quote
 from .mssql.server import LoggedStatement
 from .proxy import Proxy
-from .standin import PAGE, StandIn
+from .simulator import PAGE, Simulator
 
 # The name of each table at the destination.
 TABLES = {
@@ -55,7 +55,7 @@ _REFUSALS: dict[str, Callable[[int], faults.Fault]] = {
 }
 
 
-class MssqlEhi(StandIn):
+class MssqlEhi(Simulator):
     """An EHR-like database with a table for every way of reading one. ``server`` may be asked for
     anything that MssqlSandbox does."""
 

@@ -1,4 +1,4 @@
-"""A stand-in of Paligo: Basic authentication, numbered pages with a cap, a limit per minute."""
+"""A simulator of Paligo: Basic authentication, numbered pages with a cap, a limit per minute."""
 
 import random
 from collections import defaultdict
@@ -11,7 +11,7 @@ from typing_extensions import Self
 from connectors.paligo.faker_mock.mock_data_generator import MockDataGenerator, iso
 
 from .server import Sandbox
-from .standin import PAGE
+from .simulator import PAGE
 
 Record = dict[str, Any]
 RESOURCES = ("users", "taxonomies", "assignments")

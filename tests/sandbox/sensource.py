@@ -1,4 +1,4 @@
-"""A stand-in of SenSource VEA: one live token, listings without pages, hours by range of days."""
+"""A simulator of SenSource VEA: one live token, listings without pages, hours by range of days."""
 
 import json
 import random
@@ -13,7 +13,7 @@ from flask import Response, jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
-from .standin import PAGE
+from .simulator import PAGE
 
 Record = dict[str, Any]
 Hours = dict[tuple[str, datetime], dict[str, float]]

@@ -1,4 +1,4 @@
-"""The HTTP server under the stand-ins: it records requests and breaks answers on demand."""
+"""The HTTP server under the simulators: it records requests and breaks answers on demand."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Request, Response
 
 from .forging import forge
-from .standin import StandIn
+from .simulator import Simulator
 
 Environ = dict[str, Any]
 
@@ -110,8 +110,8 @@ _REFUSALS: dict[str, dict[str, Any]] = {
 }
 
 
-class Sandbox(StandIn):
-    """A stand-in over HTTP, on a port of its own on the loopback address.
+class Sandbox(Simulator):
+    """A simulator over HTTP, on a port of its own on the loopback address.
 
     ``requests`` holds what arrived, ``faults`` what is to go wrong, ``options`` optional settings.
     ``data_path`` begins the paths of the data (not those of tokens).
@@ -127,7 +127,7 @@ class Sandbox(StandIn):
     refusals = tuple(_REFUSALS)
     hostilities = ("forged",)
     conditions: ClassVar[tuple[str, ...]] = ("forbidden", "odd")
-    limits: ClassVar[dict[str, int]] = {"shared.rest.LARGEST_ANSWER": 1_000_000}
+    limits: ClassVar[dict[str, int]] = {"shared.rest.LARGEST_RESPONSE": 1_000_000}
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -305,7 +305,7 @@ def _with_records(make: Callable[[Any], Any], answer: Response) -> Response:
 
 
 def json_text(value: Any) -> str:
-    """JSON as the stand-ins send it."""
+    """JSON as the simulators send it."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -3,15 +3,15 @@ the end the destination must equal the source.
 
 A schedule is a list of steps in words:
 
-    form 7                       the stand-in and its configuration are drawn from this number
+    form 7                       the simulator and its configuration are drawn from this number
     change 31                    one insert, change or delete at the source, drawn from it
     wait 25                      so many hours pass
     sync                         a sync, which must succeed; with any of these:
-      drop@3                       request 3 goes wrong: one of StandIn.troubles or .refusals
+      drop@3                       request 3 goes wrong: one of Simulator.troubles or .refusals
       changed@3, deleted@3         at request 3 the source changes, or a record is deleted
       expired@3                    at request 3 the credentials end
-      tied@3, forbidden@3          for the whole sync: one of StandIn.conditions, drawn from 3
-      forged@17                    an answer is made hostile: one of StandIn.hostilities
+      tied@3, forbidden@3          for the whole sync: one of Simulator.conditions, drawn from 3
+      forged@17                    an answer is made hostile: one of Simulator.hostilities
       given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
@@ -39,7 +39,7 @@ from shared.settings import declared
 from tests.compare import differences, wrongly_deleted
 from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project, load
-from tests.sandbox.standin import StandIn
+from tests.sandbox.simulator import Simulator
 
 from .crashes import CHECKPOINTS, PLACES, REQUESTS, Crash, Process
 
@@ -60,7 +60,7 @@ ERRORS = ("failed while executing update() error: ", "failed while executing sch
 
 def schedules(name: str) -> st.SearchStrategy[list[str]]:
     """Schedules for a connector."""
-    stand_in, few = kind_of(name), st.integers(1, 6)
+    simulator, few = kind_of(name), st.integers(1, 6)
     many = few | st.integers(7, 30)
     nothing = st.just("")
 
@@ -68,12 +68,12 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
         return st.builds("{}@{}".format, st.sampled_from(kinds), numbers)
 
     meanwhile = nothing | at(("changed", "changed", "changed", "deleted", "expired"), many)
-    trouble = nothing | nothing | at((*stand_in.troubles, *stand_in.refusals), few)
+    trouble = nothing | nothing | at((*simulator.troubles, *simulator.refusals), few)
     crash = nothing | at(REQUESTS, many) | at(CHECKPOINTS, few)
     state = st.sampled_from(("", "", "", *STATES)) | at(("state",), many)
     condition = nothing
-    if stand_in.conditions:
-        condition = nothing | nothing | at(stand_in.conditions, many)
+    if simulator.conditions:
+        condition = nothing | nothing | at(simulator.conditions, many)
     sync = st.builds("sync {} {} {} {} {}".format, meanwhile, trouble, condition, crash, state)
     step = st.one_of(
         st.builds("change {}".format, st.integers(0, 999)),
@@ -102,20 +102,20 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
 
 
 def resume(name: str, form: int) -> None:
-    """Two syncs of a stand-in that is drawn from ``form``; then, from each state that they have
+    """Two syncs of a simulator that is drawn from ``form``; then, from each state that they have
     written, one more, after changes. Raises AssertionError if a row is missing then."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
-        kind_of(name).small(random.Random(form)) as stand_in,
+        kind_of(name).small(random.Random(form)) as simulator,
     ):
-        schedule = _Schedule(stand_in, Project(name, Path(folder)), clock, None)
+        schedule = _Schedule(simulator, Project(name, Path(folder)), clock, None)
         for step in ("sync", "wait 2", "change 1", "sync"):
             schedule.take(step)
         for number, state in enumerate(dict.fromkeys(schedule.states[1:])):
             schedule.take("wait 1")
             for change in range(20):
-                stand_in.mutate(random.Random(20 * number + change))
+                simulator.mutate(random.Random(20 * number + change))
             schedule.resume(state)
         schedule.finish()
 
@@ -129,9 +129,9 @@ def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
-        kind_of(name).small(random.Random(int(given))) as stand_in,
+        kind_of(name).small(random.Random(int(given))) as simulator,
     ):
-        schedule = _Schedule(stand_in, Project(name, Path(folder)), clock, tally)
+        schedule = _Schedule(simulator, Project(name, Path(folder)), clock, tally)
         for step in steps[1:]:
             schedule.take(step)
         schedule.finish()
@@ -158,15 +158,15 @@ def _little_data(name: str) -> Iterator[time_machine.Traveller]:
 class _Schedule:
     def __init__(
         self,
-        stand_in: StandIn,
+        simulator: Simulator,
         project: Project,
         clock: time_machine.Traveller,
         tally: Counter[str] | None,
     ) -> None:
-        self.stand_in, self.project, self.clock = stand_in, project, clock
+        self.simulator, self.project, self.clock = simulator, project, clock
         self.tally = Counter() if tally is None else tally
         self.states = ["{}"]  # as they were written, one after the other
-        self._known = declared(load(stand_in.name).Settings)
+        self._known = declared(load(simulator.name).Settings)
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
         self._forged = self._failed = False  # an answer was forged; the last sync failed
@@ -175,10 +175,10 @@ class _Schedule:
     def take(self, step: str) -> None:
         verb, *words = step.split()
         if verb == "change":
-            self.stand_in.mutate(random.Random(int(words[0])))
+            self.simulator.mutate(random.Random(int(words[0])))
         elif verb == "wait":
             self.clock.shift(float(words[0]) * HOUR)
-            self.stand_in.set_clock((datetime.now(timezone.utc) - BEGIN).total_seconds())
+            self.simulator.set_clock((datetime.now(timezone.utc) - BEGIN).total_seconds())
         elif verb == "sync":
             self._sync(words)
         else:
@@ -188,10 +188,10 @@ class _Schedule:
         """A sync from ``state`` must bring all that changed; where it goes on with an earlier
         reading, the next one does."""
         self._pass([f"state@{self.states.index(state)}"])
-        missing, _ = differences(self.project, self.stand_in)
+        missing, _ = differences(self.project, self.simulator)
         if missing and not self._reconciles:
             self._pass()
-            missing, _ = differences(self.project, self.stand_in)
+            missing, _ = differences(self.project, self.simulator)
         assert not missing, f"a sync from {state} left rows out: {_some(missing)}"
 
     def finish(self) -> None:
@@ -202,23 +202,23 @@ class _Schedule:
         several tables one may have failed, and another have stored it.
         """
         whole = self._reconciles and not self._drifted
-        strict = self._failed and self.stand_in.one_list if self._forged else whole
+        strict = self._failed and self.simulator.one_list if self._forged else whole
         self._pass()
         if self._forged and not self._reconciles:
             self._pass()  # the first may have read the rest of an earlier pass
-        missing, _ = differences(self.project, self.stand_in)
+        missing, _ = differences(self.project, self.simulator)
         if strict:
             assert not missing, f"a sync left changed rows out: {_some(missing)}"
         all_anew = ["none"] if self._forged and not self._reconciles else []
         output = self._pass(all_anew, reconcile_hours="0")
         if "lists nothing" in output:  # it is believed when it is seen twice
             self._pass(reconcile_hours="0")
-        missing, surplus = differences(self.project, self.stand_in)
+        missing, surplus = differences(self.project, self.simulator)
         assert not missing, f"rows are lost: {_some(missing)}"
         # Where nothing is replaced, forged rows stay.
         if not all_anew:
             assert not surplus, f"rows are not the source's: {_some(surplus)}"
-        rows = sum(map(len, self.stand_in.expected().values()))
+        rows = sum(map(len, self.simulator.expected().values()))
         self.tally.update({"schedules": 1, "rows compared": rows})
 
     def _pass(self, words: Sequence[str] = (), **changes: str) -> str:
@@ -235,7 +235,7 @@ class _Schedule:
         valid = self.states if state is None else self._states_up_to(state)
         changes = {key: value for key, value in changes.items() if key in self._known}
         changes |= self._settings(words)
-        configuration = self.stand_in.configuration(**changes)
+        configuration = self.simulator.configuration(**changes)
         self._failed, spent, result = False, time.process_time(), None
         try:
             with process.running():
@@ -243,7 +243,7 @@ class _Schedule:
         except Crash:
             self.tally["crashes survived"] += 1
         finally:
-            self.stand_in.calm()
+            self.simulator.calm()
             if result is None or result.code != 0:
                 # It may have emptied tables that a later state calls whole.
                 self.states = valid
@@ -257,11 +257,11 @@ class _Schedule:
         self._failed = result.code != 0
         one_error = any(error in result.output for error in ERRORS)
         assert not self._failed or one_error, result.output[-2000:]
-        if result.code and self.stand_in.repair(result.output):
+        if result.code and self.simulator.repair(result.output):
             return self._sync([], **changes)
         assert result.code == 0 or excused, result.output[-2000:]
         if result.code == 0 and not (self._forged or self._configured):
-            wrongly = wrongly_deleted(self.project, self.stand_in)
+            wrongly = wrongly_deleted(self.project, self.simulator)
             assert not wrongly, f"rows are deleted that the source has: {_some(wrongly)}"
         return result.output
 
@@ -273,7 +273,7 @@ class _Schedule:
     def _prepare(self, words: Sequence[str]) -> tuple[Process, Any, bool]:
         """The process to sync in, the state to sync with (None: the last one), and whether the
         sync may fail."""
-        stand_in, process, state, excused = self.stand_in, Process(), None, False
+        simulator, process, state, excused = self.simulator, Process(), None, False
         for word in words:
             what, _, number = word.partition("@")
             if what in PLACES:
@@ -287,28 +287,28 @@ class _Schedule:
                 # Where records are deleted, others move to pages that were read already.
                 deletes = what == "deleted"
                 self._drifted = self._drifted or deletes
-                change = partial(stand_in.mutate, random.Random(word), deletes=deletes)
-                stand_in.at_request(int(number), change)
+                change = partial(simulator.mutate, random.Random(word), deletes=deletes)
+                simulator.at_request(int(number), change)
             elif what == "expired":
-                stand_in.at_request(int(number), stand_in.end_credentials)
+                simulator.at_request(int(number), simulator.end_credentials)
             elif what == "given":
                 excused = self._configured = True
-            elif what in stand_in.conditions:
+            elif what in simulator.conditions:
                 self.tally["conditions"] += 1
                 # An odd value is the source's word; what ties hide comes with a full refresh.
                 self._forged = self._forged or what == "odd"
                 self._drifted = self._drifted or what in ("tied", "miscounted", "capped")
                 excused = excused or what in ("forbidden", "odd")
-                stand_in.be(what, int(number))
-            elif what in stand_in.hostilities:
+                simulator.be(what, int(number))
+            elif what in simulator.hostilities:
                 self.tally["hostile answers"] += 1
                 self._forged = self._forged or what == "forged"
-                stand_in.be_hostile(what, random.Random(int(number)))
+                simulator.be_hostile(what, random.Random(int(number)))
                 excused = True
             else:
                 self.tally["faults set"] += 1
-                stand_in.trouble(what, int(number))
-                excused = excused or what in stand_in.refusals
+                simulator.trouble(what, int(number))
+                excused = excused or what in simulator.refusals
         return process, state, excused
 
     def _settings(self, words: Sequence[str]) -> dict[str, str]:

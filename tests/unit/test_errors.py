@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import ConnectorError, SourceError, UnexpectedError, guarded
+from shared.errors import ConnectorError, SourceError, UnexpectedError, redact_errors
 
 
 def inner(secret: str, error: Exception) -> None:
@@ -16,7 +16,7 @@ def inner(secret: str, error: Exception) -> None:
         raise error from quoting
 
 
-@guarded
+@redact_errors
 def update(configuration: dict[str, str], state: dict[str, Any]) -> None:
     inner(configuration["secret"], state["error"])
 
@@ -49,4 +49,4 @@ def test_an_unknown_error_is_named_by_its_type() -> None:
 
 def test_what_succeeds_is_returned() -> None:
     """The guard changes nothing else."""
-    assert guarded(lambda configuration: [configuration["a"]])({"a": 1}) == [1]
+    assert redact_errors(lambda configuration: [configuration["a"]])({"a": 1}) == [1]

@@ -14,7 +14,7 @@ from shared.errors import SourceError
 from shared.listing import Keys, Listing
 from shared.pages import Page
 from shared.rest import RestClient, Retry
-from shared.rows import Column, Rejects, Table
+from shared.rows import Column, SkippedRecords, Table
 from shared.state import State, window
 
 TABLE = Table("things", ("id",), {"id": Column(required=True)})
@@ -50,7 +50,7 @@ def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
             yield Page(records, number + 1, None, amount)
 
     time_range = window(state.table("things"), hours)
-    Listing(TABLE, time_range, CLIENT, pages, TABLE.rows).sync(state, Rejects())
+    Listing(TABLE, time_range, CLIENT, pages, TABLE.rows).sync(state, SkippedRecords())
 
 
 def test_a_first_load_replaces_what_an_earlier_connection_left(
@@ -158,13 +158,13 @@ class Synced:
         }
         for name, operation in operations.items():
             monkeypatch.setattr(Operations, name, operation)
-        self.rejects = Rejects()
+        self.skipped = SkippedRecords()
         with time_machine.travel(NOW, tick=False):
             time_range = window(state.table("things"), hours)
             changed_at = changed or (lambda row: None)
             Listing(
                 TABLE, time_range, CLIENT, source.pages, TABLE.rows, changed_at=changed_at
-            ).sync(state, self.rejects)
+            ).sync(state, self.skipped)
         self.entry, self.log = state.table("things"), capsys.readouterr().out
 
 
@@ -221,7 +221,7 @@ def test_a_list_that_changed_is_read_once_more(sync: Any, first: Any) -> None:
     done = sync(KNOWN, Source(first, ([[4, 5]], 2)))
     assert done.given == ["truncate", "4", "5", "checkpoint"]
     assert done.log.count("; the list is read once more") == 1
-    assert not done.rejects.counts
+    assert not done.skipped.counts
 
 
 def test_two_readings_that_make_the_total_together_are_whole(sync: Any) -> None:
@@ -244,7 +244,7 @@ def test_the_second_reading_goes_in_the_other_direction(
     listing = Listing(
         TABLE, window({}, 0), CLIENT, there.pages, TABLE.rows, pages_again=back.pages
     )
-    listing.sync(State({}, ()), Rejects())
+    listing.sync(State({}, ()), SkippedRecords())
     assert given == ["3", "2", "1"]
 
 
@@ -337,7 +337,7 @@ def test_a_skipped_record_is_no_reason_to_delete_its_row(sync: Any) -> None:
     assert done.entry == {**SYNCED, "rows": 20}
     assert "skipped records: 1. Nothing was replaced" in done.log
     done.given.clear()
-    done.rejects.report()
+    done.skipped.report()
     assert "Deletes were not looked for meanwhile in things" in done.given[0]
 
 
@@ -391,7 +391,7 @@ def test_a_first_load_that_broke_off_begins_again(sync: Any) -> None:
 def test_records_are_named_by_page_and_position(sync: Any) -> None:
     """Never by a value."""
     done = sync(KNOWN, Source(([[*range(20), None], [20, ""]], 23)))
-    assert done.rejects.examples == {
+    assert done.skipped.examples == {
         "things": ["page 1, record 21: id is missing", "page 2, record 2: id is missing"]
     }
 
@@ -405,7 +405,7 @@ def test_each_page_is_logged_on_demand(
     for wanted, logged in ((True, [1, 2, 3]), (False, [])):
         source, state = Source(([[1], [2], [3]], 3)), State({}, ())
         listing = Listing(TABLE, window({}, 0), CLIENT, source.pages, TABLE.rows, log_pages=wanted)
-        listing.sync(state, Rejects())
+        listing.sync(state, SkippedRecords())
         output = capsys.readouterr().out
         assert [n for n in (1, 2, 3) if f"things: page {n} of 3, {n} records read" in output] == (
             logged

@@ -207,7 +207,7 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
 
 def test_a_large_answer_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of its size would take too much memory."""
-    monkeypatch.setattr("shared.rest._LARGE_ANSWER", 6)
+    monkeypatch.setattr("shared.rest._LARGE_RESPONSE", 6)
     source = client(4)
     with responses.RequestsMock() as server:
         server.get("https://api.example.com/a", body="123456", content_type="application/json")

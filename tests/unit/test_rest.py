@@ -561,7 +561,7 @@ def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
 @responses.activate
 def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted after decompression: a small body may unpack to anything."""
-    monkeypatch.setattr(rest, "LARGEST_ANSWER", 100_000)
+    monkeypatch.setattr(rest, "LARGEST_RESPONSE", 100_000)
     bomb = gzip.compress(b'"' + b"0" * 10_000_000 + b'"')
     assert len(bomb) < 20_000
     responses.get(URL + "/a", body=bomb, headers={"Content-Encoding": "gzip"})

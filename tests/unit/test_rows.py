@@ -13,7 +13,16 @@ from hypothesis import given, strategies as st
 from shared import rows as rows_module
 from shared.errors import SourceError
 from shared.rest import parse_json
-from shared.rows import Column, OddValue, Rejects, Row, Table, UnusableRecord, convert, decimal
+from shared.rows import (
+    Column,
+    InvalidRecord,
+    OddValue,
+    Row,
+    SkippedRecords,
+    Table,
+    convert,
+    decimal,
+)
 
 TABLE = Table(
     "things",
@@ -106,7 +115,7 @@ def test_records_that_cannot_be_stored(record: Any, reason: str) -> None:
     """What is no object, or has no usable key; the reason names the column."""
     found = TABLE.rows([record])
     [row] = found.rows
-    assert isinstance(row, UnusableRecord)
+    assert isinstance(row, InvalidRecord)
     assert (str(row), found.odd) == (reason, [])
 
 
@@ -121,7 +130,7 @@ def test_one_record_that_cannot_be_stored_costs_no_other() -> None:
     ]
     found = TABLE.rows(records)
     assert [row["id"] for row in found.rows if isinstance(row, dict)] == ["1", "3", "4"]
-    reasons = {at: str(r) for at, r in enumerate(found.rows) if isinstance(r, UnusableRecord)}
+    reasons = {at: str(r) for at, r in enumerate(found.rows) if isinstance(r, InvalidRecord)}
     assert reasons == {1: "it is not an object", 4: "id is missing"}
     assert found.odd == [OddValue(2, "size")]  # not that of a record that is skipped
 
@@ -232,7 +241,7 @@ UNFIT: dict[Any, list[Any]] = {
 )
 def test_values_that_do_not_fit(kind: Any, value: Any) -> None:
     """Neither rounded nor left to fail a whole checkpoint; no value is shown."""
-    with pytest.raises(UnusableRecord, match=r"^c does not fit its type [A-Z_]+$"):
+    with pytest.raises(InvalidRecord, match=r"^c does not fit its type [A-Z_]+$"):
         convert([value], decimal(19, 4) if kind == "DECIMAL" else kind, "c")
 
 
@@ -401,7 +410,7 @@ def test_a_key_without_a_date(value: Any) -> None:
     for required in (True, False):
         table = Table("t", ("at",), {"at": Column("UTC_DATETIME", required=required)})
         found = table.rows([{"at": "2026-01-31"}, {"at": value}])
-        assert [type(row) for row in found.rows] == [dict, UnusableRecord]
+        assert [type(row) for row in found.rows] == [dict, InvalidRecord]
         assert str(found.rows[1]).startswith("at ")
         assert found.odd == []
 
@@ -430,14 +439,14 @@ def test_odd_values_cost_no_more_than_their_column(monkeypatch: pytest.MonkeyPat
 
 def test_more_than_a_tenth_is_a_failure() -> None:
     """Ten of a hundred are reported, eleven end the sync."""
-    rejects = Rejects()
+    skipped = SkippedRecords()
     for number in range(10):
-        rejects.add("things", f"record {number}", ValueError("id is missing"))
-    rejects.check("things", 100)
-    rejects.add("things", "record 10", ValueError("id is missing"))
+        skipped.add("things", f"record {number}", ValueError("id is missing"))
+    skipped.check("things", 100)
+    skipped.add("things", "record 10", ValueError("id is missing"))
     first = "; ".join(f"record {number}: id is missing" for number in range(3))
     with pytest.raises(SourceError) as error:
-        rejects.check("things", 100)
+        skipped.check("things", 100)
     assert str(error.value) == (
         f"things: 11 unusable records left out, first {first}. That is more than a tenth of 100"
     )
@@ -445,26 +454,26 @@ def test_more_than_a_tenth_is_a_failure() -> None:
 
 def test_a_table_that_is_read_again_is_counted_anew() -> None:
     """What its first reading had is neither counted nor shown."""
-    rejects = Rejects()
-    rejects.clear("things")
+    skipped = SkippedRecords()
+    skipped.clear("things")
     for number in range(4):
-        rejects.add("things", f"first reading, record {number}", ValueError("id is missing"))
-    rejects.clear("things")
-    rejects.check("things", 0)
-    rejects.add("things", "second reading, record 7", ValueError("size is missing"))
+        skipped.add("things", f"first reading, record {number}", ValueError("id is missing"))
+    skipped.clear("things")
+    skipped.check("things", 0)
+    skipped.add("things", "second reading, record 7", ValueError("size is missing"))
     with pytest.raises(SourceError, match="1 unusable records left out, first second reading, re"):
-        rejects.check("things", 9)
+        skipped.check("things", 9)
 
 
-def odd_values() -> Rejects:
+def odd_values() -> SkippedRecords:
     """Of two columns of a table and one of another, and dates that are none."""
-    rejects = Rejects()
+    skipped = SkippedRecords()
     for number in range(1, 5):
-        rejects.add_odd("rooms", "created_at", f"page 1, record {number}")
-    rejects.add_odd("sites", "size", "page 2, record 1")
+        skipped.add_odd("rooms", "created_at", f"page 1, record {number}")
+    skipped.add_odd("sites", "size", "page 2, record 1")
     for number in (8, 9):
-        rejects.add_odd("rooms", "closed_at", f"page 1, record {number}", placeholder=True)
-    return rejects
+        skipped.add_odd("rooms", "closed_at", f"page 1, record {number}", placeholder=True)
+    return skipped
 
 
 @pytest.fixture
@@ -477,12 +486,12 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """One warning for all tables, and in the log the places and reasons of each."""
-    rejects = Rejects()
-    rejects.report()
+    skipped = SkippedRecords()
+    skipped.report()
     assert not warnings
     for table in ("things", "things", "places"):
-        rejects.add(table, "page 2, record 1", ValueError("id is missing"))
-    rejects.report()
+        skipped.add(table, "page 2, record 1", ValueError("id is missing"))
+    skipped.report()
     assert warnings == [
         "Records that cannot be stored were left out: 2 of things, 1 of places. The log says why"
     ]
@@ -495,10 +504,10 @@ def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture
 def test_the_report_of_odd_values(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A line in the log for each column, with the first places; all of them in one warning, but
     for what stands for no date: nobody can mend that."""
-    rejects = odd_values()
+    skipped = odd_values()
     assert capsys.readouterr().out == ""
-    rejects.check("rooms", 1)  # no record is skipped
-    rejects.report()
+    skipped.check("rooms", 1)  # no record is skipped
+    skipped.report()
     kept = "null, and kept as sent in additional_fields; first page"
     held = "cannot be held by its type"
     shown = "Values that their columns cannot hold are null, and kept as sent in additional_fields"
@@ -516,27 +525,27 @@ def test_the_report_of_odd_values(warnings: list[str], capsys: pytest.CaptureFix
 
 def test_skipped_records_and_odd_values_are_one_warning(warnings: list[str]) -> None:
     """The dashboard shows ten in all."""
-    rejects = odd_values()
-    rejects.add("rooms", "page 1, record 1", ValueError("id is missing"))
-    rejects.report()
+    skipped = odd_values()
+    skipped.add("rooms", "page 1, record 1", ValueError("id is missing"))
+    skipped.report()
     [warning] = warnings
     assert warning.startswith("Records that cannot be stored were left out: 1 of rooms. Values th")
 
 
 def test_odd_values_of_a_table_that_is_read_again_are_counted_anew(warnings: list[str]) -> None:
     """As its skipped records are."""
-    rejects = odd_values()
-    rejects.clear("rooms")
-    rejects.report()
+    skipped = odd_values()
+    skipped.clear("rooms")
+    skipped.report()
     [warning] = warnings
     assert warning.endswith("additional_fields: 1 of sites.size. The log says where")
 
 
 def test_dates_that_are_none_are_no_warning(warnings: list[str]) -> None:
     """They are in the log alone."""
-    rejects = Rejects()
-    rejects.add_odd("rooms", "closed_at", "page 1, record 8", placeholder=True)
-    rejects.report()
+    skipped = SkippedRecords()
+    skipped.add_odd("rooms", "closed_at", "page 1, record 8", placeholder=True)
+    skipped.report()
     assert not warnings
 
 
@@ -554,12 +563,12 @@ def test_a_column_of_decimals_is_what_each_of_them_is(values: list[Any]) -> None
     def one(value: Any) -> Any:
         try:
             return convert([value], decimal(9, 4), "x")
-        except UnusableRecord:
+        except InvalidRecord:
             return None
 
     each = [one(value) for value in values]
     if None in each:
-        with pytest.raises(UnusableRecord):
+        with pytest.raises(InvalidRecord):
             convert(values, decimal(9, 4), "x")
     else:
         assert convert(values, decimal(9, 4), "x") == [value for [value] in each]

@@ -73,7 +73,7 @@ class TableFailures:
             raise SourceError(f"{len(self._reasons)} of {tables} tables failed:\n{reasons}")
 
 
-def guarded(entry_point: Callable[..., T]) -> Callable[..., T]:
+def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
     """Wraps ``update``, ``schema`` or a setup test, so that an error takes only safe text along.
 
     The SDK writes the local variables of every frame of ours into ``crash-reports/`` and prints

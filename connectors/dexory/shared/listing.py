@@ -15,7 +15,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from . import times
 from .pages import Page, read_ahead
 from .rest import RestClient
-from .rows import Rejects, Row, Rows, Table, UnusableRecord
+from .rows import InvalidRecord, Row, Rows, SkippedRecords, Table
 from .spool import Spool
 from .state import OVERLAP, State, Window
 
@@ -44,7 +44,7 @@ class Listing:
     pages_again: Callable[[], Iterator[Page]] | None = None
     log_pages: bool = False
 
-    def sync(self, state: State, rejects: Rejects) -> None:
+    def sync(self, state: State, skipped: SkippedRecords) -> None:
         """Hands the rows over and moves the cursor.
 
         A full reading replaces the table only when it is proven whole: its distinct keys are as
@@ -56,15 +56,15 @@ class Listing:
         name, entry = self.table.name, state.table(self.table.name)
         with ExitStack() as stack:
             store = _Store(name, state, self._may_wait(entry), stack)
-            readings = [self._read(self.pages, store, rejects)]
+            readings = [self._read(self.pages, store, skipped)]
             if self.window.full and _became_empty(readings[0], entry):
                 self._note_empty(state, entry)
                 return
             if not readings[0].is_settled(entry.get("miscount", 0)):
                 Logging.warning(f"{name}: {readings[0].counts()}; the list is read once more")
-                readings.append(self._read(self.pages_again or self.pages, store, rejects))
-            self._check_skipped(readings[-1], entry, rejects)
-            self._store(_judge(readings), store, entry, state, rejects)
+                readings.append(self._read(self.pages_again or self.pages, store, skipped))
+            self._check_skipped(readings[-1], entry, skipped)
+            self._store(_judge(readings), store, entry, state, skipped)
 
     def _may_wait(self, entry: dict[str, Any]) -> int:
         """How many rows wait until they are proven whole; the others are handed over as they
@@ -74,13 +74,13 @@ class Listing:
         return REPLACED_AT_ONCE if entry else STREAMED_FIRST_LOAD
 
     def _read(
-        self, pages: Callable[[], Iterator[Page]], store: "_Store", rejects: Rejects
+        self, pages: Callable[[], Iterator[Page]], store: "_Store", skipped: SkippedRecords
     ) -> "_Reading":
         name, reading, said = self.table.name, _Reading(), time.monotonic()
-        rejects.clear(name)
+        skipped.clear(name)
         store.begin()
         for page in read_ahead(pages(), self.client.closed):
-            store.add(self._rows(page, reading, rejects))
+            store.add(self._rows(page, reading, skipped))
             if self.log_pages or time.monotonic() - said >= _PROGRESS:
                 said = time.monotonic()
                 of = f" of {page.pages}" if page.pages else ""
@@ -90,19 +90,19 @@ class Listing:
         Logging.info(f"{name}: {since}, {reading.progress(store.count)}")
         return reading
 
-    def _rows(self, page: Page, reading: "_Reading", rejects: Rejects) -> list[Row]:
+    def _rows(self, page: Page, reading: "_Reading", skipped: SkippedRecords) -> list[Row]:
         """The rows of a page that are to be stored; records that cannot be are reported."""
         name = self.table.name
         where, found = f"page {page.number}, record ", self.to_rows(page.records)
         for record, column, placeholder in found.odd:
-            rejects.add_odd(name, column, f"{where}{record + 1}", placeholder)
+            skipped.add_odd(name, column, f"{where}{record + 1}", placeholder)
         rows: list[Row] = []
         if {*map(type, found.rows)} <= {dict}:  # as in most pages
             rows = found.rows  # type: ignore[assignment]
         else:
             for position, row in enumerate(found.rows, 1):
-                if isinstance(row, UnusableRecord):
-                    rejects.add(name, f"{where}{position}", row)
+                if isinstance(row, InvalidRecord):
+                    skipped.add(name, f"{where}{position}", row)
                 else:
                     rows.append(row)
         keys = map(itemgetter(*self.table.key), rows)
@@ -122,10 +122,12 @@ class Listing:
             )
         state.save({name: {**entry, "emptied": True}})
 
-    def _check_skipped(self, reading: "_Reading", entry: dict[str, Any], rejects: Rejects) -> None:
+    def _check_skipped(
+        self, reading: "_Reading", entry: dict[str, Any], skipped: SkippedRecords
+    ) -> None:
         # A window of changes may hold a few records only, and one of them a bad one.
         known = 0 if self.window.full else entry.get("rows", 0)
-        rejects.check(self.table.name, max(reading.seen, known))
+        skipped.check(self.table.name, max(reading.seen, known))
 
     def _store(
         self,
@@ -133,16 +135,16 @@ class Listing:
         store: "_Store",
         entry: dict[str, Any],
         state: State,
-        rejects: Rejects,
+        skipped: SkippedRecords,
     ) -> None:
         """Hands over what waits, replaces the table if it may be, and checkpoints."""
         name, full = self.table.name, self.window.full
         replaces = full and outcome.whole and not store.streams
-        if replaces and rejects.counts[name]:
+        if replaces and skipped.counts[name]:
             replaces = False
-            rejects.unreplaced.append(name)
+            skipped.unreplaced.append(name)
             Logging.warning(
-                f"{name}: skipped records: {rejects.counts[name]}. Nothing was replaced "
+                f"{name}: skipped records: {skipped.counts[name]}. Nothing was replaced "
                 "and deletes were not looked for"
             )
         if replaces:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from shared.errors import SourceError
 
-from .errors import Gone
+from .errors import ServerUnreachable
 
 DEFAULT_PORT = 1433
 _BROWSER_PORT = 1434  # UDP
@@ -124,7 +124,7 @@ def ask_browser(host: str, instance: str, timeout: float) -> int:
     finally:
         for each in asked:
             each.close()
-    raise Gone(
+    raise ServerUnreachable(
         "connecting: the SQL Server Browser does not tell the port of the instance in "
         "mssql_server. Check the instance's name and UDP port 1434 on the way, or set mssql_port "
         "to the TCP port that SQL Server Configuration Manager shows for it"

@@ -1,15 +1,15 @@
 """What went wrong at the server, in our own words: a message of the driver may quote a value.
 
 SourceError (shared)
-├── Refused        the server answered with an error that no repeat will change; `number`
-├── Expired        Change Tracking no longer knows what changed since the last sync
-├── Altered        the table has columns that were not there when the sync began
-├── Undecodable    the driver cannot decode a row; the connection is lost with it
+├── StatementError        the server answered with an error that no repeat will change; `number`
+├── ChangesExpired        Change Tracking no longer knows what changed since the last sync
+├── SchemaChanged        the table has columns that were not there when the sync began
+├── UndecodableRow    the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
     ├── Conflict       another session was in the way: it heals in seconds, all else in a minute
     ├── Unversioned    SNAPSHOT isolation is refused; the same without it may succeed at once
-    └── Gone       nobody answers: it concerns the whole server, not one table
-        └── Silent     for as long as query_timeout_seconds
+    └── ServerUnreachable       nobody answers: it concerns the whole server, not one table
+        └── QueryTimeout     for as long as query_timeout_seconds
 
 Numbers: https://learn.microsoft.com/sql/relational-databases/errors-events/
 and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-errors-issues
@@ -146,19 +146,19 @@ _WINDOWS_ADVICE = {
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
 
-class Refused(SourceError):
+class StatementError(SourceError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.number = number
 
 
-class Expired(SourceError): ...
+class ChangesExpired(SourceError): ...
 
 
-class Altered(SourceError): ...
+class SchemaChanged(SourceError): ...
 
 
-class Undecodable(SourceError): ...
+class UndecodableRow(SourceError): ...
 
 
 class Conflict(TransientError): ...
@@ -167,10 +167,10 @@ class Conflict(TransientError): ...
 class Unversioned(TransientError): ...
 
 
-class Gone(TransientError): ...
+class ServerUnreachable(TransientError): ...
 
 
-class Silent(Gone): ...
+class QueryTimeout(ServerUnreachable): ...
 
 
 def explain(error: Exception, doing: str) -> SourceError:
@@ -178,10 +178,10 @@ def explain(error: Exception, doing: str) -> SourceError:
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
-        return Silent(f"{doing}: the server is silent")
+        return QueryTimeout(f"{doing}: the server is silent")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
-    return Undecodable(f"{doing}: a row cannot be decoded ({type(error).__name__})")
+    return UndecodableRow(f"{doing}: a row cannot be decoded ({type(error).__name__})")
 
 
 def unexpected(error: Exception) -> SourceError:
@@ -206,7 +206,7 @@ def explain_login(
         number = 4060 if unknown else error.msg_no
         if windows and number in _WINDOWS_ADVICE:
             text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
-            return Refused(text, number)
+            return StatementError(text, number)
         return _explain_number(number, doing)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
@@ -224,7 +224,7 @@ def explain_login(
             "session is encrypted"
         )
     if isinstance(error, _LOST):
-        return Gone(
+        return ServerUnreachable(
             f"{doing}: no answer ({type(error).__name__}). Check mssql_server, mssql_port and "
             "the firewalls on the way"
         )
@@ -241,4 +241,4 @@ def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
         reason = _TRANSIENT.get(number, f"severity {severity}")
         kind = Conflict if number in _CONFLICTS else TransientError
         return kind(f"{doing}: error {number} of the server ({reason}){advice}")
-    return Refused(f"{doing}: error {number} of the server{advice}", number)
+    return StatementError(f"{doing}: error {number} of the server{advice}", number)

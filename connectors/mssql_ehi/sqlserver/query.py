@@ -92,7 +92,7 @@ class Plan:
             if self.by_version and end is not None:
                 conditions.append(f"{name} < {parameters.add(self.column, end)}")
         if after is not None:
-            conditions.append(_behind(self._values(after, parameters, "T.")))
+            conditions.append(_keyset_condition(self._values(after, parameters, "T.")))
         read = _listed(column.select("T.") for column in columns or self.table.columns)
         sql = f"SELECT {_top(only_first)}{read} FROM {source} AS T"  # noqa: S608  # names are quoted
         return sql + _where(conditions) + _order(self.order, "T."), parameters.values
@@ -174,7 +174,7 @@ class Changes(Plan):
         joined = " AND ".join(
             f"T.{quoted(column.name)} = CT.{quoted(column.name)}" for column in self.key
         )
-        conditions = [_behind(self._values(after, parameters, "CT."))] if after else []
+        conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
         sql = (
             f"SELECT {_top(only_first)}{_listed(read)} "  # noqa: S608
             f"FROM CHANGETABLE(CHANGES {source}, {int(start or 0)}) AS CT "
@@ -220,10 +220,10 @@ class _Parameters:
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 
 
-def _behind(values: Sequence[tuple[str, str | None]]) -> str:
+def _keyset_condition(values: Sequence[tuple[str, str | None]]) -> str:
     """The condition that a row comes behind one with these values. Nulls come first."""
     (name, value), rest = values[0], values[1:]
-    further = _behind(rest) if rest else None
+    further = _keyset_condition(rest) if rest else None
     if value is None:
         return f"({name} IS NOT NULL OR {further})" if further else f"{name} IS NOT NULL"
     if further is None:

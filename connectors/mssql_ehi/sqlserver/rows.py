@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from shared.rows import Row, UnusableRecord
+from shared.rows import InvalidRecord, Row
 
 from .session import Values
 from .source_tables import SourceTable
@@ -21,7 +21,7 @@ class Mapped(NamedTuple):
     in which there was an ``odd`` value. Columns are named as at the destination, values not."""
 
     rows: list[Row]
-    refused: dict[int, UnusableRecord]
+    refused: dict[int, InvalidRecord]
     odd: list[tuple[int, str]]
 
 
@@ -63,16 +63,16 @@ class Mapping:
                     row[name] = None
                     odd.append((place, name))
         refused = {
-            place: UnusableRecord(f"{name} holds what its type cannot hold")
+            place: InvalidRecord(f"{name} holds what its type cannot hold")
             for place, name in odd
             if name in self._key
         }
         for name in self._key:
             for place, row in enumerate(rows):
                 if row[name] is None:
-                    refused.setdefault(place, UnusableRecord(f"{name} is missing"))
+                    refused.setdefault(place, InvalidRecord(f"{name} is missing"))
                 elif not is_storable(row[name]):
-                    reason = UnusableRecord(f"{name} holds half a character")
+                    reason = InvalidRecord(f"{name} holds half a character")
                     refused.setdefault(place, reason)
         if refused:
             rows = [row for place, row in enumerate(rows) if place not in refused]
@@ -84,12 +84,12 @@ class Mapping:
         return change[self._place] is None
 
     def key(self, change: Values) -> Row:
-        """The key of a change. Raises UnusableRecord."""
+        """The key of a change. Raises InvalidRecord."""
         values = zip(self._of_key, change[len(self._names) : -1], strict=True)
         try:
             return {n: convert(value) if convert else value for (n, convert), value in values}
         except _REFUSALS:
-            raise UnusableRecord("the key holds what its type cannot hold") from None
+            raise InvalidRecord("the key holds what its type cannot hold") from None
 
 
 def is_storable(value: Any) -> bool:

@@ -14,7 +14,7 @@ from . import naming, restrictions, table_keys, type_mapping
 from .naming import Name, quoted
 from .session import Session
 from .source_tables import Column, SourceTable, fingerprint
-from .type_mapping import Facts
+from .type_mapping import ColumnInfo
 
 _SYSTEM_SCHEMAS = ("sys", "information_schema")
 # Tools put these into dbo, and the server does not count them as its own.
@@ -70,7 +70,7 @@ def discover(
     Raises SourceError, and SettingsError for a pattern that names no table or column.
     """
     details = _details(session)
-    found = session.patiently("the catalogue", lambda: _read_tables(session, details))
+    found = session.with_retries("the catalogue", lambda: _read_tables(session, details))
     found = [table for table in found if table.columns]
     chosen = naming.select([_name(t) for t in found], wanted.tables, wanted.exclude_tables)
     excluded = naming.select_columns(
@@ -129,7 +129,7 @@ def _read_tables(session: Session, details: Mapping[Name, _Details]) -> list[Sou
         "ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION"
     ):
         # There is no type of a CLR type that the login has no right on.
-        described = Facts((facts[0] or "").lower(), *facts[1:])
+        described = ColumnInfo((facts[0] or "").lower(), *facts[1:])
         columns[schema, table].append(Column(name, described, nullable != "NO"))
     tables = session.rows(
         "SELECT TABLE_SCHEMA, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES "

@@ -14,10 +14,10 @@ from .errors import (
     NO_SNAPSHOT,
     NO_SNAPSHOT_OF_TABLE,
     Conflict,
-    Gone,
-    Refused,
-    Silent,
-    Undecodable,
+    QueryTimeout,
+    ServerUnreachable,
+    StatementError,
+    UndecodableRow,
     Unversioned,
     explain,
 )
@@ -37,7 +37,7 @@ class Session:
 
     ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up; not
     those of a table that does not allow it (see ``begin_table``).
-    ``readers``: how many sessions there are, which share the memory that batches may take.
+    ``workers``: how many sessions there are, which share the memory that batches may take.
     After an error, or a result that was not read to its end, the connection is thrown away: the
     driver cannot tell what of an answer is still on its way.
     """
@@ -48,20 +48,20 @@ class Session:
         retry: Retry,
         *,
         snapshots: bool = False,
-        readers: int = 1,
+        workers: int = 1,
     ) -> None:
         self._open, self._retry = open_connection, retry
         self._connection: Any = None
         self._allowed, self._suspended, self._table = snapshots, False, ""
-        self.largest_batch = LARGEST_BATCH // readers
+        self.largest_batch = LARGEST_BATCH // workers
         self._sleep: Callable[[float], object] = time.sleep
-        self.gone = False  # nobody answers, or with nothing but faults: no use to go on
+        self.unreachable = False  # nobody answers, or with nothing but faults: no use to go on
         self._worn_out = 0  # tables in a row whose repeats were used up
         self._silences = self._rows_since = 0  # silences, and the rows read since the last one
 
-    def another(self, *, snapshots: bool, readers: int) -> "Session":
+    def clone(self, *, snapshots: bool, workers: int) -> "Session":
         """A session of the same login, over a connection of its own."""
-        return Session(self._open, self._retry, snapshots=snapshots, readers=readers)
+        return Session(self._open, self._retry, snapshots=snapshots, workers=workers)
 
     @property
     def snapshots(self) -> bool:
@@ -85,7 +85,7 @@ class Session:
             except Exception as error:  # it may be lost already, and in TLS that is an error
                 Logging.debug(f"The connection did not end well: {type(error).__name__}")
 
-    def patiently(self, doing: str, once: Callable[[], Any]) -> Any:
+    def with_retries(self, doing: str, once: Callable[[], Any]) -> Any:
         """The result of ``once``, repeated after a TransientError; after silence once only.
 
         A Conflict is repeated sooner than what may take a minute, such as a fail-over.
@@ -95,22 +95,22 @@ class Session:
 
         def attempt() -> Any:
             nonlocal healing, tries
-            self.gone = healing = False
+            self.unreachable = healing = False
             try:
                 try:
                     return once()
                 except Unversioned:
                     return once()
             except TransientError as error:
-                healing, self.gone = True, isinstance(error, Gone)
+                healing, self.unreachable = True, isinstance(error, ServerUnreachable)
                 if isinstance(error, Conflict):
                     error.wait = _BRIEF.delay(tries)
                 tries += 1
-                if isinstance(error, Silent):
+                if isinstance(error, QueryTimeout):
                     self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
                     self._rows_since = 0
                 if self._silences > 1:
-                    self.gone = not self._answers()
+                    self.unreachable = not self._answers()
                     limit = "query_timeout_seconds is what it may take"
                     raise SourceError(f"{error}, twice; {limit}") from None
                 raise
@@ -119,7 +119,7 @@ class Session:
             return self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
         except SourceError:
             self._worn_out = self._worn_out + 1 if healing else 0
-            self.gone = self.gone or self._worn_out >= _PATIENCE
+            self.unreachable = self.unreachable or self._worn_out >= _PATIENCE
             raise
 
     def succeeded(self) -> None:
@@ -155,13 +155,13 @@ class Session:
         def ask() -> list[Values] | None:
             try:
                 return self.rows(sql)
-            except (Refused, Undecodable) as error:
-                if self.gone:  # it was the login
+            except (StatementError, UndecodableRow) as error:
+                if self.unreachable:  # it was the login
                     raise
                 Logging.info(f"The connector does without {doing}: {error}")
                 return None
 
-        rows: list[Values] | None = self.patiently(doing, ask)
+        rows: list[Values] | None = self.with_retries(doing, ask)
         return rows
 
     @contextmanager
@@ -224,12 +224,12 @@ class Session:
             except TransientError:
                 raise
             except SourceError:
-                self.gone = True  # more attempts could lock the login
+                self.unreachable = True  # more attempts could lock the login
                 raise
             if self.snapshots:
                 try:
                     self._run("SET TRANSACTION ISOLATION LEVEL SNAPSHOT", None)
-                except Refused as refusal:
+                except StatementError as refusal:
                     Logging.warning(
                         f"{refusal}: from now on reads are READ COMMITTED, not SNAPSHOT"
                     )
@@ -252,7 +252,7 @@ class Session:
 
     def _explain(self, error: Exception, doing: str) -> SourceError:
         failure = explain(error, doing)
-        if not (self.snapshots and isinstance(failure, Refused)):
+        if not (self.snapshots and isinstance(failure, StatementError)):
             return failure
         if failure.number in NO_SNAPSHOT:
             Logging.warning(f"{failure}: from now on reads are READ COMMITTED, not SNAPSHOT")

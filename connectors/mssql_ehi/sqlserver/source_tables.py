@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from . import naming, type_mapping
-from .type_mapping import Facts, Kind
+from .type_mapping import ColumnInfo, TypeMapping
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Column:
     login reads a mask in place of its values."""
 
     name: str
-    facts: Facts
+    facts: ColumnInfo
     nullable: bool
     destination: str = ""
     masked: bool = False
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TypeMapping:
         return type_mapping.KINDS.get(self.facts.name, type_mapping.UNKNOWN)
 
     @property

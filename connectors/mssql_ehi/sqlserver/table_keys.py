@@ -36,7 +36,7 @@ class Index:
 def read(session: Session) -> dict[Name, list[Index]]:
     """The unique indexes by table, those that are in force. Constraints are always to be seen,
     other indexes not. Raises SourceError."""
-    constraints = session.patiently(
+    constraints = session.with_retries(
         "the keys",
         lambda: session.rows(
             "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.CONSTRAINT_NAME, "

@@ -21,11 +21,11 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 from shared.errors import SourceError, TransientError
-from shared.rows import Rejects, Row, UnusableRecord
+from shared.rows import InvalidRecord, Row, SkippedRecords
 from shared.spool import Spool
 from shared.state import State
 
-from .errors import ADVICE, Altered, Expired, Refused, Undecodable
+from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows, is_timed
 from .naming import bracketed, quoted
 from .query import Changes, Plan, Position, next_start
@@ -34,7 +34,7 @@ from .sealing import Seal
 from .session import Session, Values
 from .source_tables import Column, fingerprint
 from .table_keys import types_of
-from .workers import Readers
+from .workers import Workers
 
 SMALL = 100_000  # rows; a larger table is not replaced in one step
 LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
@@ -51,7 +51,7 @@ GetData = Callable[
 
 
 @dataclass(repr=False)
-class Reading:
+class ReadProgress:
     """How a read began, and how far it has come. ``start``, ``greatest``: texts of the plan's
     column; ``clock``: when the read began, by the earlier of the server's clocks, or, where these
     tell the changes, the lowest active rowversion or the version of Change Tracking."""
@@ -80,23 +80,23 @@ class Sync:
 
     get_data: GetData
     state: State
-    rejects: Rejects
+    skipped: SkippedRecords
     seal: Seal
     lookback: timedelta
     checkpoint_rows: int
-    readers: Readers
+    workers: Workers
     late_rows: LateRows
 
 
-class Load:
+class TableSync:
     """The sync of one table by ``plan``."""
 
     def __init__(self, plan: Plan, sync: Sync) -> None:
         self.plan, self.mode, self.seconds = plan, "", 0.0
-        self._sync, self._in_turn = sync, sync.readers.in_turn
-        self._state, self._rejects, self._seal = sync.state, sync.rejects, sync.seal
+        self._sync, self._in_turn = sync, sync.workers.in_turn
+        self._state, self._rejects, self._seal = sync.state, sync.skipped, sync.seal
         self._lookback, self._checkpoint_rows = sync.lookback, sync.checkpoint_rows
-        self._largest_checkpoint = LARGEST_CHECKPOINT // sync.readers.count
+        self._largest_checkpoint = LARGEST_CHECKPOINT // sync.workers.count
         self._table, self._label = plan.table, plan.table.label
         self._mapping = RowMapping(plan.table)
         entry = self._state.table(self._label)
@@ -122,7 +122,7 @@ class Load:
         return {**new, "names": dict(table.renamed)} if table.renamed else new
 
     @property
-    def is_urgent(self) -> bool:
+    def runs_first(self) -> bool:
         """Whether the table is small, or was never loaded: it goes before the others."""
         estimate = self._table.estimate
         return "rows" not in self._entry or (estimate is not None and estimate <= SMALL)
@@ -141,9 +141,9 @@ class Load:
         self._began = self._said = time.monotonic()
         try:
             if self._table.postponed:
-                raise Altered(self._table.postponed)
+                raise SchemaChanged(self._table.postponed)
             return self._sync_once()
-        except Altered as alteration:
+        except SchemaChanged as alteration:
             self.mode = POSTPONED
             self._warn(f"{alteration}: the next sync reads the table")
             return 0
@@ -158,9 +158,9 @@ class Load:
     def _sync_once(self) -> int:
         try:
             return self._read(self._resume() or self._begin())
-        except Expired as expiry:
+        except ChangesExpired as expiry:
             self._warn(f"{expiry}: the table is loaded anew")
-        except Refused as refusal:
+        except StatementError as refusal:
             incremental = (self.plan.column or self.plan.tracked) and not self.plan.whole
             if not incremental or refusal.number in ADVICE:
                 raise
@@ -168,7 +168,7 @@ class Load:
             self.plan = replace(self.plan, whole=True)
         try:
             reading = self._begin_anew()
-        except Refused as refusal:
+        except StatementError as refusal:
             if not self.plan.whole:
                 raise
             Logging.warning(
@@ -182,7 +182,7 @@ class Load:
 
     # Beginning
 
-    def _resume(self) -> Reading | None:
+    def _resume(self) -> ReadProgress | None:
         saved = dict(self._entry.get("read") or {})
         order = saved.pop("order", None)
         fallback = replace(self.plan, whole=True)
@@ -200,15 +200,15 @@ class Load:
         Logging.info(f"{self._label}: going on where the last sync broke off")
         self.plan = plan
         self._announce_new_columns(saved.pop("columns"))
-        return Reading(**saved)
+        return ReadProgress(**saved)
 
-    def _begin(self) -> Reading:
+    def _begin(self) -> ReadProgress:
         entry, plan = self._entry, self.plan
         if plan.tracked:
             if entry.get("tracked") == self._table.tracked_since and "version" in entry:
                 version = str(entry["version"])
                 self._announce_new_columns(entry["columns"])
-                return Reading(CHANGES, version, version)  # until the changes' own is known
+                return ReadProgress(CHANGES, version, version)  # until the changes' own is known
         elif plan.column and entry.get("column") == _signature([plan.column]):
             clock, offset = self._clock()
             cursor = entry[self._cursor_key]
@@ -216,13 +216,13 @@ class Load:
                 cursor = next_start(plan.column, cursor, clock, timedelta(minutes=back))
             if cursor <= clock:
                 self._announce_new_columns(entry["columns"])
-                return Reading(INCREMENTAL, cursor, self._held(clock, offset), offset)
+                return ReadProgress(INCREMENTAL, cursor, self._held(clock, offset), offset)
             Logging.warning(
                 f"{self._label}: the cursor is ahead of the server's clock: all is read"
             )
         return self._begin_anew()
 
-    def _begin_anew(self) -> Reading:
+    def _begin_anew(self) -> ReadProgress:
         """A small table is replaced. A large one is emptied if it never was, or has to be."""
         small = self._table.estimate is None or self._table.estimate <= SMALL
         if "rows" not in self._entry or (not small and self._must_be_emptied):
@@ -230,7 +230,7 @@ class Load:
         else:
             mode = REPLACEMENT if small else FULL
         clock, offset = self._clock()
-        return Reading(mode, None, self._held(clock, offset), offset)
+        return ReadProgress(mode, None, self._held(clock, offset), offset)
 
     @property
     def _must_be_emptied(self) -> bool:
@@ -262,10 +262,10 @@ class Load:
             )
         else:
             return "", 0
-        [clocks] = self._session.patiently(doing, lambda: self._session.rows(sql))
+        [clocks] = self._session.with_retries(doing, lambda: self._session.rows(sql))
         if None in clocks:
-            raise Refused(f"the server does not tell {doing}", 0)
-        self._session.patiently("its columns", self._check_columns)
+            raise StatementError(f"the server does not tell {doing}", 0)
+        self._session.with_retries("its columns", self._check_columns)
         if self.plan.column and not self.plan.by_version:
             *clocks, offset = clocks
             return min(clocks), round(offset / 15) * 15
@@ -286,8 +286,8 @@ class Load:
         return began
 
     def _check_columns(self) -> None:
-        """Raises Altered for a column that was added since the sync began: a row that has a value
-        there already, and changed before the clock was read, would not come again."""
+        """Raises SchemaChanged for a column that was added since the sync began: a row that has a
+        value there already, and changed before the clock was read, would not come again."""
         found = self._session.rows(
             "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS "
             # Text of any length would have the server look through the names of all tables.
@@ -297,7 +297,7 @@ class Load:
         )
         known = {*self._table.left_out, *(column.name for column in self._table.columns)}
         if new := [name for (name,) in found if name not in known]:
-            raise Altered(f"columns were added since the sync began ({', '.join(new)})")
+            raise SchemaChanged(f"columns were added since the sync began ({', '.join(new)})")
 
     def _announce_new_columns(self, known: str) -> None:
         new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
@@ -313,12 +313,12 @@ class Load:
 
     # Reading
 
-    def _read(self, reading: Reading) -> int:
+    def _read(self, reading: ReadProgress) -> int:
         self.mode = reading.mode
         with Spool() as spool:
             self._spool = spool if reading.mode == REPLACEMENT else None
             try:
-                self._session.patiently(self._label, lambda: self._go_on(reading))
+                self._session.with_retries(self._label, lambda: self._go_on(reading))
             except SourceError:
                 if self._spool is None and reading.unsaved_rows:
                     self._in_turn(self._save, reading)  # the next sync goes on from here
@@ -327,7 +327,7 @@ class Load:
         self._count_nulls(reading)
         return reading.seen
 
-    def _count_nulls(self, reading: Reading) -> None:
+    def _count_nulls(self, reading: ReadProgress) -> None:
         """Notes how many rows of the table an incremental read does not see."""
         table, column = self._table, self.plan.column
         if column is None or not is_timed(self.plan):
@@ -343,7 +343,7 @@ class Load:
                 reading.nulls = rows[0][0] if rows else 0
         late_rows.note(self._label, column, reading.nulls)
 
-    def _go_on(self, reading: Reading) -> None:
+    def _go_on(self, reading: ReadProgress) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
         many rows. Raises TransientError for others; called again it goes on from there."""
         tracked, plan = reading.mode == CHANGES, self._plan_of(reading)
@@ -364,7 +364,7 @@ class Load:
                 if tracked and not self._session.snapshots:
                     self._check_versions(reading)  # the server may have forgotten some meanwhile
                 return
-            except Undecodable as error:
+            except UndecodableRow as error:
                 self._pass_bad_row(reading, error)
             except TransientError as error:
                 if not plan.order or reading.seen - before < self._checkpoint_rows:
@@ -372,12 +372,12 @@ class Load:
                 Logging.warning(f"{self._label}: {error}; going on from the last row")
                 self._session.pause()
 
-    def _plan_of(self, reading: Reading) -> Plan:
+    def _plan_of(self, reading: ReadProgress) -> Plan:
         plan = self.plan
         return Changes(plan.table, None, plan.key) if reading.mode == CHANGES else plan
 
-    def _check_versions(self, reading: Reading) -> str:
-        """The version that the rows have now. Raises Expired if changes are missing."""
+    def _check_versions(self, reading: ReadProgress) -> str:
+        """The version that the rows have now. Raises ChangesExpired if changes are missing."""
         # https://learn.microsoft.com/sql/relational-databases/track-changes/work-with-change-tracking-sql-server
         [(now, oldest)] = self._session.rows(
             "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
@@ -386,13 +386,13 @@ class Load:
         )
         start = int(reading.start or 0)
         if now is None or oldest is None or not oldest <= start <= now:
-            raise Expired(
+            raise ChangesExpired(
                 f"Change Tracking does not know all changes since version {start}, that of the "
                 f"last sync (it knows them from {oldest} to {now})"
             )
         return str(now)
 
-    def _start_over(self, reading: Reading) -> None:
+    def _start_over(self, reading: ReadProgress) -> None:
         """Without a position nothing counts that may have been read."""
         reading.seen = reading.sent = reading.rejected = reading.nulls = 0
         self._rejects.clear(self._label)
@@ -401,7 +401,7 @@ class Load:
         if reading.mode == FIRST:
             self._empty()
 
-    def _pass_bad_row(self, reading: Reading, error: Undecodable) -> None:
+    def _pass_bad_row(self, reading: ReadProgress, error: UndecodableRow) -> None:
         plan = self._plan_of(reading)
         if not plan.order:
             raise SourceError(
@@ -415,22 +415,22 @@ class Load:
                 raise SourceError(f"{self._label}: {error}, and there is no row to pass")
             self._in_turn(self._store, reading, rows)
             return
-        except Undecodable as again:
+        except UndecodableRow as again:
             reason = again
         try:
             rows = self._session.rows(*plan.statement(*where, only_first=True, columns=plan.order))
-        except Undecodable:
+        except UndecodableRow:
             raise SourceError(f"{self._label}: the key of a row cannot be decoded") from None
         if rows:
             reading.after = plan.position_of(rows[0])
             self._in_turn(self._leave_out, reading, reason)
 
-    def _leave_out(self, reading: Reading, reason: Undecodable) -> None:
+    def _leave_out(self, reading: ReadProgress, reason: UndecodableRow) -> None:
         self._reject(reading, 0, reason)
         reading.seen += 1
         self._check_rejects(reading)
 
-    def _store(self, reading: Reading, batch: list[Values]) -> None:
+    def _store(self, reading: ReadProgress, batch: list[Values]) -> None:
         plan, live = self._plan_of(reading), batch
         if reading.mode == CHANGES:
             live = self._delete(reading, batch)
@@ -471,7 +471,7 @@ class Load:
         ):
             self._save(reading)
 
-    def _delete(self, reading: Reading, changes: list[Values]) -> list[Values]:
+    def _delete(self, reading: ReadProgress, changes: list[Values]) -> list[Values]:
         """Deletes what is no more; returns the changes of what is."""
         live = []
         for place, change in enumerate(changes):
@@ -482,10 +482,10 @@ class Load:
                     op.delete(self._table.destination, self._mapping.key(change))
                 except (TypeError, ValueError) as refusal:  # nor was such a key ever stored
                     reason = f"the SDK refuses its key ({type(refusal).__name__})"
-                    self._reject(reading, place, UnusableRecord(reason))
+                    self._reject(reading, place, InvalidRecord(reason))
         return live
 
-    def _reject(self, reading: Reading, place: int, reason: Exception) -> None:
+    def _reject(self, reading: ReadProgress, place: int, reason: Exception) -> None:
         reading.rejected += 1
         self._rejects.add(self._label, f"row {reading.seen + 1 + place}", reason)
 
@@ -512,10 +512,10 @@ class Load:
             for name in odd:
                 self._rejects.add_odd(self._label, name, "a row")
             return
-        reason = UnusableRecord(f"the SDK refuses a value ({type(refusal).__name__})")
+        reason = InvalidRecord(f"the SDK refuses a value ({type(refusal).__name__})")
         self._rejects.add(self._label, "a row", reason)
 
-    def _stop_replacing(self, reading: Reading) -> None:
+    def _stop_replacing(self, reading: ReadProgress) -> None:
         """The table proves too large to be replaced: what waits is handed over."""
         assert self._spool is not None  # noqa: S101
         reading.mode = FIRST if self._must_be_emptied else FULL
@@ -531,7 +531,7 @@ class Load:
 
     # Saving
 
-    def _check_rejects(self, reading: Reading, *, whole: bool = False) -> None:
+    def _check_rejects(self, reading: ReadProgress, *, whole: bool = False) -> None:
         """Raises SourceError if more than a tenth of the table is unusable, as far as is known
         before its ``whole`` was read."""
         rows = max(reading.sent + reading.rejected, self._entry.get("rows", 0))
@@ -541,7 +541,7 @@ class Load:
             rows = max(rows, self._checkpoint_rows)
         self._rejects.check(self._label, rows)
 
-    def _save(self, reading: Reading) -> None:
+    def _save(self, reading: ReadProgress) -> None:
         self._check_rejects(reading)
         read = {name: getattr(reading, name) for name in _KEPT}
         if reading.after is not None:
@@ -550,7 +550,7 @@ class Load:
         self._state.save({self._label: {**self._entry, "read": read}})
         reading.unsaved_rows = reading.unsaved_bytes = 0
 
-    def _finish(self, reading: Reading) -> None:
+    def _finish(self, reading: ReadProgress) -> None:
         rows_before = self._entry.get("rows", 0)
         self._check_rejects(reading, whole=True)
         if self._spool is not None:
@@ -579,7 +579,7 @@ class Load:
         self._state.save({self._label: entry})
         self._say(reading, done=True)
 
-    def _cursor(self, reading: Reading) -> dict[str, Any]:
+    def _cursor(self, reading: ReadProgress) -> dict[str, Any]:
         if self._kept:
             return self._kept
         column, columns = self.plan.column, fingerprint(self._table.columns)
@@ -603,7 +603,7 @@ class Load:
     def _cursor_key(self) -> str:
         return "rowversion" if self.plan.by_version else "cursor"
 
-    def _say(self, reading: Reading, *, done: bool = False) -> None:
+    def _say(self, reading: ReadProgress, *, done: bool = False) -> None:
         now = time.monotonic()
         if not done and now - self._said < _PROGRESS:
             return

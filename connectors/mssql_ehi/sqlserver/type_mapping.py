@@ -16,7 +16,7 @@ from shared.rows import decimal
 
 
 @dataclass(frozen=True)
-class Facts:
+class ColumnInfo:
     """What INFORMATION_SCHEMA.COLUMNS says of a column's type. Lengths are in characters or
     bytes, -1 for max; ``fraction``: digits of a second."""
 
@@ -29,12 +29,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TypeMapping:
     """How a type is handled.
 
-    ``type``: the SDK's, or what makes it from Facts. ``select``: the expression that reads column
-    {0}, whose text fits into {text}. ``convert``: makes a value of the SDK from one that was
-    read; ValueError, OverflowError or UnusableRecord if there is none. ``compare``: the
+    ``type``: the SDK's, or what makes it from ColumnInfo. ``select``: the expression that reads
+    column {0}, whose text fits into {text}. ``convert``: makes a value of the SDK from one that
+    was read; ValueError, OverflowError or InvalidRecord if there is none. ``compare``: the
     expression that makes the text of a position, {0}, a value of the column's own type {type}, so
     that an index serves and the column's rules of comparison hold; None: no position can be kept
     of it. ``text``: that text. ``parameter``: what is sent for it. ``first``: the earliest
@@ -49,7 +49,7 @@ class Kind:
     parameter: Callable[[str], Any] = str
     first: str | None = None
 
-    def sdk_type(self, facts: Facts) -> Any:
+    def sdk_type(self, facts: ColumnInfo) -> Any:
         return self.type(facts) if callable(self.type) else self.type
 
 
@@ -108,7 +108,7 @@ def _variant(text: str) -> str:
     return convert(value) if convert else value
 
 
-def _decimal(facts: Facts) -> dict[str, Any]:
+def _decimal(facts: ColumnInfo) -> dict[str, Any]:
     return decimal(facts.precision or 18, facts.scale or 0)
 
 
@@ -117,13 +117,13 @@ _STYLE_121 = "CONVERT({type}, {0}, 121)"
 _WHOLE = {"text": lambda value: str(int(value))}
 # The collation comes first: a cast to varchar goes by the code page of what is cast.
 _COMPARE_TEXT = "CAST({0} COLLATE {collation} AS {type}) COLLATE {collation}"
-_NATIONAL = Kind("STRING", compare=_COMPARE_TEXT)
+_NATIONAL = TypeMapping("STRING", compare=_COMPARE_TEXT)
 # The server knows its code pages; the driver takes UTF-8 for one, and gives up at stray bytes.
-_CODED = Kind("STRING", "CONVERT({text}, {0})", compare=_COMPARE_TEXT)
-_BYTES = Kind("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
+_CODED = TypeMapping("STRING", "CONVERT({text}, {0})", compare=_COMPARE_TEXT)
+_BYTES = TypeMapping("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
 # ToString() alone would lose which coordinates are meant; PostGIS writes them so.
 _SHAPE = "N'SRID=' + CONVERT(nvarchar(11), {0}.STSrid) + N';' + {0}.ToString()"
-_SPATIAL = Kind("STRING", _SHAPE, compare=None)
+_SPATIAL = TypeMapping("STRING", _SHAPE, compare=None)
 # As CONVERT makes text of it, a float has six digits, money two, and a moment no seconds. Style 3
 # for a float is of SQL Server 2016; its bytes are what any server gives.
 _VARIANT_TYPE = "CONVERT(nvarchar(128), SQL_VARIANT_PROPERTY({0}, 'BaseType'))"
@@ -153,56 +153,58 @@ _VARIANT = (
 )
 
 
-def _time(first: str, compare: str = "CAST({0} AS {type})") -> Kind:
-    return Kind("NAIVE_DATETIME", "CONVERT(varchar(27), {0}, 121)", _moment, compare, first=first)
+def _time(first: str, compare: str = "CAST({0} AS {type})") -> TypeMapping:
+    return TypeMapping(
+        "NAIVE_DATETIME", "CONVERT(varchar(27), {0}, 121)", _moment, compare, first=first
+    )
 
 
 KINDS = {
-    "bit": Kind("BOOLEAN", **_WHOLE),  # type: ignore[arg-type]
-    "tinyint": Kind("SHORT"),
-    "smallint": Kind("SHORT"),
-    "int": Kind("INT"),
-    "bigint": Kind("LONG"),
-    "decimal": Kind(_decimal, "CONVERT(varchar(41), {0})"),
-    "numeric": Kind(_decimal, "CONVERT(varchar(41), {0})"),
-    "money": Kind(decimal(19, 4), "CONVERT(varchar(41), CONVERT(decimal(19,4), {0}))"),
-    "smallmoney": Kind(decimal(10, 4), "CONVERT(varchar(41), CONVERT(decimal(10,4), {0}))"),
+    "bit": TypeMapping("BOOLEAN", **_WHOLE),  # type: ignore[arg-type]
+    "tinyint": TypeMapping("SHORT"),
+    "smallint": TypeMapping("SHORT"),
+    "int": TypeMapping("INT"),
+    "bigint": TypeMapping("LONG"),
+    "decimal": TypeMapping(_decimal, "CONVERT(varchar(41), {0})"),
+    "numeric": TypeMapping(_decimal, "CONVERT(varchar(41), {0})"),
+    "money": TypeMapping(decimal(19, 4), "CONVERT(varchar(41), CONVERT(decimal(19,4), {0}))"),
+    "smallmoney": TypeMapping(decimal(10, 4), "CONVERT(varchar(41), CONVERT(decimal(10,4), {0}))"),
     # Below compatibility level 130 the server makes another float of the same text.
-    "float": Kind("DOUBLE", text=repr, parameter=float),
-    "real": Kind("FLOAT", text=repr, parameter=float),
-    "date": Kind(
+    "float": TypeMapping("DOUBLE", text=repr, parameter=float),
+    "real": TypeMapping("FLOAT", text=repr, parameter=float),
+    "date": TypeMapping(
         "NAIVE_DATE", "CONVERT(varchar(10), {0}, 23)", date.fromisoformat, first="0001-01-01"
     ),
     "datetime": _time("1753-01-01 00:00:00", _STYLE_121),
     "datetime2": _time("0001-01-01 00:00:00"),
     "smalldatetime": _time("1900-01-01 00:00:00", _STYLE_121),
-    "datetimeoffset": Kind(
+    "datetimeoffset": TypeMapping(
         "UTC_DATETIME",
         "CONVERT(varchar(34), {0}, 121)",
         _instant,
         first="0001-01-01 00:00:00 +00:00",
     ),
-    "time": Kind("STRING", "CONVERT(varchar(16), {0}, 121)", lambda text: text[:15]),
-    "uniqueidentifier": Kind("STRING", "CONVERT(varchar(36), {0})", str.lower),
+    "time": TypeMapping("STRING", "CONVERT(varchar(16), {0}, 121)", lambda text: text[:15]),
+    "uniqueidentifier": TypeMapping("STRING", "CONVERT(varchar(36), {0})", str.lower),
     **dict.fromkeys(("binary", "varbinary", "timestamp", "rowversion"), _BYTES),
-    "image": Kind("BINARY", convert=bytes, compare=None),
-    "xml": Kind("XML", compare=None),
+    "image": TypeMapping("BINARY", convert=bytes, compare=None),
+    "xml": TypeMapping("XML", compare=None),
     **dict.fromkeys(("nchar", "nvarchar", "sysname"), _NATIONAL),
     **dict.fromkeys(("char", "varchar"), _CODED),
-    "ntext": Kind("STRING", compare=None),
-    "text": Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
-    "sql_variant": Kind("STRING", _VARIANT, _variant, None),
+    "ntext": TypeMapping("STRING", compare=None),
+    "text": TypeMapping("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
+    "sql_variant": TypeMapping("STRING", _VARIANT, _variant, None),
     **dict.fromkeys(("geometry", "geography"), _SPATIAL),
-    "hierarchyid": Kind("STRING", "{0}.ToString()", compare=None),
-    "json": Kind("JSON", "CONVERT(nvarchar(max), {0})", parse_json, None),
+    "hierarchyid": TypeMapping("STRING", "{0}.ToString()", compare=None),
+    "json": TypeMapping("JSON", "CONVERT(nvarchar(max), {0})", parse_json, None),
 }
-UNKNOWN = Kind("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
+UNKNOWN = TypeMapping("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
 
 _SIZED = ("char", "varchar", "nchar", "nvarchar", "binary", "varbinary")
 _FRACTIONS = ("datetime2", "datetimeoffset", "time")
 
 
-def declared(facts: Facts) -> str:
+def declared(facts: ColumnInfo) -> str:
     """The type as a declaration has it, for example varchar(20) or decimal(18,4)."""
     if facts.name in _SIZED:
         length = facts.length or (4000 if facts.name.startswith("n") else 8000)
@@ -216,7 +218,7 @@ def declared(facts: Facts) -> str:
     )
 
 
-def text(facts: Facts) -> str:
+def text(facts: ColumnInfo) -> str:
     """The type that any text of a column fits into."""
     fits = facts.length is not None and 0 < facts.length <= 4000
     return f"nvarchar({facts.length})" if fits else "nvarchar(max)"
@@ -232,7 +234,7 @@ _ROOMY = {
 }
 
 
-def width(facts: Facts) -> int | None:
+def width(facts: ColumnInfo) -> int | None:
     """The most bytes that a value takes on its way; None: without a limit."""
     if facts.name in _SIZED:
         per_character = 1 if "binary" in facts.name else 2

@@ -8,7 +8,7 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 from . import naming
-from .table_sync import Load
+from .table_sync import TableSync
 
 TABLES = [
     {
@@ -46,7 +46,7 @@ TABLES = [
 class Outcome:
     """How the load of a table went."""
 
-    load: Load
+    load: TableSync
     rows: int = 0
     error: str = ""
 

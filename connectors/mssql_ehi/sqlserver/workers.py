@@ -11,7 +11,7 @@ T = TypeVar("T")
 _Step = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
-class Readers:
+class Workers:
     """``count`` threads that read; with one, there is no thread but the caller's."""
 
     def __init__(self, count: int) -> None:
@@ -57,12 +57,12 @@ class Readers:
 
         with ThreadPoolExecutor(self.count, thread_name_prefix="reader") as pool:
             try:
-                readers = [pool.submit(read_on, number) for number in range(self.count)]
-                for _ in readers:
+                workers = [pool.submit(read_on, number) for number in range(self.count)]
+                for _ in workers:
                     self._take_steps()
             finally:
                 self._end()
-        for reader in readers:
+        for reader in workers:
             reader.result()
 
     def _take_steps(self) -> None:

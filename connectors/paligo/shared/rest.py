@@ -28,8 +28,8 @@ from .errors import SourceError, SourceUnavailable, T, TransientError
 from .network import PROXY_REFUSES, Adapter, NoConnection
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
-LARGEST_ANSWER = 128 * 1024 * 1024  # bytes after decompression
-_LARGE_ANSWER = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
+_LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
@@ -50,9 +50,9 @@ _ASCII = rb"""[{"a-z: 0.9, _'^~|`$@#%&*()<>?!;=+/ \u0041.xn--0ca. }]"""
 
 @dataclass(frozen=True)
 class Retry:
-    """``attempts``: repeats after the first try. ``base_delay``, ``longest_delay``: seconds."""
+    """``retries``: after the first try. ``base_delay``, ``longest_delay``: seconds."""
 
-    attempts: int = 3
+    retries: int = 3
     base_delay: float = 1.0
     longest_delay: float = 60.0
 
@@ -69,7 +69,7 @@ class Retry:
         are used up, SourceUnavailable if the last failure concerns every table, or if the source
         asks to wait for more than LONGEST_WAIT.
         """
-        for attempt in range(self.attempts + 1):
+        for attempt in range(self.retries + 1):
             try:
                 return once()
             except TransientError as error:
@@ -80,13 +80,13 @@ class Retry:
                     f"{what}: {failure}. The source asks to wait {wait:.0f} s and a sync waits "
                     f"{LONGEST_WAIT:.0f} s at most: the next one goes on from here"
                 )
-            if attempt < self.attempts:
+            if attempt < self.retries:
                 Logging.warning(
-                    f"{what}: {failure}; repeat {attempt + 1} of {self.attempts} in {wait:.1f} s"
+                    f"{what}: {failure}; repeat {attempt + 1} of {self.retries} in {wait:.1f} s"
                 )
                 sleep(wait)
         kind = SourceUnavailable if failure.concerns_all else SourceError
-        raise kind(f"{what}: {failure}; gave up after {self.attempts} repeats")
+        raise kind(f"{what}: {failure}; gave up after {self.retries} repeats")
 
 
 def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | None:
@@ -373,9 +373,9 @@ class RestClient:
         with answer, self._explained(what, "the response was cut short, or is damaged"):
             while chunk := answer.raw.read1(65_536, decode_content=True):
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
-                    raise SourceError(f"{what}: more than {LARGEST_ANSWER} bytes in an answer")
-        if len(body) > _LARGE_ANSWER:
+                if len(body) > LARGEST_RESPONSE:
+                    raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in an answer")
+        if len(body) > _LARGE_RESPONSE:
             self.parallel = 1
         answer._content = bytes(body)
         return answer

@@ -37,7 +37,7 @@ _DEEPER = 100  # calls that the SDK may add, when it writes JSON, to those under
 _EXAMPLES = 3  # positions that are named in the log
 
 
-class UnusableRecord(ValueError):
+class InvalidRecord(ValueError):
     """A record that cannot be stored. The message names a column, never a value."""
 
 
@@ -55,7 +55,7 @@ class Rows:
     """A row for each record, or why it is none; and the values in these rows that are null since
     their columns cannot hold them, in the order of the records."""
 
-    rows: list[Row | UnusableRecord]
+    rows: list[Row | InvalidRecord]
     odd: list[OddValue] = field(default_factory=list)
 
     def split(self, sizes: Iterable[int]) -> Iterator["Rows"]:
@@ -119,7 +119,7 @@ class Table:
         columns = {name: self._values(name, batch) for name in self.columns if name not in given}
         columns["additional_fields"] = [fields or None for fields in batch.left]
         names, same = [*given, *columns], map(repeat, given.values())
-        rows: list[Row | UnusableRecord]
+        rows: list[Row | InvalidRecord]
         rows = [dict(zip(names, row)) for row in zip(*same, *columns.values())]  # noqa: B905
         for index, reason in batch.skipped.items():
             rows[index] = reason
@@ -156,7 +156,7 @@ class _Batch:
     and the ``odd`` values so far."""
 
     def __init__(self, records: Sequence[Any]) -> None:
-        self.skipped: dict[int, UnusableRecord] = {}
+        self.skipped: dict[int, InvalidRecord] = {}
         self.odd: list[OddValue] = []
         if not {*map(type, records)} <= {dict}:
             for index, record in enumerate(records):
@@ -191,7 +191,7 @@ class _Batch:
 
     def skip(self, index: int, reason: str) -> None:
         """Makes a record one that cannot be stored; the first reason counts."""
-        self.skipped.setdefault(index, UnusableRecord(reason))
+        self.skipped.setdefault(index, InvalidRecord(reason))
 
     def skip_missing(self, name: str, values: Sequence[Any]) -> None:
         for index, value in enumerate(values):
@@ -212,13 +212,13 @@ def _derived(name: str, derive: Callable[[Row], Any], left: Row, record: Row) ->
 def convert(values: Sequence[Any], type_: Any, name: str) -> list[Any]:
     """``values`` as the SDK takes them for ``type_``; null and, but for STRING, "" are None.
 
-    Raises UnusableRecord, with the column's ``name``, for what the type cannot hold.
+    Raises InvalidRecord, with the column's ``name``, for what the type cannot hold.
     """
     kind = _kind(type_)
     try:
         return _converted(values, kind, _converter(type_, kind))
     except _UNFIT:
-        raise UnusableRecord(_misfit(name, type_)) from None
+        raise InvalidRecord(_misfit(name, type_)) from None
 
 
 def _kind(type_: Any) -> str:
@@ -452,7 +452,7 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
 
 
 @dataclass
-class Rejects:
+class SkippedRecords:
     """The records of a sync that cannot be stored, and the values that are null in its rows since
     their columns cannot hold them: named by position and column, never by value."""
 

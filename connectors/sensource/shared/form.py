@@ -6,7 +6,7 @@ from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Test, form_field
 
-from .errors import ConnectorError, guarded
+from .errors import ConnectorError, redact_errors
 from .settings import FLAG, TEXT, Setting, declared
 
 
@@ -54,7 +54,7 @@ def _field(key: str, spec: Setting) -> Any:
 def _setup_test(
     validate: Callable[[Mapping[str, str]], Any], test: Callable[[Any], object]
 ) -> Callable[..., Any]:
-    run = guarded(lambda given: test(replace(validate(given), retry_attempts=0)))
+    run = redact_errors(lambda given: test(replace(validate(given), retry_attempts=0)))
 
     def setup_test(configuration: Mapping[str, str]) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""A local stand-in of Microsoft SQL Server that speaks TDS 7.4 on a loopback socket.
+"""A local simulator of Microsoft SQL Server that speaks TDS 7.4 on a loopback socket.
 
 with MssqlSandbox() as server:
     server.create_table("dbo", "visits", [("id", "int"), ("at", "datetime2(7)")], key=["id"],

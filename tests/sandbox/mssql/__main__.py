@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox.mssql`: the stand-in alone, with the seeded EHR database."""
+"""`python -m tests.sandbox.mssql`: the simulator alone, with the seeded EHR database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # ruff: noqa: S608 - names are quoted, values are parameters
 """The create and insert interface over T-SQL, so that one test runs against any server.
 
-It has been run against the stand-in only, not against a real SQL Server.
+It has been run against the simulator only, not against a real SQL Server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RealServer:
     """A scratch database on a server that is already there; dropped at the end.
 
     Has `host`, `port`, `user`, `password`, `database` and the data methods of MssqlSandbox;
-    faults, certificates and the clock belong to the stand-in alone. Nothing is encrypted.
+    faults, certificates and the clock belong to the simulator alone. Nothing is encrypted.
     """
 
     ca_pem = ""

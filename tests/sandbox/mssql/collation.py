@@ -72,7 +72,7 @@ class Collation:
 
 @lru_cache(maxsize=64)
 def collation(name: str) -> Collation | None:
-    """The collation of that name in any case; None for a name that this stand-in lacks."""
+    """The collation of that name in any case; None for a name that this simulator lacks."""
     known = _BY_FOLDED.get(name.lower())
     if known is None:
         return None

@@ -300,7 +300,7 @@ class Connection:
             reply.write(wire.done(wire.DONE, wire.DONE_ATTN))
         except (Disconnected, OSError):
             raise
-        except Exception as problem:  # a fault of the stand-in itself
+        except Exception as problem:  # a fault of the simulator itself
             self.server.failures.append(problem)
             text = f"A system assertion check has failed: {type(problem).__name__}: {problem}"
             self._fail([SqlError(3624, text, severity=20)], wire.DONE)

@@ -283,7 +283,7 @@ def error(number: int, *values: object, state: int = 1) -> SqlError:
 
 
 def unsupported(what: str) -> SqlError:
-    """What this stand-in does not know: an error 102, never a made-up result."""
+    """What this simulator does not know: an error 102, never a made-up result."""
     severity = _MESSAGES[102][0]
-    text = f"Incorrect syntax near '{what}'. (Not in the T-SQL subset of this stand-in.)"
+    text = f"Incorrect syntax near '{what}'. (Not in the T-SQL subset of this simulator.)"
     return SqlError(102, text, severity=severity)

@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - column names are numbers of our own
-"""The stand-in itself: a server on a loopback socket, and what a test does to its data."""
+"""The simulator itself: a server on a loopback socket, and what a test does to its data."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class MssqlSandbox:
         *,
         database: str = "EHR",
         user: str = "reader",
-        password: str = "Sandbox-Pass-1",  # noqa: S107 - of this stand-in
+        password: str = "Sandbox-Pass-1",  # noqa: S107 - of this simulator
         encryption: str = "supported",
         certificate: str = "valid",
         collation_name: str = DEFAULT,
@@ -98,7 +98,7 @@ class MssqlSandbox:
         self.faults = Faults()
         self.statements: list[LoggedStatement] = []
         self.logins: list[LoggedLogin] = []
-        self.failures: list[Exception] = []  # errors of the stand-in itself
+        self.failures: list[Exception] = []  # errors of the simulator itself
         self.tokens: set[str] = set()
         self.read_only_connections = False  # alone are taken, as by some secondary replicas
         self.route: tuple[str, int] | None = None  # where every login is sent to

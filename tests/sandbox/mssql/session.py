@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.sandbox.mssql.instance import Instance
 
 VERSION = (
-    "Microsoft SQL Server 2022 (RTM-CU14) (stand-in) - 16.0.4135.4 (X64) \n"
+    "Microsoft SQL Server 2022 (RTM-CU14) (simulator) - 16.0.4135.4 (X64) \n"
     "\tDeveloper Edition (64-bit)"
 )
 READ_COMMITTED, SNAPSHOT = "READ COMMITTED", "SNAPSHOT"

@@ -1,7 +1,7 @@
 # ruff: noqa: S608 - table names are numbers of our own
 """Tables and their rows, in one SQLite file in WAL mode.
 
-SQLite was chosen over DuckDB because it gives what this stand-in needs without threads or large
+SQLite was chosen over DuckDB because it gives what this simulator needs without threads or large
 buffers of its own: rows stepped one at a time in index order (a million rows are streamed without
 being held), a pinned snapshot for a reader while a writer goes on, collations and functions
 written in Python, and point reads that cost microseconds. The types that SQLite lacks are stored

@@ -1,4 +1,4 @@
-"""Which parts of a parsed query this stand-in understands.
+"""Which parts of a parsed query this simulator understands.
 
 The parser takes far more than T-SQL, and T-SQL has far more than is translated here. A clause
 that nobody reads would change the result silently; so every part of a tree must be on this list.

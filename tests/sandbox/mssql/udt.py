@@ -2,7 +2,7 @@
 
 hierarchyid is the bit string of [MS-SSCLRT] 2.1: each label has a prefix that says its range, so
 that the bytes sort in depth-first order. A point is [MS-SSCLRT] 2.3: SRID, version, properties and
-two doubles. Other shapes are beyond this stand-in, as text; as bytes they pass unread.
+two doubles. Other shapes are beyond this simulator, as text; as bytes they pass unread.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector
 
 from shared import times
-from shared.errors import SourceError, guarded
+from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry
-from shared.rows import Column, Rejects, Table, decimal
+from shared.rows import Column, SkippedRecords, Table, decimal
 from shared.settings import TOKEN, URL, integer, read, setting
 from shared.state import State, window
 
@@ -70,11 +70,11 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     return read(Settings, configuration)
 
 
-@guarded
+@redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the items: those that changed since the cursor or, when it is due, all of them."""
     settings = validate_configuration(configuration)
-    saved, rejects, client = State(state, (ITEMS.name,)), Rejects(), _connect(settings)
+    saved, skipped, client = State(state, (ITEMS.name,)), SkippedRecords(), _connect(settings)
     to_read = window(saved.table(ITEMS.name), settings.reconcile_hours)
     try:
         Listing(
@@ -84,9 +84,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             pages=partial(get_items, client, settings.page_size, to_read.since),
             to_rows=ITEMS.rows,
             changed_at=lambda row: row["updated_at"],
-        ).sync(saved, rejects)
+        ).sync(saved, skipped)
     finally:
-        rejects.report()
+        skipped.report()
 
 
 def configuration_form() -> ConfigurationForm:

@@ -1,4 +1,4 @@
-"""A stand-in of Example: a bearer key, numbered pages, a filter by time.
+"""A simulator of Example: a bearer key, numbered pages, a filter by time.
 
 Replace: what the source does, from its reference and from answers that you have seen. The tests
 know of the source only what is written here.
@@ -15,7 +15,7 @@ from flask import jsonify, request
 from typing_extensions import Self
 
 from tests.sandbox.server import Sandbox
-from tests.sandbox.standin import PAGE
+from tests.sandbox.simulator import PAGE
 
 Record = dict[str, Any]
 

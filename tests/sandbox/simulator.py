@@ -1,4 +1,4 @@
-"""What every stand-in of a source offers to the battery, the demo and the benchmarks."""
+"""What every simulator of a source offers to the battery, the demo and the benchmarks."""
 
 import random
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
-PAGE = 2  # records: the smallest page that StandIn.small_pages and .limits make
+PAGE = 2  # records: the smallest page that Simulator.small_pages and .limits make
 
 
-class StandIn:
+class Simulator:
     """A source's double on the loopback address; a context manager.
 
     ``requests`` holds what was asked for. ``addresses`` are the optional keys without which the
@@ -48,7 +48,7 @@ class StandIn:
         raise NotImplementedError
 
     def configuration(self, **changes: str) -> dict[str, str]:
-        """A configuration with which the connector reads this stand-in."""
+        """A configuration with which the connector reads this simulator."""
         raise NotImplementedError
 
     def expected(self) -> dict[str, list[dict[str, Any]]]:
