@@ -1,4 +1,4 @@
-"""The connectors that read JSON over HTTP, each against the same requests, or the same answers,
+"""The connectors that read JSON over HTTP, each against the same requests, or the same responses,
 without it.
 
 time, one by one        a sync of 60 pages at 40 ms a request, to its very requests by a bare
@@ -6,10 +6,10 @@ time, one by one        a sync of 60 pages at 40 ms a request, to its very reque
                         24 chunks of 30 days for traffic and 24 for occupancy, at 200 ms.
 requests, 2nd and 1st   how many a sync needs where nothing has changed, to the first one
 row, live form          CPU of a sync, by row, to what no Python program can leave out: json.loads
-                        of the same answers, and of each record a dictionary with the columns of
+                        of the same responses, and of each record a dictionary with the columns of
                         the row, times by datetime.fromisoformat, lists in columns of text by
                         json.dumps, all else as it was sent, and the fields left over; and since
-                        rows wait until their list is proven whole, those of each answer pickled
+                        rows wait until their list is proven whole, those of each response pickled
                         and read back. In the
                         connector's figure is all that it does beside that: checks, other types,
                         keys, pages, state, log, start. In neither is the exchange of a request: it
@@ -177,7 +177,7 @@ def _sync(
 
 
 def _send(address: str, sent: list[Request]) -> Cost:
-    """The floor: the same requests in a row, and nothing done with the answers."""
+    """The floor: the same requests in a row, and nothing done with the responses."""
     with requests.Session() as session:
         began, before = time.monotonic(), time.process_time()
         for method, target, body in sent:
@@ -185,7 +185,7 @@ def _send(address: str, sent: list[Request]) -> Cost:
         return Cost(time.monotonic() - began, time.process_time() - before, peak_memory())
 
 
-# CPU by row, with the answers in memory
+# CPU by row, with the responses in memory
 
 
 def _row_figures(name: str, plan: Plan) -> Iterator[Figure]:
@@ -212,7 +212,7 @@ class _Raw(io.BytesIO):
 
 
 class _Memory:
-    """Takes the place of ``requests.Session.request``: ``bodies`` holds, by address, the answers
+    """Takes the place of ``requests.Session.request``: ``bodies`` holds, by address, the responses
     of ``source`` that were ever asked for."""
 
     def __init__(self, source: Source) -> None:
@@ -226,12 +226,12 @@ class _Memory:
         body = self.bodies.get(address)
         if body is None:
             parts = urlsplit(address)
-            text = self._source.answer(parts.path, dict(parse_qsl(parts.query)))
+            text = self._source.response(parts.path, dict(parse_qsl(parts.query)))
             body = self.bodies[address] = text.encode()
-        answer = requests.Response()
-        answer.status_code, answer.url, answer.raw = 200, address, _Raw(body)
-        answer.headers["Content-Type"] = "application/json"
-        return answer
+        response = requests.Response()
+        response.status_code, response.url, response.raw = 200, address, _Raw(body)
+        response.headers["Content-Type"] = "application/json"
+        return response
 
 
 def _sync_in_memory(source: Source, memory: _Memory) -> float:
@@ -246,7 +246,7 @@ def _sync_in_memory(source: Source, memory: _Memory) -> float:
 
 
 def _sync_seconds(name: str, size: Size) -> float:
-    """Microseconds of CPU by row of a sync; a first one has the answers made."""
+    """Microseconds of CPU by row of a sync; a first one has the responses made."""
     use_one_core()
     source = create(name, size)
     memory = _Memory(source)
@@ -260,9 +260,9 @@ def _plain_seconds(name: str, size: Size) -> float:
     source = create(name, size)
     memory, count = _Memory(source), 0
     _sync_in_memory(source, memory)
-    answers = [(urlsplit(address).path, body) for address, body in memory.bodies.items()]
+    responses = [(urlsplit(address).path, body) for address, body in memory.bodies.items()]
     before = time.process_time()
-    for path, body in answers:
+    for path, body in responses:
         rows = pickle.dumps(list(source.plain_rows(path, json.loads(body))))
         for _row in pickle.loads(rows):  # noqa: S301  # made here
             count += 1

@@ -57,7 +57,7 @@ def _serve(pipe: Connection, name: str, size: Size, latency: float) -> None:
             requests.append(Request(self.command, self.path, received))
             path, _, query = self.path.partition("?")
             time.sleep(latency)
-            body = source.answer(path, dict(parse_qsl(query))).encode()
+            body = source.response(path, dict(parse_qsl(query))).encode()
             self.send_response_only(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -51,12 +51,12 @@ class Source:
         """The configuration with which the connector reads this source at ``url``."""
         raise NotImplementedError
 
-    def answer(self, path: str, query: Query) -> str:
+    def response(self, path: str, query: Query) -> str:
         """The JSON that answers a request."""
         raise NotImplementedError
 
-    def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
-        """The least that makes rows of a decoded answer: of each record a dictionary with the
+    def plain_rows(self, path: str, response: Any) -> Iterator[Record]:
+        """The least that makes rows of a decoded response: of each record a dictionary with the
         columns of its table, ``additional_fields`` too; times and texts as the columns have them,
         all else as it was sent."""
         raise NotImplementedError
@@ -78,7 +78,7 @@ class _Dentally(Source):
         size = str(self._size.records)
         return {**dict.fromkeys(names, "x"), "base_url": url, "max_records_per_page": size}
 
-    def answer(self, path: str, query: Query) -> str:
+    def response(self, path: str, query: Query) -> str:
         resource, number = path.rpartition("/")[2], int(query["page"])
         key = self._key or resource
         if "updated_after" in query:  # nothing has changed
@@ -91,10 +91,10 @@ class _Dentally(Source):
         page = self._page(number) if number <= self._size.pages else "[]"
         return f'{{"{key}": {page}, "meta": {json.dumps(meta)}}}'
 
-    def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
+    def plain_rows(self, path: str, response: Any) -> Iterator[Record]:
         resource = path.rpartition("/")[2]
         fields = _Fields(getattr(load(self.name), resource.upper()))
-        return map(fields.plain_row, answer[self._key or resource])
+        return map(fields.plain_row, response[self._key or resource])
 
 
 class _Paligo(Source):
@@ -114,7 +114,7 @@ class _Paligo(Source):
         size = str(max(self._size.records, 60))
         return {"username": "x", "api_key": "x", "base_url": url, "max_records_per_page": size}
 
-    def answer(self, path: str, query: Query) -> str:
+    def response(self, path: str, query: Query) -> str:
         resource, number, size = path[1:], int(query["page"]), int(query["per_page"])
         key = self._key or resource
         total = len(self._small[resource]) if resource in self._small else self._total
@@ -128,10 +128,10 @@ class _Paligo(Source):
         page = self._page(number) if number <= pages else "[]"
         return f'{json.dumps(head)[:-1]}, "{key}": {page}}}'
 
-    def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
+    def plain_rows(self, path: str, response: Any) -> Iterator[Record]:
         resource = path[1:]
         fields = _Fields(getattr(load(self.name), resource.upper()))
-        return map(fields.plain_row, answer[self._key or resource])
+        return map(fields.plain_row, response[self._key or resource])
 
 
 class _Dexory(Source):
@@ -152,19 +152,19 @@ class _Dexory(Source):
         names = {"site_name": "x", "site_api_key": "dexory-key", "base_url": url}
         return {**names, "page_size": size, "max_pages": limit}
 
-    def answer(self, path: str, query: Query) -> str:
+    def response(self, path: str, query: Query) -> str:
         number = int(query["page[number]"])
         more = number < self._size.pages
         link = f"{path}?site=x&page[number]={number + 1}" if more else None
         return f'{{"data": {self._page(number)}, "links": {{"next": {json.dumps(link)}}}}}'
 
-    def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:  # noqa: ARG002
+    def plain_rows(self, path: str, response: Any) -> Iterator[Record]:  # noqa: ARG002
         module = load(self.name)
         key = module.LOCATIONS.key
         lists = ("zoning", "scanned_markers")
         of_location = _Fields(module.LOCATIONS, also=(self._objects,), lists=lists)
         of_object = _Fields(module.OBJECTS, given=key)
-        for record in answer["data"]:
+        for record in response["data"]:
             location = of_location.plain_row(record)
             yield location
             for thing in record.get(self._objects) or ():
@@ -201,8 +201,8 @@ class _SenSource(Source):
                 "entityType": entity,
                 "metrics": metrics,
             }
-            answer = client.get(f"/api/data/{name}", headers=headers, query_string=query)
-            records = json.dumps(_records(json.loads(answer.text)), ensure_ascii=False)[1:-1]
+            response = client.get(f"/api/data/{name}", headers=headers, query_string=query)
+            records = json.dumps(_records(json.loads(response.text)), ensure_ascii=False)[1:-1]
             self._days[f"/data/{name}"] = records
         # The connector reads up to the end of tomorrow.
         days = size.days * size.pages
@@ -221,7 +221,7 @@ class _SenSource(Source):
             "chunk_days": self._chunk,
         }
 
-    def answer(self, path: str, query: Query) -> str:
+    def response(self, path: str, query: Query) -> str:
         if path == "/token":
             return json.dumps({"access_token": "x", "expires_in": 86_400})
         if path in self._small:
@@ -232,7 +232,7 @@ class _SenSource(Source):
         text = ", ".join(records.replace(_DAY.isoformat(), each.isoformat()) for each in days)
         return f'{{"messages": [], "results": [{text}]}}'
 
-    def plain_rows(self, path: str, answer: Any) -> Iterator[Record]:
+    def plain_rows(self, path: str, response: Any) -> Iterator[Record]:
         if path == "/token":
             return
         tables, name = dict(load(self.name).STATIC_TABLES), path.rpartition("/")[2]
@@ -241,11 +241,11 @@ class _SenSource(Source):
                 self.configuration("http://localhost")
             )
             tables[name] = load(self.name)._data_table(name, settings.metrics[name])
-        yield from map(_Fields(tables[name]).plain_row, _records(answer))
+        yield from map(_Fields(tables[name]).plain_row, _records(response))
 
 
-def _records(answer: Any) -> list[Record]:
-    records: list[Record] = answer["results"] if isinstance(answer, dict) else answer
+def _records(response: Any) -> list[Record]:
+    records: list[Record] = response["results"] if isinstance(response, dict) else response
     return records
 
 

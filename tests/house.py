@@ -106,7 +106,7 @@ def package(name: str) -> list[str]:
 
 def configure(name: str) -> list[str]:
     """Asks for the keys of a connector with `fivetran configuration`, which would overwrite the
-    template; the answers become its configuration.local.json."""
+    template; the responses become its configuration.local.json."""
     return _configuration(name)
 
 

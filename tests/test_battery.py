@@ -438,7 +438,7 @@ def test_a_table_that_fails_leaves_the_others_alone(sync: Any, project: Any, san
 def test_what_is_not_understood_is_not_taken_for_the_end(
     sync: Any, project: Any, sandbox: Any, body: str, skip: int
 ) -> None:
-    """Status 200 with anything but the expected answer fails, and names the endpoint."""
+    """Status 200 with anything but the expected response fails, and names the endpoint."""
     kind = "text/html" if body.startswith("<") else "application/json"
     sandbox.fault(
         sandbox.data_path,
@@ -470,7 +470,7 @@ def test_a_redirect_to_another_host_gets_no_request(sync: Any, sandbox: Any) -> 
 def test_an_answer_that_drips_ends(
     project: Any, sandbox: Any, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Each byte comes in time, all of them do not: the time for a whole answer is limited, from
+    """Each byte comes in time, all of them do not: the time for a whole response is limited, from
     its status line on."""
     monkeypatch.setattr("shared.network._DEADLINE", 0.2)  # times the timeout of one second
     drops = []

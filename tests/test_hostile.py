@@ -1,5 +1,5 @@
-"""Hostile answers and settings, a few of each connector: rows or one clear error, in bounded time
-and memory, and no cursor beyond a row that was lost. `make soak` runs thousands."""
+"""Hostile responses and settings, a few of each connector: rows or one clear error, in bounded
+time and memory, and no cursor beyond a row that was lost. `make soak` runs thousands."""
 
 import random
 import socket
@@ -82,12 +82,12 @@ def test_a_body_without_an_end_takes_bounded_memory(
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert "more than 1000000 bytes in an answer" in result.output
+    assert "more than 1000000 bytes in a response" in result.output
     assert peak < 20_000_000
 
 
 def test_a_forged_answer_is_drawn_from_its_number() -> None:
-    """A failure can be replayed: equal numbers forge equal answers, others other ones."""
+    """A failure can be replayed: equal numbers forge equal responses, others other ones."""
     body = b'{"data": [{"id": 1, "name": "x"}], "meta": {"total": 1}}'
 
     def forged(number: int) -> bytes:

@@ -90,11 +90,11 @@ def test_the_answers_to_the_form_are_a_configuration(name: str, tmp_path: Path) 
         given = sandbox.configuration()
     answers = iter([given.get(key, "") for key in declared(settings)])
 
-    def answer(_: str) -> str:
+    def response(_: str) -> str:
         return next(answers)
 
     code = configuration_command.run_configuration_form(
-        form(name), str(path), True, input_fn=answer, secret_fn=answer
+        form(name), str(path), True, input_fn=response, secret_fn=response
     )
     assert code == 0
     assert vars(read(settings, json.loads(path.read_text()))) == vars(read(settings, given))
@@ -153,7 +153,7 @@ CREDENTIALS = {
     [(name, key, text) for name, keys in CREDENTIALS.items() for key, text in keys.items()],
 )
 def test_a_wrong_credential_is_named(name: str, key: str, sentence: str, tmp_path: Path) -> None:
-    """The failure says which settings to look at, without a value, at the first answer."""
+    """The failure says which settings to look at, without a value, at the first response."""
     with create(name) as sandbox:
         found = Project(name, tmp_path).test_settings(sandbox.configuration(**{key: "not-this"}))
     failures = [text for text in found.values() if text]
@@ -186,7 +186,7 @@ def test_an_address_where_nobody_answers_is_named(
     with create(name) as sandbox:
         found = Project(name, tmp_path).test_settings(sandbox.configuration(**{key: address}))
     assert any(port in text or key in text for text in found.values() if text), found
-    assert "no answer" in str(found) or "the connection was refused" in str(found)
+    assert "no response" in str(found) or "the connection was refused" in str(found)
     assert waits == []
 
 

@@ -254,15 +254,15 @@ class _Outdated(SourceError):
     """The access token was valid once."""
 
 
-def _explain_setup(answer: requests.Response) -> str:
-    said = f"{answer.headers.get('WWW-Authenticate')} {answer.text}"
-    if answer.status_code == 401 and re.search("expired|revoked", said):
+def _explain_setup(response: requests.Response) -> str:
+    said = f"{response.headers.get('WWW-Authenticate')} {response.text}"
+    if response.status_code == 401 and re.search("expired|revoked", said):
         raise _Outdated("the access token was valid once")
     return (
         "Dentally refuses access_token, and a test does not renew it: create new tokens in the "
         "Developer Portal and put access_token and refresh_token into the configuration"
-        if answer.status_code == 401
-        else _handle_request_error(answer)
+        if response.status_code == 401
+        else _handle_request_error(response)
     )
 
 
@@ -289,19 +289,19 @@ def _connect(
     )
 
 
-def _handle_rate_limit(answer: requests.Response) -> bool:
+def _handle_rate_limit(response: requests.Response) -> bool:
     """Dentally says "too many requests" with 403, too, and only its message tells that."""
-    return answer.status_code == 403 and b"rate limit" in answer.content.lower()
+    return response.status_code == 403 and b"rate limit" in response.content.lower()
 
 
-def _handle_request_error(answer: requests.Response) -> str:
-    """What to do about an answer that no repeat will change."""
+def _handle_request_error(response: requests.Response) -> str:
+    """What to do about a response that no repeat will change."""
     return {
         401: "Dentally refuses the access token even after a renewal: create new tokens in the "
         "Developer Portal and put access_token and refresh_token into the configuration",
         403: "The tokens may not read this: check the scopes of your application",
         404: "Check base_url and use_sandbox",
-    }.get(answer.status_code, "Check that base_url is a Dentally host")
+    }.get(response.status_code, "Check that base_url is a Dentally host")
 
 
 def _tokens(settings: Settings, saved: State) -> Tokens:
@@ -315,10 +315,10 @@ def _tokens(settings: Settings, saved: State) -> Tokens:
 
 
 def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
-    """The answer to a token renewal: new tokens. Raises SourceError if there will be none."""
+    """The response to a token renewal: new tokens. Raises SourceError if there will be none."""
 
-    def explain(answer: requests.Response) -> str:
-        if error_code(answer) == "invalid_client" or answer.status_code == 401:
+    def explain(response: requests.Response) -> str:
+        if error_code(response) == "invalid_client" or response.status_code == 401:
             return "Check client_id and client_secret"
         return (
             "The refresh token is used up or revoked: create new tokens in the Developer Portal "
@@ -376,12 +376,12 @@ def _get_pages(
 def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], number: int) -> Page:
     """Page ``number`` (from 1) of a resource. Raises SourceError for what is no page."""
     path, records, meta = f"/v1/{resource}", None, None
-    answer = client.get(path, {**params, "page": number})
-    if isinstance(answer, dict):
-        records = as_list(answer.get(resource, answer.get("data")))
-        meta = answer.get("meta") or {}
+    response = client.get(path, {**params, "page": number})
+    if isinstance(response, dict):
+        records = as_list(response.get(resource, response.get("data")))
+        meta = response.get("meta") or {}
     if records is None or not isinstance(meta, dict):
-        raise SourceError(f'{path}: the answer has no list "{resource}" or "data"')
+        raise SourceError(f'{path}: the response has no list "{resource}" or "data"')
     try:
         numbers = ("current_page", "total_pages", "total")  # Dentally sends some as text
         current, pages, total = (int(meta[key]) if meta.get(key) else None for key in numbers)

@@ -69,17 +69,17 @@ class Tokens(AuthBase):
                 self._refresh()
 
     def _refresh(self) -> None:
-        answer = self._ask(self._refresh_token)
+        response = self._ask(self._refresh_token)
         try:
-            access = answer["access_token"]
+            access = response["access_token"]
             # Without a new refresh token the old one stays in use.
-            refresh = answer.get("refresh_token") or self._refresh_token
-            lifetime = float(answer.get("expires_in") or 0)
+            refresh = response.get("refresh_token") or self._refresh_token
+            lifetime = float(response.get("expires_in") or 0)
             if not (isinstance(access, str) and access and isinstance(refresh, str)):
                 raise ValueError
             end = times.now() + timedelta(seconds=0.9 * lifetime) if lifetime > 0 else None
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            raise SourceError("/oauth/token: the answer holds no usable access token") from None
+            raise SourceError("/oauth/token: the response holds no usable access token") from None
         self._use(access, refresh, end)
         renew_at = times.to_text(end) if end else None
         content = json.dumps({"access": access, "refresh": refresh, "renew_at": renew_at})

@@ -194,18 +194,18 @@ class ApiKey(AuthBase):
         return refusals == 1
 
 
-def _explain(answer: requests.Response) -> str:
-    """What to do about an answer that no repeat will change."""
+def _explain(response: requests.Response) -> str:
+    """What to do about a response that no repeat will change."""
     return {
         401: "Dexory refuses the key in the header and in the query: check site_api_key",
         403: "The key may not read this: check site_api_key, site_name and customer",
         404: "Check site_name, customer and base_url",
-    }.get(answer.status_code, "Check that base_url is Dexory's API")
+    }.get(response.status_code, "Check that base_url is Dexory's API")
 
 
 @dataclass(repr=False)
 class Page:
-    """The locations of an answer, and where the next ones are (None: these are the last)."""
+    """The locations of a response, and where the next ones are (None: these are the last)."""
 
     place: Place
     records: list[Any]
@@ -261,11 +261,13 @@ def fetch_locations_with_retry(
     random. The list ends where ``links.next`` is null or, where it is left out, ``links.last`` is
     this very page, as JSON:API has it; nowhere else. Raises SourceError.
     """
-    answer = client.get(link)
-    data, links = map(answer.get, ("data", "links")) if isinstance(answer, dict) else (None, None)
+    response = client.get(link)
+    data, links = (
+        map(response.get, ("data", "links")) if isinstance(response, dict) else (None, None)
+    )
     records, key = as_list(data), settings.site_api_key
     if records is None or not isinstance(links, dict):
-        raise SourceError(f'{PATH}: the answer has no list "data", or no object "links"')
+        raise SourceError(f'{PATH}: the response has no list "data", or no object "links"')
     if "next" not in links and not is_page(link, links.get("last"), key):
         raise SourceError(f'{PATH}: "links" has no "next", and "last" is not this page')
     following = links.get("next")

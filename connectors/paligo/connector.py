@@ -242,20 +242,20 @@ class _Credentials(HTTPBasicAuth):
         return request
 
 
-def _handle_rate_limit(answer: requests.Response, **_: Any) -> None:
+def _handle_rate_limit(response: requests.Response, **_: Any) -> None:
     """Sees to it that a 429 says how long to wait: Paligo leaves ``Retry-After`` out at times, and
     the usual back-off would use up its repeats within the minute that the limit lasts."""
-    if answer.status_code == 429 and retry_after(answer.headers) is None:
-        answer.headers["Retry-After"] = str(RATE_LIMIT_SECONDS)
+    if response.status_code == 429 and retry_after(response.headers) is None:
+        response.headers["Retry-After"] = str(RATE_LIMIT_SECONDS)
 
 
-def _handle_request_error(answer: requests.Response) -> str:
-    """What to do about an answer that no repeat will change."""
+def _handle_request_error(response: requests.Response) -> str:
+    """What to do about a response that no repeat will change."""
     advice = {
         401: "Paligo refuses username and api_key: check both in your account settings",
         403: "This user may not read the list: use the API key of an administrator",
-    }.get(answer.status_code)
-    if advice and "json" in answer.headers.get("Content-Type", ""):
+    }.get(response.status_code)
+    if advice and "json" in response.headers.get("Content-Type", ""):
         return advice
     return f"{advice}. {BASE_URL_ADVICE}" if advice else BASE_URL_ADVICE
 
@@ -267,18 +267,18 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
     ``next_page`` on the last page; the records may also stand under ``data``.
     """
     where = f"{client.base_url}/{resource}"
-    answer = client.get(where, {"page": number, "per_page": per_page})
-    found = answer.get(resource, answer.get("data")) if isinstance(answer, dict) else None
+    response = client.get(where, {"page": number, "per_page": per_page})
+    found = response.get(resource, response.get("data")) if isinstance(response, dict) else None
     records = as_list(found)
-    if records is None or answer.get("error"):
-        raise SourceError(f'{where}: the answer has no list "{resource}" or "data"')
+    if records is None or response.get("error"):
+        raise SourceError(f'{where}: the response has no list "{resource}" or "data"')
     try:
         current, pages = (
-            convert([answer.get(key)], "LONG", key)[0] for key in ("page", "total_pages")
+            convert([response.get(key)], "LONG", key)[0] for key in ("page", "total_pages")
         )
     except InvalidRecord as reason:
-        raise SourceError(f"{where}: in the answer {reason}") from None
-    more = bool(answer["next_page"]) if "next_page" in answer else None
+        raise SourceError(f"{where}: in the response {reason}") from None
+    more = bool(response["next_page"]) if "next_page" in response else None
     return Page(records, number, pages, more=more, current=current)
 
 

@@ -72,11 +72,11 @@ def _html(paligo: Paligo) -> None:
 SCENARIOS = {
     "normal": Scenario("nothing goes wrong", lambda paligo: None),
     "rate_limit": Scenario("the limit of a minute is met again and again", _rate_limit),
-    "errors": Scenario("a 503, a cut answer and two lost connections", _errors),
+    "errors": Scenario("a 503, a cut response and two lost connections", _errors),
     "outage": Scenario("assignments answer 500 from their third request on", _outage, fails=True),
     "expired": Scenario("the API key is replaced during the sync", _expired, fails=True),
     "slow": Scenario(
-        "an answer takes longer than the timeout",
+        "a response takes longer than the timeout",
         _slow,
         settings={"request_timeout_seconds": "1"},
     ),

@@ -369,9 +369,11 @@ def get_access_token(client: RestClient, settings: Settings) -> tuple[str, float
     """A new access token by the client credentials flow, and its lifetime in seconds, infinite if
     none is stated. Raises SourceUnavailable if there will be no token."""
     credentials = {"client_id": settings.client_id, "client_secret": settings.client_secret}
-    answer = client.post("", json={"grant_type": "client_credentials", **credentials})
+    response = client.post("", json={"grant_type": "client_credentials", **credentials})
     try:
-        return TOKEN.parse(answer["access_token"] or " "), float(answer.get("expires_in") or "inf")
+        return TOKEN.parse(response["access_token"] or " "), float(
+            response.get("expires_in") or "inf"
+        )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise SourceUnavailable(
             f"{settings.auth_url}: no usable access token in the response"
@@ -389,7 +391,7 @@ class Token(AuthBase):
             settings.auth_url,
             settings.request_timeout_seconds,
             Retry(settings.retry_attempts, base_delay=TOKEN_INTERVAL / 2),
-            explain=lambda answer: "Check client_id, client_secret and auth_url",
+            explain=lambda response: "Check client_id, client_secret and auth_url",
             concerns_all=True,
         )
 
@@ -423,29 +425,29 @@ class Token(AuthBase):
         Logging.info("A new access token is in use")
 
 
-def _explain(answer: requests.Response) -> str:
-    """What to do about an answer that no repeat will change."""
+def _explain(response: requests.Response) -> str:
+    """What to do about a response that no repeat will change."""
     return {
         400: "Check traffic_metrics and occupancy_metrics: SenSource may not know one of them",
         401: "SenSource refuses a token that it has just given. Does something else use the same "
         "API client? Each new token ends the one before it",
         403: "The API client may not read this: ask SenSource for the rights",
-    }.get(answer.status_code, "Check base_url")
+    }.get(response.status_code, "Check base_url")
 
 
 def make_request_with_retry(
     client: RestClient,
     path: str,
     params: Mapping[str, str] | None = None,
-    read: Callable[[Any], Any] = lambda answer: answer,
+    read: Callable[[Any], Any] = lambda response: response,
 ) -> Any:
     """What ``read`` makes of the JSON at ``path``; transient failures are retried after a
     back-off. Raises SourceError, also for an ``error`` in a response of status 200."""
 
-    def read_answer(answer: Any) -> Any:
-        if isinstance(answer, dict) and answer.get("error"):
-            raise SourceError(f"{client.base_url}{path}: status 200, but the answer is an error")
-        return read(answer)
+    def read_answer(response: Any) -> Any:
+        if isinstance(response, dict) and response.get("error"):
+            raise SourceError(f"{client.base_url}{path}: status 200, but the response is an error")
+        return read(response)
 
     return client.get(path, params, read_answer)
 
@@ -454,8 +456,8 @@ def fetch_static_data(client: RestClient, endpoint: str) -> tuple[list[Any], tup
     """All records of a static endpoint, which SenSource does not divide into pages, and what it
     says of them. Raises SourceError."""
 
-    def read(answer: Any) -> tuple[list[Any], tuple[str, ...]]:
-        return _read_results(answer, f"{client.base_url}/{endpoint}", may_be_bare=True)
+    def read(response: Any) -> tuple[list[Any], tuple[str, ...]]:
+        return _read_results(response, f"{client.base_url}/{endpoint}", may_be_bare=True)
 
     found: tuple[list[Any], tuple[str, ...]]
     found = make_request_with_retry(client, f"/{endpoint}", read=read)
@@ -463,15 +465,15 @@ def fetch_static_data(client: RestClient, endpoint: str) -> tuple[list[Any], tup
 
 
 def _read_results(
-    answer: Any, where: str, *, may_be_bare: bool = False
+    response: Any, where: str, *, may_be_bare: bool = False
 ) -> tuple[list[Any], tuple[str, ...]]:
     """The records of a response, and its messages in plain words; ``may_be_bare``: the list of
     records may be all of it. Raises SourceError if there is no list, and TransientError for a
     message in the place of records: that is no empty list."""
-    fields = answer if isinstance(answer, dict) else {}
+    fields = response if isinstance(response, dict) else {}
     records = as_list(fields.get("results"))
     if records is None and may_be_bare:
-        records = as_list(answer)
+        records = as_list(response)
     messages = plain_messages(fields.get("messages"), records or [])
     if messages and not records:
         raise TransientError(f"no results, but a message: {messages[0]}")
@@ -571,8 +573,8 @@ def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
     }
     where = f"{client.base_url}/data/{name}"
 
-    def read(answer: Any) -> Chunk:
-        records, messages = _read_results(answer, where)
+    def read(response: Any) -> Chunk:
+        records, messages = _read_results(response, where)
         return Chunk(start, end, _with_metrics(records, plan.metrics, where), messages)
 
     chunk: Chunk = make_request_with_retry(client, f"/data/{name}", params, read)

@@ -1,5 +1,5 @@
 """Kinds of settings that SenSource alone has: lists, dates, and metrics as they stand in the
-configuration, in a request and in an answer."""
+configuration, in a request and in a response."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _METRIC = re.compile(r"([a-z][a-z0-9_]*)(?:\((min|max|avg|count)\))?")
 
 
 class Metric(NamedTuple):
-    """A metric: its ``name`` in a request, its ``field`` in the answer, the ``type`` of that."""
+    """A metric: its ``name`` in a request, its ``field`` in the response, the ``type`` of that."""
 
     name: str
     field: str

@@ -329,7 +329,7 @@ def test_a_renewal_that_is_refused_says_what_to_do(
 def test_a_renewal_without_a_token_is_an_error(
     dentally: Project, sandbox: Dentally, body: str
 ) -> None:
-    """Nothing is kept of an answer that holds no token."""
+    """Nothing is kept of a response that holds no token."""
     sandbox.revoke_access_token()
     sandbox.fault("/oauth/token", status=200, body=body)
     result = dentally.sync(sandbox.configuration())
@@ -378,7 +378,7 @@ PAIR = {"access_token": "access-two", "refresh_token": "refresh-two"}
 
 
 def tokens(saved: State, *answers: Any, **given_tokens: str) -> tuple[Any, list[str]]:
-    """Tokens whose renewals get these answers, and the refresh tokens that were sent."""
+    """Tokens whose renewals get these responses, and the refresh tokens that were sent."""
     load("dentally")
     left, sent = list(answers), list[str]()
 
@@ -452,16 +452,16 @@ def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         *({}, [], None, {"access_token": ""}, {"access_token": 7}),
         *({**PAIR, "refresh_token": 7}, {**PAIR, "expires_in": "soon"}),
         *({**PAIR, "expires_in": 1e300}, {**PAIR, "expires_in": [1]}),
     ],
 )
-def test_an_answer_that_holds_no_usable_tokens(checkpoints: list[str], answer: Any) -> None:
+def test_an_answer_that_holds_no_usable_tokens(checkpoints: list[str], response: Any) -> None:
     """Nothing of it is kept."""
-    one, _ = tokens(State({}, ()), answer)
+    one, _ = tokens(State({}, ()), response)
     with pytest.raises(SourceError, match="holds no usable access token"):
         one.renew(signed(one), 1)
     assert checkpoints == []
@@ -659,7 +659,7 @@ def test_a_source_that_repeats_a_page_is_an_error(dentally: Project, meta: str) 
         ({"total": "many"}, "meta holds what is no number"),
         ({"total": [1]}, "meta holds what is no number"),
         ({"total_pages": 1e999}, "meta holds what is no number"),
-        ([1], 'the answer has no list "treatments" or "data"'),
+        ([1], 'the response has no list "treatments" or "data"'),
     ],
 )
 def test_what_meta_says_must_be_understood(

@@ -70,7 +70,7 @@ def by_name(project: Project, table: str, name: str) -> list[dict[str, Any]]:
     return [row for row in project.rows(table) if row["name"] == name]
 
 
-def answer(*records: Any, following: Any = None) -> dict[str, Any]:
+def response(*records: Any, following: Any = None) -> dict[str, Any]:
     """A fault that answers with these records."""
     body = json.dumps({"data": records, "links": {"next": following}})
     return {"status": 200, "body": body, "headers": {"Content-Type": "application/json"}}
@@ -126,7 +126,7 @@ def test_what_looks_like_a_number_or_a_date_stays_text(dexory: Project, sandbox:
 def test_fields_without_a_column_are_kept_as_sent(dexory: Project, sandbox: Dexory) -> None:
     """Of locations and of objects, a field called occurrence included."""
     thing = {"sku": "x", "hazards": [{"b": 1, "a": [2.50, None]}], "occurrence": "first"}
-    sandbox.fault(**answer(location("A1", thing, robot={"id": 3, "tags": []}, next_scan=None)))
+    sandbox.fault(**response(location("A1", thing, robot={"id": 3, "tags": []}, next_scan=None)))
     synced(dexory, sandbox)
     [stored] = dexory.rows("locations")
     assert json.loads(stored["additional_fields"]) == {
@@ -143,7 +143,7 @@ def test_lists_and_objects_become_json_text(dexory: Project, sandbox: Dexory) ->
     """With sorted names, in locations and in objects, so that equal ones are equal text."""
     zoning = {"priority": 1, "client_categories": ["東京", 0.5]}
     things = [{"client": {"b": 1, "a": 2}}, {"client": {"a": 2, "b": 1}}]
-    sandbox.fault(**answer(location("A1", *things, zoning=zoning, scanned_markers=[])))
+    sandbox.fault(**response(location("A1", *things, zoning=zoning, scanned_markers=[])))
     synced(dexory, sandbox)
     [stored] = dexory.rows("locations")
     assert stored["zoning"] == '{"client_categories": ["東京", 0.5], "priority": 1}'
@@ -168,7 +168,7 @@ def test_objects_carry_the_key_of_their_location(dexory: Project, sandbox: Dexor
 
 def test_a_missing_part_of_the_key_is_empty_text(dexory: Project, sandbox: Dexory) -> None:
     """Locations without an aisle or a type are stored, and so are their objects."""
-    sandbox.fault(**answer(location("A1", {"sku": "x"}, aisle=None, occupancy=None)))
+    sandbox.fault(**response(location("A1", {"sku": "x"}, aisle=None, occupancy=None)))
     synced(dexory, sandbox)
     for [row] in (dexory.rows("locations"), dexory.rows(OBJECTS)):
         assert (row["name"], row["aisle"], row["location_type"]) == ("A1", "", "")
@@ -177,7 +177,7 @@ def test_a_missing_part_of_the_key_is_empty_text(dexory: Project, sandbox: Dexor
 def test_equal_objects_in_a_location_are_counted(dexory: Project, sandbox: Dexory) -> None:
     """None is merged away, whatever way the source says null; the count begins anew elsewhere."""
     things = [{"sku": "x", "lot": None, "quantity": 1}, {"sku": "x", "quantity": "1"}, {"sku": 7}]
-    sandbox.fault(**answer(location("A1", *things, things[0]), location("A2", *things)))
+    sandbox.fault(**response(location("A1", *things, things[0]), location("A2", *things)))
     synced(dexory, sandbox)
     found = Counter((row["name"], row["sku"], row["occurrence"]) for row in dexory.rows(OBJECTS))
     expected = [("A1", "x", 1), ("A1", "x", 2), ("A1", "x", 3), ("A1", "7", 1)]
@@ -197,7 +197,7 @@ def test_nulls_of_an_object_are_left_out(
         upsert(table, data)
 
     monkeypatch.setattr(Operations, "upsert", record)
-    sandbox.fault(**answer(location("A1", {"sku": "x", "lot": None})))
+    sandbox.fault(**response(location("A1", {"sku": "x", "lot": None})))
     synced(dexory, sandbox)
     assert sent[1] == {*KEY, "sku", "occurrence"}
 
@@ -221,7 +221,7 @@ def test_the_objects_may_come_under_two_names(
     dexory: Project, sandbox: Dexory, fields: dict[str, Any], skus: list[str]
 ) -> None:
     """In a list, alone, or not at all."""
-    sandbox.fault(**answer(location("A1", **fields)))
+    sandbox.fault(**response(location("A1", **fields)))
     synced(dexory, sandbox)
     assert sorted(row["sku"] for row in dexory.rows(OBJECTS)) == skus
     assert len(dexory.rows("locations")) == 1
@@ -230,7 +230,7 @@ def test_the_objects_may_come_under_two_names(
 def test_of_both_names_at_once_nothing_is_lost(dexory: Project, sandbox: Dexory) -> None:
     """The second one is kept beside the location."""
     second = {"expected_inventory_object": [{"sku": "b"}]}
-    sandbox.fault(**answer(location("A1", {"sku": "a"}, **second)))
+    sandbox.fault(**response(location("A1", {"sku": "a"}, **second)))
     synced(dexory, sandbox)
     assert [row["sku"] for row in dexory.rows(OBJECTS)] == ["a"]
     [stored] = dexory.rows("locations")
@@ -247,7 +247,7 @@ def test_of_both_names_at_once_nothing_is_lost(dexory: Project, sandbox: Dexory)
 )
 def test_scan_dates_are_in_utc(dexory: Project, sandbox: Dexory, sent: Any, stored: str) -> None:
     """Whatever form they come in."""
-    sandbox.fault(**answer(location("A1", {"sku": "x"}, scan_date=sent)))
+    sandbox.fault(**response(location("A1", {"sku": "x"}, scan_date=sent)))
     synced(dexory, sandbox)
     for [row] in (dexory.rows("locations"), dexory.rows(OBJECTS)):
         assert row["scan_date"].astimezone(timezone.utc).isoformat() == stored
@@ -366,7 +366,7 @@ def test_half_of_a_surrogate_pair_costs_no_row(dexory: Project, sandbox: Dexory)
     half = "half \ud83d a pair"
     thing = {"description": half, "client": [half]}
     record = location("A1", thing, message=half, zoning={"x": half}, robot=half)
-    sandbox.fault(**answer(record))
+    sandbox.fault(**response(record))
     synced(dexory, sandbox)
     [row], [its_object] = dexory.rows("locations"), dexory.rows(OBJECTS)
     whole = "half \ufffd a pair"
@@ -381,7 +381,7 @@ def test_a_location_that_is_no_object_is_reported(
     dexory: Project, sandbox: Dexory, record: Any
 ) -> None:
     """The others are stored."""
-    sandbox.fault(**answer(*(location(f"A{n}") for n in range(10)), record))
+    sandbox.fault(**response(*(location(f"A{n}") for n in range(10)), record))
     assert "page 1, record 11: it is not an object" in synced(dexory, sandbox).output
     assert len(dexory.rows("locations")) == 10
 
@@ -525,7 +525,7 @@ def test_a_masked_key_in_a_link_does_not_stand_beside_the_real_one(dexory: Proje
     """The parameter is taken out whatever its value."""
     with Dexory(key_in="query") as sandbox:
         query = {"api_key": "***", "site": SITE, "page[size]": 200}
-        sandbox.fault(PATH, skip=1, **answer(following=f"?{urlencode(query)}"))
+        sandbox.fault(PATH, skip=1, **response(following=f"?{urlencode(query)}"))
         synced(dexory, sandbox)
         assert list(sandbox.requests[2].query) == ["site", "page[size]", "api_key"]
         assert [r.status for r in sandbox.requests] == [401, 200, 200]
@@ -534,7 +534,7 @@ def test_a_masked_key_in_a_link_does_not_stand_beside_the_real_one(dexory: Proje
 def test_a_key_under_another_name_is_taken_out_of_a_link(dexory: Project, sandbox: Dexory) -> None:
     """The value tells; the rest of the link is followed as it is."""
     query = {"site": SITE, "token": sandbox.api_key, "page[size]": 200}
-    sandbox.fault(PATH, **answer(following=f"?{urlencode(query)}"))
+    sandbox.fault(PATH, **response(following=f"?{urlencode(query)}"))
     synced(dexory, sandbox)
     assert [list(r.query) for r in sandbox.requests[1:]] == [["site", "page[size]"]]
     assert_equal_to_source(dexory, sandbox)
@@ -678,7 +678,7 @@ def test_where_next_is_left_out_the_last_page_is_the_end(dexory: Project, links:
 def test_an_empty_page_is_not_the_end(dexory: Project, sandbox: Dexory) -> None:
     """What follows is in the link, not in the number of records."""
     query = {"site": SITE, "page[size]": 25, "page[number]": 2, "again": 1}
-    sandbox.fault(PATH, skip=1, **answer(following=f"?{urlencode(query)}"))
+    sandbox.fault(PATH, skip=1, **response(following=f"?{urlencode(query)}"))
     synced(dexory, sandbox)
     assert numbers(sandbox) == [1, 2, 2, 3, 4, 5, 6]
     assert_equal_to_source(dexory, sandbox)
@@ -739,7 +739,7 @@ def test_a_foreign_link_gets_no_request_and_no_key(
     with Dexory() as elsewhere:
         hosts = {"here": sandbox.url[7:], "elsewhere": elsewhere.url[7:]}
         link = form.format(path=PATH, key=sandbox.api_key, **hosts)
-        sandbox.fault(PATH, skip=1, **answer(location(), following=link))
+        sandbox.fault(PATH, skip=1, **response(location(), following=link))
         output = failed(dexory, sandbox).output
         assert elsewhere.requests == []
         assert len(sandbox.requests) == 2
@@ -752,7 +752,7 @@ def test_a_link_that_quotes_the_key_otherwise_is_refused(
     dexory: Project, sandbox: Dexory, form: str
 ) -> None:
     """It would stand in the log, or in the state."""
-    sandbox.fault(PATH, **answer(location(), following=form.format(key=sandbox.api_key)))
+    sandbox.fault(PATH, **response(location(), following=form.format(key=sandbox.api_key)))
     output = failed(dexory, sandbox).output
     assert "links.next is not the link of a page" in output
     assert len(sandbox.requests) == 1
@@ -1430,8 +1430,8 @@ def test_a_scan_on_two_pages_is_one(dexory: Project, sandbox: Dexory) -> None:
     following = f"{sandbox.url}{PATH}?page[number]=2"
     early = location("A1", {"sku": "x"}, {"sku": "y"}, {"sku": "y"}, status="early")
     late = location("A1", {"sku": "y"}, {"sku": "z"}, status="late")
-    sandbox.fault(PATH, **answer(early, following=following))
-    sandbox.fault(PATH, skip=1, **answer(late))
+    sandbox.fault(PATH, **response(early, following=following))
+    sandbox.fault(PATH, skip=1, **response(late))
     synced(dexory, sandbox)
     assert [row["status"] for row in dexory.rows("locations")] == ["late"]
     found = sorted((row["sku"], row["occurrence"]) for row in dexory.rows(OBJECTS))

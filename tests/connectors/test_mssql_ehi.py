@@ -1106,7 +1106,7 @@ def test_a_row_that_cannot_be_decoded_is_passed(
     project: Project, server: MssqlSandbox, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is bad only once arrives at its second reading; a bad one is left out."""
-    monkeypatch.setitem(column_types.KINDS, "date", column_types.Kind("NAIVE_DATE"))
+    monkeypatch.setitem(column_types.KINDS, "date", column_types.TypeMapping("NAIVE_DATE"))
     rows = [(i, date(2026, 1, 1 + i)) for i in range(30)]
     columns: Columns = [("id", "int", False), ("v", "date")]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)

@@ -303,7 +303,7 @@ def replica(server: MssqlSandbox) -> Iterator[MssqlSandbox]:
 def test_read_only_intent_is_sent_to_a_secondary(
     project: Project, server: MssqlSandbox, replica: MssqlSandbox
 ) -> None:
-    """By the listener, which answers for the primary; certificates are verified at both."""
+    """By the listener, which responses for the primary; certificates are verified at both."""
     create_plain(replica)
     server.read_only_route = ("localhost", replica.port)
     synced(project, server, read_only_intent="true")
@@ -414,7 +414,7 @@ def test_a_listener_that_answers_nowhere(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: found)
     given = {"login_timeout_seconds": "1", "retry_attempts": "0"}
     result = failed(project, server, mssql_server="localhost", **given)
-    assert "no answer (TimeoutError). Check mssql_server, mssql_port" in result.output
+    assert "no response (TimeoutError). Check mssql_server, mssql_port" in result.output
     assert result.seconds < 3
 
 

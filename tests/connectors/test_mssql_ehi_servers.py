@@ -43,7 +43,7 @@ catalogue, column_types, loading, plans, session = map(
 )
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -125,7 +125,7 @@ def test_values_of_another_type_cost_their_column_only(
     """A server that ignores a CONVERT costs what it concerns, and no value is shown."""
     create_timed(server, moments(30))
     create_plain(server, name="u")
-    native = column_types.Kind("NAIVE_DATETIME", "{0}", column_types._moment)
+    native = column_types.TypeMapping("NAIVE_DATETIME", "{0}", column_types._moment)
     monkeypatch.setitem(column_types.KINDS, "datetime2", native)
     output = synced(project, server).output
     assert "30 of dbo.t.ModifiedDate" in output
@@ -212,7 +212,7 @@ def test_a_password_that_changes_costs_one_login(project: Project, server: Mssql
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"SSH-2.0-OpenSSH_8.9\r\n",
@@ -223,7 +223,7 @@ def test_a_password_that_changes_costs_one_login(project: Project, server: Mssql
     ],
     ids=["http", "ssh", "garbage", "short", "tls alert", "nothing"],
 )
-def test_what_is_no_sql_server(project: Project, answer: bytes) -> None:
+def test_what_is_no_sql_server(project: Project, response: bytes) -> None:
     """One sentence names the settings to look at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -235,7 +235,7 @@ def test_what_is_no_sql_server(project: Project, answer: bytes) -> None:
                     return
                 with accepted:
                     accepted.recv(4096)
-                    accepted.sendall(answer)
+                    accepted.sendall(response)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -305,7 +305,7 @@ def test_a_clock_that_is_refused(project: Project, server: MssqlSandbox) -> None
 def test_what_cannot_be_decoded_where_there_is_no_row(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer that the driver chokes on is no row to pass again and again."""
+    """A response that the driver chokes on is no row to pass again and again."""
     create_plain(server, 0)
     original = session.Session.stream
 

@@ -62,7 +62,7 @@ def failed(result: Result) -> str:
     return result.output
 
 
-def answers(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> None:
+def responses(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> None:
     """Lets the next requests for a list get these JSON bodies."""
     for number, body in enumerate(bodies):
         sandbox.fault(
@@ -152,7 +152,7 @@ def test_a_page_is_the_last_when_nothing_says_otherwise(
     one, two, three = ({"id": number, "name": "x"} for number in (1, 2, 3))
     counted = {"page": 1, "total_pages": 3, "users": [one]}
     pages = {**first, "page": 1, "users": [one, two]}, {**second, "page": 2, "users": [three]}
-    answers(paligo, "users", counted, *pages)
+    responses(paligo, "users", counted, *pages)
     succeeded(project.sync(paligo.configuration()))
     assert {row["id"] for row in project.rows("users")} == {"1", "2", "3"}
     assert len(paligo.paths("/api/v2/users")) == 3
@@ -184,7 +184,7 @@ def test_a_page_that_is_not_understood_fails_its_table(
     """It is named without its values, the other tables are synced, the cursor stays, and the next
     sync makes up for it."""
     paligo.cap = 5
-    answers(paligo, "users", body, skip=2)
+    responses(paligo, "users", body, skip=2)
     output = failed(project.sync(paligo.configuration()))
     assert f"{paligo.url}/api/v2/users" in output
     assert reason in output

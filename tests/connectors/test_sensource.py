@@ -120,9 +120,9 @@ def traffic(zone: str, begin: datetime, count: int) -> list[dict[str, Any]]:
     ]
 
 
-def answer_with(sandbox: SenSource, path: str, answer: Any, **when: Any) -> None:
+def answer_with(sandbox: SenSource, path: str, response: Any, **when: Any) -> None:
     """From now on, or ``when`` it is said, this is the JSON at ``path``."""
-    what = {"times": None, "status": 200, "body": json.dumps(answer), **when}
+    what = {"times": None, "status": 200, "body": json.dumps(response), **when}
     sandbox.fault(path, headers={"Content-Type": "application/json"}, **what)
 
 
@@ -481,7 +481,7 @@ def test_the_ranges_that_are_asked_for(project: Project, clock: time_machine.Tra
 def test_the_days_of_a_request_can_be_fewer(
     project: Project, clock: time_machine.Traveller
 ) -> None:
-    """`chunk_days` makes answers smaller, for accounts of many zones."""
+    """`chunk_days` makes responses smaller, for accounts of many zones."""
     with small(first=date(2026, 6, 1)) as sandbox:
         synced(project, sandbox, chunk_days="4")
         assert asked(sandbox) == [
@@ -1173,7 +1173,7 @@ def test_hours_that_are_missing_delete_nothing(project: Project, sandbox: SenSou
     assert hours(project) == set(before)
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize(
@@ -1211,7 +1211,7 @@ def test_a_listing_without_records_fails(project: Project, sandbox: SenSource, b
 
 
 def test_an_error_that_is_null_is_none(project: Project, sandbox: SenSource) -> None:
-    """Some answers have the key always."""
+    """Some responses have the key always."""
     rows = traffic("z", NOON, 1)
     answer_with(sandbox, "/api/data/traffic", {"error": None, "messages": None, "results": rows})
     synced(project, sandbox)
@@ -1237,7 +1237,7 @@ def test_a_refusal_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         {"messages": ["The query was cut short"]},
         {"messages": ["The query was cut short"], "results": []},
@@ -1246,11 +1246,11 @@ def test_a_refusal_says_what_to_do(
     ],
 )
 def test_a_message_in_the_place_of_results_is_no_empty_day(
-    project: Project, clock: time_machine.Traveller, waits: list[float], answer: Any
+    project: Project, clock: time_machine.Traveller, waits: list[float], response: Any
 ) -> None:
     """It is repeated, and if it stays, fails this table, whose cursor stays; no day is lost."""
     with small(first=date(2026, 4, 1), zones=1) as sandbox:
-        answer_with(sandbox, "/api/data/traffic", answer, skip=1, times=2)
+        answer_with(sandbox, "/api/data/traffic", response, skip=1, times=2)
         output = synced(project, sandbox).output
         assert "no results, but a message: the query was cut short; repeat 1 of 3" in output
         assert_equal_to_source(project, sandbox)
@@ -1259,7 +1259,7 @@ def test_a_message_in_the_place_of_results_is_no_empty_day(
         last = max(hour for _, hour in sandbox.hours["traffic"])
         for n in range(1, 24 * 40):
             sandbox.count(last + n * HOUR)
-        answer_with(sandbox, "/api/data/traffic", answer)
+        answer_with(sandbox, "/api/data/traffic", response)
         output = failed(project, sandbox).output
         assert "1 of 3 tables failed:" in output
         assert "no results, but a message: the query was cut short; gave up after 3" in output
@@ -1290,8 +1290,8 @@ def test_records_that_a_message_came_with_take_nothing_away(
     """They may not be all that there are: they are stored, and the message is shown."""
     synced(project, whole)
     sites = whole.listings["site"]
-    answer = {"messages": ["Some are missing."], "results": sites[:1]}
-    answer_with(whole, "/api/site", answer, times=1)
+    response = {"messages": ["Some are missing."], "results": sites[:1]}
+    answer_with(whole, "/api/site", response, times=1)
     synced(project, whole)
     assert len(project.rows("site")) == 2
     whole.messages = ["Some are missing."]

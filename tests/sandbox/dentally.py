@@ -29,7 +29,7 @@ class Dentally(Sandbox):
     ``cap``: the most records in a page. ``meta``: "total" (what is seen live), "pages" (with
     ``total_pages``), "text" (numbers as text), "none". ``filters``: whether ``updated_after`` is
     honoured. ``rotates``: whether a refresh token works once only. ``limit``: requests until the
-    rate limit, which answers with ``limit_status``.
+    rate limit, which is answered with ``limit_status``.
     """
 
     name = "dentally"
@@ -313,13 +313,13 @@ class Dentally(Sandbox):
             return jsonify(error="invalid_grant"), 400
         self.renewals += 1
         self.access_token = "access-" + secrets.token_hex(16)
-        answer = {"access_token": self.access_token, "token_type": "bearer"}
+        response = {"access_token": self.access_token, "token_type": "bearer"}
         if self.rotates:
             self.refresh_token = "refresh-" + secrets.token_hex(16)
-            answer["refresh_token"] = self.refresh_token
+            response["refresh_token"] = self.refresh_token
         if self.lifetime:
-            answer["expires_in"] = str(self.lifetime)
-        return jsonify(answer)
+            response["expires_in"] = str(self.lifetime)
+        return jsonify(response)
 
     def _list(self, resource: str) -> Any:
         if "python-requests" in request.headers.get("User-Agent", "python-requests"):
@@ -365,10 +365,10 @@ class Dentally(Sandbox):
     def _limited(self) -> Any:
         self.limit = None  # the next hour has come when the client returns
         message = "Rate limit exceeded"
-        answer = _error(self.limit_status, "invalid_access_error", message)
+        response = _error(self.limit_status, "invalid_access_error", message)
         reset = datetime.now(timezone.utc).timestamp() + 1
-        answer.headers["X-RateLimit-Reset"] = str(int(reset))
-        return answer
+        response.headers["X-RateLimit-Reset"] = str(int(reset))
+        return response
 
 
 def _stamp(moment: datetime) -> str:
@@ -376,9 +376,9 @@ def _stamp(moment: datetime) -> str:
 
 
 def _error(status: int, kind: str, message: str) -> Response:
-    answer: Response = jsonify(error={"type": kind, "message": message})
-    answer.status_code = status
-    return answer
+    response: Response = jsonify(error={"type": kind, "message": message})
+    response.status_code = status
+    return response
 
 
 # What a record becomes, column by column.

@@ -27,7 +27,7 @@ class FivetranApi(Sandbox):
         self.packages: dict[str, dict[str, bytes]] = {}
         self.failing = ""
         self.app.before_request(self._authenticate)
-        for method, path, answer in (
+        for method, path, response in (
             ("GET", "/v1/groups", self._groups),
             ("GET", "/v1/groups/<_group>/connectors", self._list),
             ("GET", "/v1/destinations/<_group>", self._destination),
@@ -39,7 +39,7 @@ class FivetranApi(Sandbox):
             ("GET", "/v1/connector-sdk/packages/<package>", self._package),
             ("DELETE", "/v1/connector-sdk/packages/<package>", self._delete),
         ):
-            self.app.add_url_rule(path, f"{method} {path}", answer, methods=[method])
+            self.app.add_url_rule(path, f"{method} {path}", response, methods=[method])
 
     def home(self, folder: Path) -> None:
         """Makes the command, with ``folder`` as its home, talk to this simulator."""
@@ -85,14 +85,14 @@ class FivetranApi(Sandbox):
     def _store(self, name: str, content: dict[str, Any], status: int) -> Any:
         self.connections[name] = {**self.connections.get(name, {}), **content["config"]}
         test = {"title": "Read", "status": "FAILED", "message": self.failing}
-        answer = _data(
+        response = _data(
             id=name,
             config=self.connections[name],
             setup_tests=[test] if self.failing else [],
             destination_schema_names="FIVETRAN_NAMING",
         )
-        answer.status_code = status
-        return answer
+        response.status_code = status
+        return response
 
     def _upload(self) -> Any:
         uploaded = request.files["file"].read()
@@ -117,6 +117,6 @@ def _data(**content: Any) -> Response:
 
 
 def _error(status: int, message: str) -> Response:
-    answer = jsonify(code=message, message=message)
-    answer.status_code = status
-    return answer
+    response = jsonify(code=message, message=message)
+    response.status_code = status
+    return response

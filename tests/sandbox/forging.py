@@ -1,4 +1,4 @@
-"""Answers that no source should give, made of those that one would have given."""
+"""Responses that no source should give, made of those that one would have given."""
 
 import gzip
 import json
@@ -23,10 +23,10 @@ _PLACE = "\x01place\x01"  # stands in a copy where another text is to stand
 _ENDLESS = 64 * 1024 * 1024  # bytes, after which a body ends that nobody stopped reading
 
 
-def forge(answer: Response, draw: random.Random) -> Response:
-    """``answer`` with one thing wrong."""
+def forge(response: Response, draw: random.Random) -> Response:
+    """``response`` with one thing wrong."""
     ways: list[Callable[[bytes, random.Random], Response]] = [_damaged, _bomb, _endless, _waiting]
-    body = answer.get_data()
+    body = response.get_data()
     way = draw.choice([*[_changed] * 12, *ways])
     try:
         return way(body, draw)

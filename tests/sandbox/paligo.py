@@ -27,7 +27,7 @@ class Paligo(Sandbox):
     ``root``: the parent of taxonomies at the top. ``cap``: the most records in a page, ``least``:
     the smallest page that can be asked for.
     ``paging``: "both" (``next_page`` and ``total_pages``, what is seen live), "pages", "links",
-    "none". ``limit``: requests to one list until the rate limit of its minute, which answers with
+    "none". ``limit``: requests to one list until the rate limit of its minute, answered with
     ``retry_after`` if there is one. ``history``: the days before now that ``expected`` covers.
     """
 
@@ -223,16 +223,16 @@ class Paligo(Sandbox):
 
     def _limited(self) -> Response:
         self._counts.clear()  # the next minute has come when the client returns
-        answer = _error(429, "Too Many Requests")
+        response = _error(429, "Too Many Requests")
         if self.retry_after:
-            answer.headers["Retry-After"] = self.retry_after
-        return answer
+            response.headers["Retry-After"] = self.retry_after
+        return response
 
 
 def _error(status: int, message: str) -> Response:
-    answer: Response = jsonify(code=status, message=message)
-    answer.status_code = status
-    return answer
+    response: Response = jsonify(code=status, message=message)
+    response.status_code = status
+    return response
 
 
 # What a record becomes, column by column.

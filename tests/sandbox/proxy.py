@@ -9,9 +9,9 @@ from typing_extensions import Self
 
 
 class Proxy:
-    """Passes bytes on to ``port``, those of the answers in segments of ``segment`` bytes at most.
+    """Passes bytes on to ``port``, responses in segments of ``segment`` bytes at most.
 
-    After ``after`` bytes of answers, over all connections, one of them is ``how``: "cut" (it ends
+    After ``after`` bytes of responses, over all connections, one is ``how``: "cut" (it ends
     as if that were all), "reset" or "stalled" (nothing comes any more). ``after`` None: never.
     """
 

@@ -22,7 +22,7 @@ CLIENT_SECRET = "sensource-client-secret-71c04e"
 HOUR = timedelta(hours=1)
 LOOKBACK = timedelta(days=2)
 
-# The columns that every listing has, and the fields of the live answers; not all have a value.
+# The columns that every listing has, and the fields of the live responses; not all have a value.
 COMMON = {
     "name": "name",
     "org_id": "orgId",
@@ -420,10 +420,10 @@ class SenSource(Sandbox):
         if (asked.get("client_id"), asked.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             return _error(401, "invalid_client")
         self._mint()
-        answer = {"access_token": self.access_token, "refresh_token": "refresh-unused"}
+        response = {"access_token": self.access_token, "refresh_token": "refresh-unused"}
         if self.lifetime is not None:
-            answer["expires_in"] = self.lifetime  # type: ignore[assignment]
-        return jsonify({**answer, "token_type": "Bearer"})
+            response["expires_in"] = self.lifetime  # type: ignore[assignment]
+        return jsonify({**response, "token_type": "Bearer"})
 
     def _mint(self) -> None:
         self.access_token = "access-" + secrets.token_hex(16)
@@ -439,9 +439,9 @@ class SenSource(Sandbox):
             self.limit -= 1
             if self.limit < 0:
                 self.limit = None
-                answer = _error(429, "rate_limit_exceeded")
-                answer.headers["Retry-After"] = "1"
-                return answer
+                response = _error(429, "rate_limit_exceeded")
+                response.headers["Retry-After"] = "1"
+                return response
         return None
 
     def _list(self, name: str) -> Any:
@@ -510,9 +510,9 @@ def _stamp(moment: datetime) -> str:
 
 
 def _error(status: int, code: str) -> Response:
-    answer: Response = jsonify(error=code, message="The request was refused")
-    answer.status_code = status
-    return answer
+    response: Response = jsonify(error=code, message="The request was refused")
+    response.status_code = status
+    return response
 
 
 def _expected(value: Any, column: str) -> Any:

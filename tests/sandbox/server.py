@@ -1,4 +1,4 @@
-"""The HTTP server under the simulators: it records requests and breaks answers on demand."""
+"""The HTTP server under the simulators: it records requests and breaks responses on demand."""
 
 import contextlib
 import io
@@ -46,7 +46,7 @@ class Fault:
     """What goes wrong with a request whose path starts with ``path``.
 
     ``skip`` of them pass first, then ``times`` go wrong (None: all). ``status``, ``headers`` and
-    ``body`` replace the answer; ``cut`` ends it half-way in a part of it, ``drop`` closes the
+    ``body`` replace the response; ``cut`` ends it half-way in a part of it, ``drop`` closes the
     connection instead of it, ``drip`` sends a part byte by byte, and is called before each,
     ``forge`` makes another one of it. ``part`` is "body", "headers" (with the status line) or
     "size" (the first line of a chunked body). ``act`` is called before anything else happens.
@@ -67,7 +67,7 @@ class Fault:
 
     @property
     def breaks(self) -> bool:
-        """Whether the answer is another one."""
+        """Whether the response is another one."""
         return bool(self.status or self.cut or self.drop or self.drip or self.forge)
 
     def matches(self, path: str) -> bool:
@@ -181,7 +181,7 @@ class Sandbox(Simulator):
         self.fault(self.data_path, times=None, forge=partial(_with_records, lambda record: 17))
 
     def be_hostile(self, kind: str, draw: random.Random) -> None:
-        self.fault(skip=draw.randrange(7), forge=lambda answer: forge(answer, draw))
+        self.fault(skip=draw.randrange(7), forge=lambda response: forge(response, draw))
 
     def be(self, condition: str, number: int) -> None:
         """Records that are tied in the order, a total that lies, a list that is forbidden, values
@@ -237,17 +237,17 @@ class Sandbox(Simulator):
             return [b""]
         if broken and broken.status:
             body = broken.body
-            answer = Response(body, broken.status, dict(broken.headers))
+            response = Response(body, broken.status, dict(broken.headers))
         else:
             with self.lock:
                 chunks, status, headers = run_wsgi_app(self.app, environ)
-                answer = Response(b"".join(chunks), status, headers)
+                response = Response(b"".join(chunks), status, headers)
         if broken and broken.forge:
-            answer = broken.forge(answer)
-        recorded.status = answer.status_code
-        sent = answer(environ, start_response)
+            response = broken.forge(response)
+        recorded.status = response.status_code
+        sent = response(environ, start_response)
         if broken and broken.part != "body":
-            return _send_part(environ, answer, broken)
+            return _send_part(environ, response, broken)
         if broken and broken.cut:
             return _half(b"".join(sent), environ)
         if broken and broken.drip:
@@ -293,15 +293,15 @@ def _with_odd_value(draw: random.Random, record: dict[str, Any]) -> dict[str, An
     return {**record, draw.choice(names): draw.choice(_ODD)}
 
 
-def _with_records(make: Callable[[Any], Any], answer: Response) -> Response:
-    """The answer with another record in the place of each."""
-    content = json.loads(answer.get_data())
+def _with_records(make: Callable[[Any], Any], response: Response) -> Response:
+    """The response with another record in the place of each."""
+    content = json.loads(response.get_data())
     if isinstance(content, list):
         content = list(map(make, content))
     else:
         lists = {name: given for name, given in content.items() if isinstance(given, list)}
         content.update({name: list(map(make, given)) for name, given in lists.items()})
-    return Response(json_text(content), answer.status_code, content_type=answer.content_type)
+    return Response(json_text(content), response.status_code, content_type=response.content_type)
 
 
 def json_text(value: Any) -> str:
@@ -330,11 +330,11 @@ def _drops(body: bytes, wait: Callable[[], object]) -> Iterator[bytes]:
 _SLOW = 600  # bytes
 
 
-def _send_part(environ: Environ, answer: Response, fault: Fault) -> Iterator[bytes]:
-    """Sends the answer by itself, a part of it in drops or cut, and closes the connection."""
+def _send_part(environ: Environ, response: Response, fault: Fault) -> Iterator[bytes]:
+    """Sends the response by itself, a part of it in drops or cut, and closes the connection."""
     connection: socket.socket = environ["werkzeug.socket"]
-    body = answer.get_data()
-    head = f"HTTP/1.1 {answer.status}\r\nContent-Type: {answer.content_type}\r\n"
+    body = response.get_data()
+    head = f"HTTP/1.1 {response.status}\r\nContent-Type: {response.content_type}\r\n"
     if fault.part == "size":
         before = f"{head}Transfer-Encoding: chunked\r\n\r\n".encode()
         part = f"{len(body):0{_SLOW}x}\r\n".encode()

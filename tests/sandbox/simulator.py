@@ -110,7 +110,7 @@ class Simulator:
         raise NotImplementedError
 
     def be_hostile(self, kind: str, draw: random.Random) -> None:
-        """An answer, which one is drawn, is not what it should be: one of ``hostilities``.
+        """A response, which one is drawn, is not what it should be: one of ``hostilities``.
         ``configuration`` knows of it."""
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ A schedule is a list of steps in words:
       changed@3, deleted@3         at request 3 the source changes, or a record is deleted
       expired@3                    at request 3 the credentials end
       tied@3, forbidden@3          for the whole sync: one of Simulator.conditions, drawn from 3
-      forged@17                    an answer is made hostile: one of Simulator.hostilities
+      forged@17                    a response is made hostile: one of Simulator.hostilities
       given@17                     a value of the configuration is another one, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
@@ -89,13 +89,13 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
 
 
 def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
-    """Schedules with a hostile answer or setting; the next sync makes up for one that failed."""
+    """Schedules with a hostile response or setting; the next sync makes up for one that failed."""
     numbers = st.integers(0, 10**6)
-    answer = st.builds("sync {}@{}".format, st.sampled_from(kind_of(name).hostilities), numbers)
+    response = st.builds("sync {}@{}".format, st.sampled_from(kind_of(name).hostilities), numbers)
     setting = st.builds("sync given@{}".format, numbers)
     before = st.sampled_from((["sync"], ["sync", "change 1", "change 2"], []))
     form = st.builds("form {}".format, numbers)
-    answers = st.builds(lambda form, first, last: [form, *first, last], form, before, answer)
+    answers = st.builds(lambda form, first, last: [form, *first, last], form, before, response)
     # Some settings hold from the first sync on.
     settings = st.builds(lambda form, last: [form, "sync", "change 1", last], form, setting)
     return answers | answers | settings
@@ -169,7 +169,7 @@ class _Schedule:
         self._known = declared(load(simulator.name).Settings)
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
-        self._forged = self._failed = False  # an answer was forged; the last sync failed
+        self._forged = self._failed = False  # a response was forged; the last sync failed
         self._configured = False  # a setting was another one
 
     def take(self, step: str) -> None:
@@ -198,7 +198,7 @@ class _Schedule:
         """Without a fault and a crash the destination becomes equal to the source: at once but
         for deletes, with the deletes at the next sync.
 
-        A forged answer that could be stored is the source's word, until all is read once more. Of
+        A forged response that could be stored is true until all is read once more. Of
         several tables one may have failed, and another have stored it.
         """
         whole = self._reconciles and not self._drifted
@@ -301,7 +301,7 @@ class _Schedule:
                 excused = excused or what in ("forbidden", "odd")
                 simulator.be(what, int(number))
             elif what in simulator.hostilities:
-                self.tally["hostile answers"] += 1
+                self.tally["hostile responses"] += 1
                 self._forged = self._forged or what == "forged"
                 simulator.be_hostile(what, random.Random(int(number)))
                 excused = True

@@ -121,7 +121,7 @@ def test_results_come_in_order_whatever_ends_first() -> None:
 
 
 def test_the_first_call_is_alone() -> None:
-    """Its answer may be so large that several would not fit into the memory."""
+    """Its response may be so large that several would not fit into the memory."""
     calls, results, client_ = Calls(3), list[int](), client(4)
     reader = threading.Thread(target=lambda: results.extend(in_order(client_, calls)))
     reader.start()
@@ -177,15 +177,15 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
     waited, disturbed, limited = list[float](), list[int](), set[int]()
 
     def exchange(_client: RestClient, _what: str, _method: str, url: str, _c: Any) -> Any:
-        number, answer = int(url[-1]), requests.Response()
+        number, response = int(url[-1]), requests.Response()
         if resting.is_set():
             disturbed.append(number)
-        answer.status_code, answer._content = 200, b"%d" % number
+        response.status_code, response._content = 200, b"%d" % number
         if 1 <= number <= 4 and number not in limited:
             limited.add(number)
             together.wait(10)
-            answer.status_code, answer.headers["Retry-After"] = 429, "30"
-        return answer
+            response.status_code, response.headers["Retry-After"] = 429, "30"
+        return response
 
     def wait(seconds: float) -> bool:
         resting.set()

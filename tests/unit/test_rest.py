@@ -195,7 +195,7 @@ def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
     """One request, an error with endpoint, status, code and advice."""
     call = responses.get(URL + "/a", status=status, json={"error": "invalid_scope"})
     with pytest.raises(SourceError, match=rf"GET {URL}/a: status {status} invalid_scope"):
-        client(explain=lambda answer: "Do this").get("/a", {"key": "k"})
+        client(explain=lambda response: "Do this").get("/a", {"key": "k"})
     assert call.call_count == 1
     assert waits == []
 
@@ -238,7 +238,7 @@ def test_a_page_of_a_firewall_is_named_and_repeated(
     sent = {"Content-Type": "text/html; charset=UTF-8", "Retry-After": "5", **headers}
     responses.get(URL + "/a", status=status, headers=sent, body=body)
     with pytest.raises(SourceError, match=rf"status {status}, .* of a firewall") as error:
-        client(explain=lambda answer: "Check the rights").get("/a")
+        client(explain=lambda response: "Check the rights").get("/a")
     assert "rights" not in str(error.value)
     assert "moment" not in str(error.value)
     assert type(error.value) is SourceError
@@ -262,7 +262,7 @@ def test_a_refusal_by_the_source_is_final(
     """With the advice of the connector, even where the type says HTML."""
     responses.get(URL + "/a", status=403, headers=headers, body=body)
     with pytest.raises(SourceError, match=r"/a: status 403\. Check the rights$"):
-        client(explain=lambda answer: "Check the rights").get("/a")
+        client(explain=lambda response: "Check the rights").get("/a")
     assert waits == []
 
 
@@ -282,7 +282,7 @@ def test_a_response_without_content_is_named(
     responses.get(URL + "/a", status=status, headers=headers)
     expected = f"/a: status {status}, a response without content. Check this$"
     with pytest.raises(SourceError, match=expected) as error:
-        client(explain=lambda answer: "Check this").get("/a")
+        client(explain=lambda response: "Check this").get("/a")
     assert type(error.value) is SourceError
     assert waits == []
 
@@ -323,9 +323,9 @@ def https(
     (tmp_path / "ca.pem").write_text(authority.pem)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     context = tls.server_context(request.param, authority, tmp_path)
-    answer = Flask("https")
-    answer.get("/a")(lambda: {"n": 1})
-    server = make_server("localhost", 0, answer, ssl_context=context)
+    response = Flask("https")
+    response.get("/a")(lambda: {"n": 1})
+    server = make_server("localhost", 0, response, ssl_context=context)
     serving = threading.Thread(target=server.serve_forever, args=(0.05,))
     serving.start()
     yield request.param, f"https://localhost:{server.server_port}"
@@ -387,10 +387,10 @@ def test_other_credentials_are_tried_as_long_as_there_are_some() -> None:
 
 @responses.activate
 def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
-    """`rate_limited` knows which answers mean it."""
+    """`rate_limited` knows which responses mean it."""
     responses.get(URL + "/a", status=403, body="slow down")
     responses.get(URL + "/a", json=1)
-    assert client(rate_limited=lambda answer: b"slow" in answer.content).get("/a") == 1
+    assert client(rate_limited=lambda response: b"slow" in response.content).get("/a") == 1
     assert len(waits) == 1
 
 
@@ -449,7 +449,7 @@ def test_what_is_no_json_is_final(kind: str, waits: list[float]) -> None:
     """With the advice of the connector."""
     responses.get(URL + "/a", body="<html>secret</html>", content_type=kind)
     with pytest.raises(SourceError, match="but no JSON") as error:
-        client(explain=lambda answer: "Check base_url").get("/a")
+        client(explain=lambda response: "Check base_url").get("/a")
     assert "Check base_url" in str(error.value)
     assert "secret" not in str(error.value)
     assert waits == []
@@ -569,7 +569,7 @@ def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch)
         client().get("/a")
 
 
-def _drip(listener: socket.socket, answer: bytes) -> None:
+def _drip(listener: socket.socket, response: bytes) -> None:
     """Answers each connection, byte by byte, until the listener ends."""
     with suppress(OSError):
         while True:
@@ -577,12 +577,12 @@ def _drip(listener: socket.socket, answer: bytes) -> None:
             with connection, suppress(OSError):  # the client has left
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.recv(65_536)
-                for at in range(len(answer)):
-                    connection.sendall(answer[at : at + 1])
+                for at in range(len(response)):
+                    connection.sendall(response[at : at + 1])
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 60_000,
         b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000,
@@ -591,15 +591,15 @@ def _drip(listener: socket.socket, answer: bytes) -> None:
     ids=["header", "body", "size-of-a-chunk"],
 )
 def test_an_answer_that_drips_comes_to_an_end(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes
+    monkeypatch: pytest.MonkeyPatch, response: bytes
 ) -> None:
     """Each byte comes in time, all of them do not."""
     monkeypatch.setattr("shared.network._DEADLINE", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=_drip, args=(listener, answer))
+        server = threading.Thread(target=_drip, args=(listener, response))
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(SourceError, match="the answer came too slowly; gave up after 2"):
+        with pytest.raises(SourceError, match="the response came too slowly; gave up after 2"):
             RestClient(url, 30, Retry(2)).get("/a")
         listener.shutdown(socket.SHUT_RDWR)
         server.join()
@@ -629,9 +629,9 @@ def test_closing_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_only_a_known_code_is_shown_of_an_error(body: str, code: str) -> None:
     """Any other word may quote what was sent."""
-    answer = requests.Response()
-    answer._content = body.encode()
-    assert error_code(answer) == code
+    response = requests.Response()
+    response._content = body.encode()
+    assert error_code(response) == code
 
 
 @responses.activate
@@ -647,7 +647,7 @@ def test_a_query_and_a_form_are_sent() -> None:
 
 @responses.activate
 def test_a_redirect_is_not_followed() -> None:
-    """Not even to the same host; no other answer but 2xx is one."""
+    """Not even to the same host; no other response but 2xx is one."""
     responses.get(URL + "/a", status=302, headers={"Location": URL + "/b"})
     target = responses.get(URL + "/b", json=1)
     responses.get(URL + "/c", status=300, json=1)

@@ -118,7 +118,7 @@ def _connecting(kind: Any) -> Any:
 
 
 def _no_connection(connection: Any, error: Exception) -> NoConnection:
-    # http.client has no other way to tell the status of a proxy's answer to CONNECT.
+    # http.client has no other way to tell the status of a proxy's response to CONNECT.
     refusal = re.match(r"Tunnel connection failed: (\d{3})\b", str(error))
     if type(error) is OSError and refusal:
         status = int(refusal[1])
@@ -169,7 +169,7 @@ def _begin_response(self: Any, connection: Any, *arguments: Any, **options: Any)
 
     def read_in_time(buffer: Any) -> Any:
         if time.monotonic() > end:
-            raise TransientError("the answer came too slowly")
+            raise TransientError("the response came too slowly")
         return read_into(buffer)
 
     file.readinto, file.makefile = read_in_time, lambda mode: io.BufferedReader(file)

@@ -1,5 +1,5 @@
 """JSON over HTTPS from one origin: what can heal is repeated, nothing secret is shown, and only
-whole JSON counts as an answer."""
+whole JSON counts as a response."""
 
 import codecs
 import functools
@@ -224,11 +224,11 @@ def as_list(value: Any) -> list[Any] | None:
     return None
 
 
-def error_code(answer: requests.Response) -> str:
+def error_code(response: requests.Response) -> str:
     """The OAuth code of an error in JSON (``invalid_grant``), or ""; never another word of it,
     which may quote what was sent."""
     try:
-        code: str = answer.json()["error"]
+        code: str = response.json()["error"]
         return code if code in _CODES else ""
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
@@ -240,12 +240,12 @@ class RestClient:
 
     ``timeout``: the seconds of silence that end a try. ``auth`` adds the credentials;
     ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
-    are other credentials now. ``rate_limited`` tells which answers beside 429 mean "too many
-    requests", ``reset_header`` until when. ``explain`` gives advice on an answer that is final.
+    are other credentials now. ``rate_limited`` tells which responses beside 429 mean "too many
+    requests", ``reset_header`` until when. ``explain`` gives advice on a response that is final.
     ``concerns_all``: whatever fails here for good is a SourceUnavailable, as at the endpoint that
     gives the tokens for all others.
     ``parallel``: how many requests a caller may have under way; "too many requests" halves it,
-    and a large answer makes it 1.
+    and a large response makes it 1.
     ``closed``, when it is set, ends the back-offs that threads are in, with an error; clients that
     need each other share it.
     """
@@ -256,16 +256,16 @@ class RestClient:
     headers: Mapping[str, str] = field(default_factory=dict)
     auth: AuthBase | None = None
     unauthorized: Callable[[requests.PreparedRequest, int], bool] = lambda sent, refusals: False
-    rate_limited: Callable[[requests.Response], bool] = lambda answer: False
+    rate_limited: Callable[[requests.Response], bool] = lambda response: False
     reset_header: str = ""
-    explain: Callable[[requests.Response], str] = lambda answer: ""
+    explain: Callable[[requests.Response], str] = lambda response: ""
     concerns_all: bool = False
     parallel: int = 1
     closed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
-        # Of an answer with damaged headers it would log the whole URL.
+        # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = requests.Session()
         self._session.adapters = {"http": Adapter()}  # for https, too
@@ -285,9 +285,9 @@ class RestClient:
         return self._request("GET", link, read, params=params)
 
     def post(self, link: str, **content: Any) -> Any:
-        """The JSON answer to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
+        """The JSON response to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
         SourceError, as ``get`` does."""
-        return self._request("POST", link, lambda answer: answer, **content)
+        return self._request("POST", link, lambda response: response, **content)
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
@@ -313,55 +313,55 @@ class RestClient:
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
             sent = time.monotonic()
-        answer, refusals = self._exchange(what, method, url, content), 0
-        while answer.status_code == 401:
+        response, refusals = self._exchange(what, method, url, content), 0
+        while response.status_code == 401:
             refusals += 1
-            if not self.unauthorized(answer.request, refusals):
+            if not self.unauthorized(response.request, refusals):
                 break
-            answer = self._exchange(what, method, url, content)
-        self._check(what, answer, sent)
-        return self._content(what, answer)
+            response = self._exchange(what, method, url, content)
+        self._check(what, response, sent)
+        return self._content(what, response)
 
-    def _check(self, what: str, answer: requests.Response, sent: float) -> None:
-        """Raises TransientError or SourceError for an answer that is no success."""
-        status, reason = answer.status_code, _status(answer)
-        if status == 429 or self.rate_limited(answer):
+    def _check(self, what: str, response: requests.Response, sent: float) -> None:
+        """Raises TransientError or SourceError for a response that is no success."""
+        status, reason = response.status_code, _status(response)
+        if status == 429 or self.rate_limited(response):
             if sent > self._limited_at:  # once for all that met the limit together
                 self._limited_at, self.parallel = time.monotonic(), max(1, self.parallel // 2)
-            wait = retry_after(answer.headers, self.reset_header)
+            wait = retry_after(response.headers, self.reset_header)
             raise TransientError(f"{reason}, too many requests", wait)
-        if firewall := _firewall(answer):
-            raise TransientError(f"{reason}, {firewall}", retry_after(answer.headers))
+        if firewall := _firewall(response):
+            raise TransientError(f"{reason}, {firewall}", retry_after(response.headers))
         if status == 408 or status >= 500:
-            raise TransientError(reason, retry_after(answer.headers))
+            raise TransientError(reason, retry_after(response.headers))
         if status == 407:
             raise SourceUnavailable(f"{what}: {reason}: {PROXY_REFUSES}")
         if 300 <= status < 400:
             reason += ", a redirect, which is not followed"
         if not 200 <= status < 300:
-            refused = status == 401 or error_code(answer) in _REFUSED_CREDENTIALS
+            refused = status == 401 or error_code(response) in _REFUSED_CREDENTIALS
             kind = SourceUnavailable if refused else SourceError
-            refusal = kind(self._final(what, reason, answer))
+            refusal = kind(self._final(what, reason, response))
             refusal.status = status
             raise refusal
 
-    def _content(self, what: str, answer: requests.Response) -> Any:
+    def _content(self, what: str, response: requests.Response) -> Any:
         """The JSON of a success."""
-        reason, headers = _status(answer), answer.headers
+        reason, headers = _status(response), response.headers
         media_type = headers.get("Content-Type", "no type")
         # Headers that were cut look whole; they are likely to tell no length.
         told = "Content-Length" in headers or "Transfer-Encoding" in headers
-        if not answer.content and (told or answer.status_code in (204, 205)):
-            raise SourceError(self._final(what, f"{reason}, a response without content", answer))
+        if not response.content and (told or response.status_code in (204, 205)):
+            raise SourceError(self._final(what, f"{reason}, a response without content", response))
         try:
-            return parse_json(decode(answer.content, media_type))
+            return parse_json(decode(response.content, media_type))
         except (ValueError, RecursionError):
-            if "json" in media_type or not answer.content:
+            if "json" in media_type or not response.content:
                 raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
-        raise SourceError(self._final(what, f"{reason}, but no JSON ({media_type})", answer))
+        raise SourceError(self._final(what, f"{reason}, but no JSON ({media_type})", response))
 
-    def _final(self, what: str, reason: str, answer: requests.Response) -> str:
-        return f"{what}: {reason}. {self.explain(answer)}".rstrip(". ")
+    def _final(self, what: str, reason: str, response: requests.Response) -> str:
+        return f"{what}: {reason}. {self.explain(response)}".rstrip(". ")
 
     def _exchange(
         self, what: str, method: str, url: str, content: Mapping[str, Any]
@@ -369,16 +369,16 @@ class RestClient:
         body = bytearray()
         content = {"timeout": self.timeout, "allow_redirects": False, **content}
         with self._explained(what, "the connection broke off before a response came"):
-            answer = self._session.request(method, url, stream=True, **content)
-        with answer, self._explained(what, "the response was cut short, or is damaged"):
-            while chunk := answer.raw.read1(65_536, decode_content=True):
+            response = self._session.request(method, url, stream=True, **content)
+        with response, self._explained(what, "the response was cut short, or is damaged"):
+            while chunk := response.raw.read1(65_536, decode_content=True):
                 body += chunk
                 if len(body) > LARGEST_RESPONSE:
-                    raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in an answer")
+                    raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
         if len(body) > _LARGE_RESPONSE:
             self.parallel = 1
-        answer._content = bytes(body)
-        return answer
+        response._content = bytes(body)
+        return response
 
     @contextmanager
     def _explained(self, what: str, otherwise: str) -> Iterator[None]:
@@ -399,23 +399,23 @@ class RestClient:
             raise TransientError(otherwise) from None
 
 
-def _status(answer: requests.Response) -> str:
-    status = answer.status_code
-    return f"status {status}" + ("" if status < 300 else f" {error_code(answer)}".rstrip())
+def _status(response: requests.Response) -> str:
+    status = response.status_code
+    return f"status {status}" + ("" if status < 300 else f" {error_code(response)}".rstrip())
 
 
-def _firewall(answer: requests.Response) -> str:
-    """What to say of an answer that a firewall (WAF) gave in the place of the source, or "".
+def _firewall(response: requests.Response) -> str:
+    """What to say of a response that a firewall (WAF) gave in the place of the source, or "".
 
     Challenges bear a header of Cloudflare's [1] or of AWS's [2], whatever their status is; other
     pages are known by being HTML: an API says in JSON that something is forbidden.
     1. https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/
     2. https://docs.aws.amazon.com/waf/latest/developerguide/waf-captcha-and-challenge-actions.html
     """
-    headers, body = answer.headers, answer.content
+    headers, body = response.headers, response.content
     if "cf-mitigated" in headers or "x-amzn-waf-action" in headers:
         page = "a challenge"
-    elif answer.status_code == 403 and (
+    elif response.status_code == 403 and (
         _HTML.match(body)
         or ("html" in headers.get("Content-Type", "") and body.lstrip().startswith(b"<"))
     ):

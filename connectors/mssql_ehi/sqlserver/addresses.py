@@ -69,7 +69,7 @@ def open_socket(host: str, port: int, seconds: float) -> socket.socket:
     """A connection to the first address of a host that answers. Raises OSError.
 
     All are tried at once: the listener of an availability group has one in each subnet, and those
-    that are offline answer nothing.
+    that are offline response nothing.
     """
     end, failure = time.monotonic() + seconds, OSError("the host has no address")
     waiting = selectors.DefaultSelector()
@@ -117,7 +117,7 @@ def ask_browser(host: str, instance: str, timeout: float) -> int:
     try:
         for each, (*_, address) in zip(asked, found, strict=True):
             each.setblocking(False)
-            each.connect(address)  # nobody else's answer is taken
+            each.connect(address)  # nobody else's response is taken
         for _ in range(_ASKED):
             if port := _exchange(asked, request, instance, timeout / _ASKED):
                 return port
@@ -154,11 +154,11 @@ def _exchange(
     return None
 
 
-def _parse_answer(answer: bytes, instance: str) -> int | None:
-    """The port in an answer; None for an answer of something else. Raises SourceError."""
-    words = answer[3:].decode("ascii", "replace").split(";")
+def _parse_answer(response: bytes, instance: str) -> int | None:
+    """The port in a response; None for a response of something else. Raises SourceError."""
+    words = response[3:].decode("ascii", "replace").split(";")
     facts = dict(zip(words[::2], words[1::2], strict=False))
-    if answer[:1] != b"\x05" or facts.get("InstanceName", "").casefold() != instance.casefold():
+    if response[:1] != b"\x05" or facts.get("InstanceName", "").casefold() != instance.casefold():
         return None
     port = facts.get("tcp", "")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):

@@ -40,7 +40,7 @@ class AccessTokens:
             "scope": f"{resource}/.default",
         }
         advice = "Check mssql_tenant_id, mssql_client_id and mssql_client_secret"
-        self._client = RestClient(authority, timeout, retry, explain=lambda answer: advice)
+        self._client = RestClient(authority, timeout, retry, explain=lambda response: advice)
         self._lock, self._token, self._renew_at = threading.Lock(), "", 0.0
 
     def __call__(self) -> str:
@@ -48,15 +48,15 @@ class AccessTokens:
         with self._lock:
             if time.monotonic() >= self._renew_at:
                 asked = time.monotonic()
-                answer = self._client.post(self._path, data=self._request)
-                self._token, lifetime = _parse(answer)
+                response = self._client.post(self._path, data=self._request)
+                self._token, lifetime = _parse(response)
                 self._renew_at = asked + max(lifetime - _EARLY, lifetime / 2)
             return self._token
 
 
-def _parse(answer: Any) -> tuple[str, float]:
+def _parse(response: Any) -> tuple[str, float]:
     try:
-        token, lifetime = answer["access_token"], float(answer["expires_in"])
+        token, lifetime = response["access_token"], float(response["expires_in"])
         if isinstance(token, str) and token and lifetime > 0:
             return token, lifetime
     except (KeyError, TypeError, ValueError):

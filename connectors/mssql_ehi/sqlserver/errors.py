@@ -225,7 +225,7 @@ def explain_login(
         )
     if isinstance(error, _LOST):
         return ServerUnreachable(
-            f"{doing}: no answer ({type(error).__name__}). Check mssql_server, mssql_port and "
+            f"{doing}: no response ({type(error).__name__}). Check mssql_server, mssql_port and "
             "the firewalls on the way"
         )
     return SourceError(

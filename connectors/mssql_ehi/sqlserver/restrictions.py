@@ -16,7 +16,7 @@ _COLUMNS = (
     "JOIN sys.schemas AS s ON s.schema_id = t.schema_id WHERE "
 )
 _TABLE = "QUOTENAME(s.name) + N'.' + QUOTENAME(t.name)"
-# Below SQL Server 2022 there is only the right on the whole database, and no answer for a column.
+# Below SQL Server 2022 there is only the right on the whole database, and none for a column.
 _NOT_UNMASKED = (
     "ISNULL(HAS_PERMS_BY_NAME(QUOTENAME(DB_NAME()), 'DATABASE', 'UNMASK'), 0) = 0 "
     f"AND ISNULL(HAS_PERMS_BY_NAME({_TABLE}, 'OBJECT', 'UNMASK', c.name, 'COLUMN'), 0) = 0"

@@ -24,7 +24,7 @@ from .errors import (
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again
-_PROBE = 10.0  # seconds for the answer to a question that needs no table
+_PROBE = 10.0  # seconds for the response to a question that needs no table
 _NOTICE = 10  # the highest severity of a message that is no error
 _BRIEF = Retry(base_delay=5.0)  # after a conflict, or a fault that came after much progress
 _PATIENCE = 3  # tables that fail one after the other by faults that did not pass
@@ -39,7 +39,7 @@ class Session:
     those of a table that does not allow it (see ``begin_table``).
     ``workers``: how many sessions there are, which share the memory that batches may take.
     After an error, or a result that was not read to its end, the connection is thrown away: the
-    driver cannot tell what of an answer is still on its way.
+    driver cannot tell what of a response is still on its way.
     """
 
     def __init__(

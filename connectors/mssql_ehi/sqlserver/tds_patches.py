@@ -160,7 +160,7 @@ def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -
 
 
 def _answer_challenge(session: Any) -> None:
-    """In place of an answer that is sent as a part of the login, whose type is another one."""
+    """In place of a response that is sent as a part of the login, whose type is another one."""
     reader, writer = session._reader, session._writer
     challenge = pytds.tds_base.readall(reader, reader.get_usmallint())
     if not session.authentication:

@@ -57,11 +57,11 @@ class Exchange:
         """Raises SpnegoError."""
         return self._context.step(message) or b""
 
-    def account(self, answer: bytes) -> str:
+    def account(self, response: bytes) -> str:
         """The account that answers the challenge rightly; "" for one that does not."""
         with _ENVIRONMENT, mock.patch.dict(os.environ, self._environment):
             try:
-                self._context.step(answer)
+                self._context.step(response)
             except SpnegoError:
                 return ""
         return self._context.client_principal or ""

@@ -16,7 +16,7 @@ class Browser:
     """Answers while the context manager is open; it is silent about instances it does not know.
 
     ``instances``: their ports by name, None for one without TCP. ``deaf``: how many requests are
-    lost. ``noise``: what is sent before each answer. ``asked``: the names that were asked for.
+    lost. ``noise``: what is sent before each response. ``asked``: the names that were asked for.
     """
 
     def __init__(

@@ -199,10 +199,10 @@ class Connection:
         assert self._reply is not None
         self._reply.write(wire.sspi(exchange.challenge(message)))
         self._reply.flush(final=True)
-        kind, answer = self._message()
+        kind, response = self._message()
         if kind != wire.SSPI_MESSAGE:
             raise Disconnected
-        return replace(login, user=exchange.account(answer))
+        return replace(login, user=exchange.account(response))
 
     def _prelogin(self, body: bytes) -> bool:
         """Negotiates encryption (2.2.6.5). Returns whether it ends after the login."""
@@ -215,10 +215,10 @@ class Connection:
             elif option == 6 and length:
                 federated = bool(body[offset])
             place += 5
-        answer = self._encryption(asked)
+        response = self._encryption(asked)
         options = {
             0: bytes([16, 0, 0x10, 0x27, 0, 0]),
-            1: bytes([answer]),
+            1: bytes([response]),
             2: b"\0",
             3: b"",
             4: b"\0",
@@ -232,14 +232,16 @@ class Connection:
         reply = self._start_reply()
         reply.write(head + b"\xff" + data)
         reply.flush(final=True)
-        if answer == _ENCRYPT_NOT_SUP or (answer == _ENCRYPT_REQ and asked == _ENCRYPT_NOT_SUP):
-            if answer == _ENCRYPT_REQ:
+        if response == _ENCRYPT_NOT_SUP or (
+            response == _ENCRYPT_REQ and asked == _ENCRYPT_NOT_SUP
+        ):
+            if response == _ENCRYPT_REQ:
                 raise Disconnected
             return False
         secure = Secure(self.plain, self.server.tls_context())
         secure.handshake()
         self.transport = secure
-        return answer == _ENCRYPT_OFF
+        return response == _ENCRYPT_OFF
 
     def _encryption(self, asked: int) -> int:
         policy = self.server.encryption

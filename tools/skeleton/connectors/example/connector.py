@@ -109,12 +109,12 @@ def _connect(settings: Settings) -> RestClient:
     )
 
 
-def _explain(answer: requests.Response) -> str:
-    """What to do about an answer that no repeat will change."""
+def _explain(response: requests.Response) -> str:
+    """What to do about a response that no repeat will change."""
     return {
         401: "Example refuses api_key: create a new key in your account",
         403: "The key may not read this: check its rights",
-    }.get(answer.status_code, "Check that base_url is the API of Example")
+    }.get(response.status_code, "Check that base_url is the API of Example")
 
 
 def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:

@@ -1,6 +1,6 @@
 """A simulator of Example: a bearer key, numbered pages, a filter by time.
 
-Replace: what the source does, from its reference and from answers that you have seen. The tests
+Replace: what the source does, from its reference and from responses that you have seen. The tests
 know of the source only what is written here.
 """
 
