@@ -14,11 +14,12 @@ from typing import Any
 import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
-from sealed_tokens import Tokens
+from saved_tokens import Tokens
 from shared import times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
+from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
 from shared.rest import RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
@@ -185,7 +186,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     try:
         for table, get_data, map_data in enabled:
             with failures.collect(table.name):
-                tokens.refresh_if_near_end()
+                tokens.renew_if_due()
                 time_range = get_time_range(settings, saved, table.name)
                 pages = partial(get_data, client, settings, time_range.since)
                 Listing(
@@ -314,8 +315,8 @@ def _tokens(settings: Settings, saved: State) -> Tokens:
     )
 
 
-def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
-    """The response to a token renewal: new tokens. Raises SourceError if there will be none."""
+def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
+    """New tokens for a refresh token. Raises SourceUnavailable if Dentally gives none."""
 
     def explain(response: requests.Response) -> str:
         if error_code(response) == "invalid_client" or response.status_code == 401:
@@ -331,7 +332,8 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> Any:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    return _connect(settings, explain, concerns_all=True).post("/oauth/token", data=form)
+    client = _connect(settings, explain, concerns_all=True)
+    return request_token(client, "/oauth/token", data=form)
 
 
 def get_sites_data(

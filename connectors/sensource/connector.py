@@ -21,13 +21,13 @@ from setting_kinds import DATE, METRICS, Metric, each_once
 from shared import times
 from shared.errors import (
     SourceError,
-    SourceUnavailable,
     TableFailures,
     TransientError,
     redact_errors,
 )
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
+from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, SkippedRecords, Table
@@ -365,19 +365,11 @@ def _connect(settings: Settings, token: "Token") -> RestClient:
     )
 
 
-def get_access_token(client: RestClient, settings: Settings) -> tuple[str, float]:
-    """A new access token by the client credentials flow, and its lifetime in seconds, infinite if
-    none is stated. Raises SourceUnavailable if there will be no token."""
+def get_access_token(client: RestClient, settings: Settings) -> AccessToken:
+    """A new access token by the client credentials flow. Raises SourceUnavailable if SenSource
+    gives none."""
     credentials = {"client_id": settings.client_id, "client_secret": settings.client_secret}
-    response = client.post("", json={"grant_type": "client_credentials", **credentials})
-    try:
-        return TOKEN.parse(response["access_token"] or " "), float(
-            response.get("expires_in") or "inf"
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise SourceUnavailable(
-            f"{settings.auth_url}: no usable access token in the response"
-        ) from None
+    return request_token(client, "", json={"grant_type": "client_credentials", **credentials})
 
 
 class Token(AuthBase):
@@ -385,8 +377,9 @@ class Token(AuthBase):
     second one would end it, since SenSource keeps one token for an API client."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, self._lock, self._value = settings, threading.Lock(), ""
-        self._made = self._renew_at = -math.inf
+        self._settings, self._lock = settings, threading.Lock()
+        self._token: AccessToken | None = None
+        self._made = -math.inf  # unix time in seconds
         self.client = RestClient(
             settings.auth_url,
             settings.request_timeout_seconds,
@@ -397,9 +390,10 @@ class Token(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         with self._lock:
-            if times.now().timestamp() >= self._renew_at:
-                self._make()
-            request.headers["Authorization"] = f"Bearer {self._value}"
+            token = self._token
+            if token is None or (token.is_due and self._age() >= TOKEN_INTERVAL):
+                token = self._make()
+            request.headers["Authorization"] = f"Bearer {token.value}"
         return request
 
     def renew(self, refused: requests.PreparedRequest, refusals: int) -> bool:
@@ -409,8 +403,9 @@ class Token(AuthBase):
         request is repeated when the interval is over.
         """
         with self._lock:
-            if refusals == 2 and refused.headers["Authorization"] == f"Bearer {self._value}":
-                age = times.now().timestamp() - self._made
+            used = self._token.value if self._token else ""
+            if refusals == 2 and refused.headers["Authorization"] == f"Bearer {used}":
+                age = self._age()
                 if 0 <= age < TOKEN_INTERVAL:
                     wait = TOKEN_INTERVAL - age
                     reason = "status 401, and the token is too new to replace"
@@ -418,11 +413,14 @@ class Token(AuthBase):
                 self._make()
         return refusals <= 2
 
-    def _make(self) -> None:
-        self._value, lifetime = get_access_token(self.client, self._settings)
+    def _age(self) -> float:
+        return times.now().timestamp() - self._made
+
+    def _make(self) -> AccessToken:
+        self._token = token = get_access_token(self.client, self._settings)
         self._made = times.now().timestamp()
-        self._renew_at = self._made + max(0.9 * lifetime, TOKEN_INTERVAL)
         Logging.info("A new access token is in use")
+        return token
 
 
 def _explain(response: requests.Response) -> str:

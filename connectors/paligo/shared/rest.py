@@ -284,10 +284,12 @@ class RestClient:
         Raises SourceError; SourceUnavailable where other requests would not fare better."""
         return self._request("GET", link, read, params=params)
 
-    def post(self, link: str, **content: Any) -> Any:
-        """The JSON response to ``content``: ``data=`` or ``json=``, as requests takes them. Raises
-        SourceError, as ``get`` does."""
-        return self._request("POST", link, lambda response: response, **content)
+    def post(
+        self, link: str, read: Callable[[Any], Any] = lambda content: content, **content: Any
+    ) -> Any:
+        """What ``read`` makes of the JSON response to ``content``: ``data=`` or ``json=``, as
+        requests takes them. Raises SourceError, as ``get`` does."""
+        return self._request("POST", link, read, **content)
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link

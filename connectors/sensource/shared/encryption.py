@@ -1,0 +1,30 @@
+"""Values in the state that only the configuration's secret opens: the SDK prints the state."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+
+class Encryption:
+    """Encrypts with a key made from ``secret`` and ``salt``, slowly, since a password can be
+    guessed. ``older_keys``, of 32 bytes, decrypt what earlier versions encrypted with them."""
+
+    def __init__(self, secret: str, salt: str, older_keys: Sequence[bytes] = ()) -> None:
+        key = hashlib.scrypt(secret.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=32)
+        keys = [key, *older_keys]
+        self._fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in keys])
+
+    def encrypt(self, value: Any) -> str:
+        """``value``, which JSON can hold, as text."""
+        return self._fernet.encrypt(json.dumps(value).encode()).decode()
+
+    def decrypt(self, text: str) -> Any:
+        """The value. Raises ValueError if it was encrypted with another secret."""
+        try:
+            return json.loads(self._fernet.decrypt(text))
+        except (InvalidToken, TypeError, AttributeError):
+            raise ValueError("encrypted with another secret") from None
