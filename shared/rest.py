@@ -1,5 +1,5 @@
-"""JSON over HTTPS from one origin: what can heal is repeated, nothing secret is shown, and only
-whole JSON counts as a response."""
+"""JSON over HTTPS from one origin: transient failures are retried, no secret is shown, and only
+whole JSON is taken for a response."""
 
 import codecs
 import functools
@@ -25,16 +25,18 @@ from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
 from .errors import SourceError, SourceUnavailable, T, TransientError
-from .network import PROXY_REFUSES, Adapter, NoConnection
+from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
+DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
 _LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
 _REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"}
 _CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
+_TOO_SLOW = "the response came too slowly"
 _FIRST_MOMENT = 1_000_000_000  # as seconds these would be 31 years; as a unix time it is 2001
 # One of several values of a header; the comma of an HTTP date divides none.
 _ONE_VALUE = re.compile(r"\s*[A-Za-z]+,[^,]*|[^,]+")
@@ -56,37 +58,41 @@ class Retry:
     base_delay: float = 1.0
     longest_delay: float = 60.0
 
-    def delay(self, attempt: int) -> float:
-        """Seconds before repeat ``attempt`` (from 0): ``base_delay * 2**attempt`` up to the
-        longest; half of it is random, so that clients do not come back all at once."""
-        full = min(self.base_delay * 2.0 ** min(attempt, 64), self.longest_delay)
+    def delay(self, retry: int) -> float:
+        """Seconds before ``retry`` (from 0): ``base_delay * 2**retry`` up to the longest; half of
+        it is random, so that clients do not come back all at once."""
+        full = min(self.base_delay * 2.0 ** min(retry, 64), self.longest_delay)
         return full / 2 + random.uniform(0, full / 2)
 
     def run(self, what: str, once: Callable[[], T], sleep: Callable[[float], object]) -> T:
         """The result of ``once``, which is called again after a TransientError.
 
-        ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError when the repeats
-        are used up, SourceUnavailable if the last failure concerns every table, or if the source
-        asks to wait for more than LONGEST_WAIT.
+        ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError after the last
+        retry, SourceUnavailable if its failure concerns every table, or if the source asks to wait
+        for more than LONGEST_WAIT.
         """
-        for attempt in range(self.retries + 1):
+        for retry in range(self.retries + 1):
             try:
                 return once()
             except TransientError as error:
                 failure = error
-            wait = self.delay(attempt) if failure.wait is None else failure.wait
+            wait = self.delay(retry) if failure.wait is None else failure.wait
             if wait > LONGEST_WAIT:
                 raise SourceUnavailable(
                     f"{what}: {failure}. The source asks to wait {wait:.0f} s and a sync waits "
-                    f"{LONGEST_WAIT:.0f} s at most: the next one goes on from here"
+                    f"{LONGEST_WAIT:.0f} s at most: the next sync resumes here"
                 )
-            if attempt < self.retries:
+            if retry < self.retries:
                 Logging.warning(
-                    f"{what}: {failure}; repeat {attempt + 1} of {self.retries} in {wait:.1f} s"
+                    f"{what}: {failure}; retry {retry + 1} of {self.retries} in {wait:.1f} s"
                 )
                 sleep(wait)
         kind = SourceUnavailable if failure.concerns_all else SourceError
-        raise kind(f"{what}: {failure}; gave up after {self.retries} repeats")
+        raise kind(f"{what}: {failure}; gave up after {_retries(self.retries)}")
+
+
+def _retries(count: int) -> str:
+    return "1 retry" if count == 1 else f"{count} retries"
 
 
 def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | None:
@@ -224,30 +230,45 @@ def as_list(value: Any) -> list[Any] | None:
     return None
 
 
-def error_code(response: requests.Response) -> str:
+@dataclass(frozen=True, repr=False)
+class Response:
+    """What a source sent to ``request``. ``body``: the bytes after decompression."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    request: requests.PreparedRequest
+
+
+def error_code(response: Response) -> str:
     """The OAuth code of an error in JSON (``invalid_grant``), or ""; never another word of it,
     which may quote what was sent."""
     try:
-        code: str = response.json()["error"]
+        code: str = json.loads(response.body)["error"]
         return code if code in _CODES else ""
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
+
+
+def pause(closed: threading.Event, seconds: float) -> bool:
+    """Waits so many seconds, or until ``closed`` is set, and returns whether it is."""
+    return closed.wait(seconds)
 
 
 @dataclass(repr=False, eq=False)
 class RestClient:
     """A session with one origin, usable from several threads.
 
-    ``timeout``: the seconds of silence that end a try. ``auth`` adds the credentials;
+    ``timeout``: for connecting and for reading, in seconds. ``auth`` adds the credentials;
     ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
     are other credentials now. ``rate_limited`` tells which responses beside 429 mean "too many
     requests", ``reset_header`` until when. ``explain`` gives advice on a response that is final.
     ``concerns_all``: whatever fails here for good is a SourceUnavailable, as at the endpoint that
     gives the tokens for all others.
-    ``parallel``: how many requests a caller may have under way; "too many requests" halves it,
+    ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
     and a large response makes it 1.
     ``closed``, when it is set, ends the back-offs that threads are in, with an error; clients that
-    need each other share it.
+    need each other share it. ``pause`` waits, ``clock`` tells seconds.
     """
 
     base_url: str
@@ -256,19 +277,22 @@ class RestClient:
     headers: Mapping[str, str] = field(default_factory=dict)
     auth: AuthBase | None = None
     unauthorized: Callable[[requests.PreparedRequest, int], bool] = lambda sent, refusals: False
-    rate_limited: Callable[[requests.Response], bool] = lambda response: False
+    rate_limited: Callable[[Response], bool] = lambda response: False
     reset_header: str = ""
-    explain: Callable[[requests.Response], str] = lambda response: ""
+    explain: Callable[[Response], str] = lambda response: ""
     concerns_all: bool = False
     parallel: int = 1
     closed: threading.Event = field(default_factory=threading.Event)
+    pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = requests.Session()
-        self._session.adapters = {"http": Adapter()}  # for https, too
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, Adapter())
         self._session.headers.update(self.headers)
         # Without an `auth` of ours, requests would take a password from ~/.netrc.
         self._session.auth = self.auth or (lambda request: request)
@@ -298,25 +322,26 @@ class RestClient:
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
         try:
             return self.retry.run(
-                what, lambda: read(self._once(what, method, url, content)), self._sleep
+                what, lambda: read(self._once(what, method, url, content)), self.sleep
             )
         except SourceError as error:
             if not self.concerns_all or isinstance(error, SourceUnavailable):
                 raise
             raise SourceUnavailable(str(error)) from None
 
-    def _sleep(self, seconds: float) -> None:
-        """Waits; no other thread sends a request meanwhile."""
-        end = time.monotonic() + seconds
+    def sleep(self, seconds: float) -> None:
+        """Waits; no other thread sends a request meanwhile. Raises SourceError when the client is
+        closed."""
+        end = self.clock() + seconds
         with self._backing_off:
-            if self.closed.wait(max(0.0, end - time.monotonic())):
-                raise SourceError("the sync has ended, and with it the repeats")
+            if self.pause(self.closed, max(0.0, end - self.clock())):
+                raise SourceError("the sync has ended, and with it the retries")
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
-            sent = time.monotonic()
+            sent = self.clock()
         response, refusals = self._exchange(what, method, url, content), 0
-        while response.status_code == 401:
+        while response.status == 401:
             refusals += 1
             if not self.unauthorized(response.request, refusals):
                 break
@@ -324,12 +349,11 @@ class RestClient:
         self._check(what, response, sent)
         return self._content(what, response)
 
-    def _check(self, what: str, response: requests.Response, sent: float) -> None:
+    def _check(self, what: str, response: Response, sent: float) -> None:
         """Raises TransientError or SourceError for a response that is no success."""
-        status, reason = response.status_code, _status(response)
+        status, reason = response.status, _status(response)
         if status == 429 or self.rate_limited(response):
-            if sent > self._limited_at:  # once for all that met the limit together
-                self._limited_at, self.parallel = time.monotonic(), max(1, self.parallel // 2)
+            self._slow_down(sent)
             wait = retry_after(response.headers, self.reset_header)
             raise TransientError(f"{reason}, too many requests", wait)
         if firewall := _firewall(response):
@@ -341,49 +365,68 @@ class RestClient:
         if 300 <= status < 400:
             reason += ", a redirect, which is not followed"
         if not 200 <= status < 300:
-            refused = status == 401 or error_code(response) in _REFUSED_CREDENTIALS
-            kind = SourceUnavailable if refused else SourceError
-            refusal = kind(self._final(what, reason, response))
-            refusal.status = status
-            raise refusal
+            raise self._refusal(what, reason, response)
 
-    def _content(self, what: str, response: requests.Response) -> Any:
+    def _slow_down(self, sent: float) -> None:
+        """Halves the concurrent requests, once for all that met the limit together: those that
+        were ``sent`` before the last one did have nothing to add."""
+        if sent > self._limited_at:
+            self._limited_at, self.parallel = self.clock(), max(1, self.parallel // 2)
+
+    def _refusal(self, what: str, reason: str, response: Response) -> SourceError:
+        refused = response.status == 401 or error_code(response) in _REFUSED_CREDENTIALS
+        kind = SourceUnavailable if refused else SourceError
+        refusal = kind(self._final(what, reason, response))
+        refusal.status = response.status
+        return refusal
+
+    def _content(self, what: str, response: Response) -> Any:
         """The JSON of a success."""
-        reason, headers = _status(response), response.headers
+        reason, headers, body = _status(response), response.headers, response.body
         media_type = headers.get("Content-Type", "no type")
         # Headers that were cut look whole; they are likely to tell no length.
         told = "Content-Length" in headers or "Transfer-Encoding" in headers
-        if not response.content and (told or response.status_code in (204, 205)):
+        if not body and (told or response.status in (204, 205)):
             raise SourceError(self._final(what, f"{reason}, a response without content", response))
         try:
-            return parse_json(decode(response.content, media_type))
+            return parse_json(decode(body, media_type))
         except (ValueError, RecursionError):
-            if "json" in media_type or not response.content:
+            if "json" in media_type or not body:
                 raise TransientError(f"{reason}, but the JSON is cut or damaged") from None
         raise SourceError(self._final(what, f"{reason}, but no JSON ({media_type})", response))
 
-    def _final(self, what: str, reason: str, response: requests.Response) -> str:
+    def _final(self, what: str, reason: str, response: Response) -> str:
         return f"{what}: {reason}. {self.explain(response)}".rstrip(". ")
 
-    def _exchange(
-        self, what: str, method: str, url: str, content: Mapping[str, Any]
-    ) -> requests.Response:
+    def _exchange(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Response:
+        options = {"timeout": self.timeout, "allow_redirects": False, "stream": True, **content}
+        deadline = Deadline(self.timeout * DEADLINE)
+        with deadline:
+            with self._explained(
+                what, deadline, "the connection broke off before a response came"
+            ):
+                sent = self._session.request(method, url, **options)
+            with (
+                sent,
+                self._explained(what, deadline, "the response was cut short, or is damaged"),
+            ):
+                body = self._read(what, sent)
+        if deadline.passed:  # headers that are cut off look whole
+            raise TransientError(_TOO_SLOW)
+        return Response(sent.status_code, sent.headers, body, sent.request)
+
+    def _read(self, what: str, sent: requests.Response) -> bytes:
         body = bytearray()
-        content = {"timeout": self.timeout, "allow_redirects": False, **content}
-        with self._explained(what, "the connection broke off before a response came"):
-            response = self._session.request(method, url, stream=True, **content)
-        with response, self._explained(what, "the response was cut short, or is damaged"):
-            while chunk := response.raw.read1(65_536, decode_content=True):
-                body += chunk
-                if len(body) > LARGEST_RESPONSE:
-                    raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
+        while chunk := sent.raw.read1(65_536, decode_content=True):
+            body += chunk
+            if len(body) > LARGEST_RESPONSE:
+                raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
         if len(body) > _LARGE_RESPONSE:
             self.parallel = 1
-        response._content = bytes(body)
-        return response
+        return bytes(body)
 
     @contextmanager
-    def _explained(self, what: str, otherwise: str) -> Iterator[None]:
+    def _explained(self, what: str, deadline: Deadline, otherwise: str) -> Iterator[None]:
         """Errors of the libraries, whose texts hold the whole URL, become ours."""
         try:
             yield
@@ -392,6 +435,8 @@ class RestClient:
                 raise SourceUnavailable(f"{what}: {failure}") from None
             raise TransientError(str(failure), concerns_all=True) from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if deadline.passed:
+                raise TransientError(_TOO_SLOW) from None
             if isinstance(error, requests.Timeout) or isinstance(error.__cause__, TimeoutError):
                 reason = f"timed out reading: no response within {self.timeout:g} s"
                 raise TransientError(reason) from None
@@ -401,12 +446,12 @@ class RestClient:
             raise TransientError(otherwise) from None
 
 
-def _status(response: requests.Response) -> str:
-    status = response.status_code
+def _status(response: Response) -> str:
+    status = response.status
     return f"status {status}" + ("" if status < 300 else f" {error_code(response)}".rstrip())
 
 
-def _firewall(response: requests.Response) -> str:
+def _firewall(response: Response) -> str:
     """What to say of a response that a firewall (WAF) gave in the place of the source, or "".
 
     Challenges bear a header of Cloudflare's [1] or of AWS's [2], whatever their status is; other
@@ -414,10 +459,10 @@ def _firewall(response: requests.Response) -> str:
     1. https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/
     2. https://docs.aws.amazon.com/waf/latest/developerguide/waf-captcha-and-challenge-actions.html
     """
-    headers, body = response.headers, response.content
+    headers, body = response.headers, response.body
     if "cf-mitigated" in headers or "x-amzn-waf-action" in headers:
         page = "a challenge"
-    elif response.status_code == 403 and (
+    elif response.status == 403 and (
         _HTML.match(body)
         or ("html" in headers.get("Content-Type", "") and body.lstrip().startswith(b"<"))
     ):

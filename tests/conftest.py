@@ -13,7 +13,6 @@ from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
 from hypothesis import settings
 
-from shared.rest import RestClient
 from tests.sandbox.fivetran import Project
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -41,7 +40,9 @@ def _logging(monkeypatch: pytest.MonkeyPatch) -> None:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that clients in this process wanted to wait; they go on at once."""
     recorded: list[float] = []
-    monkeypatch.setattr(RestClient, "_sleep", lambda _client, seconds: recorded.append(seconds))
+    monkeypatch.setattr(
+        "shared.rest.pause", lambda closed, seconds: recorded.append(round(seconds, 3))
+    )
     return recorded
 
 

@@ -472,7 +472,7 @@ def test_an_answer_that_drips_ends(
 ) -> None:
     """Each byte comes in time, all of them do not: the time for a whole response is limited, from
     its status line on."""
-    monkeypatch.setattr("shared.network._DEADLINE", 0.2)  # times the timeout of one second
+    monkeypatch.setattr("shared.rest.DEADLINE", 0.2)  # times the timeout of one second
     drops = []
 
     def drip() -> None:
@@ -483,7 +483,7 @@ def test_an_answer_that_drips_ends(
     settings = {"request_timeout_seconds": "1", "retry_attempts": "0"}
     output = failed(project.sync(in_full(sandbox, **settings))).output
     assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
-    assert "gave up after 0 repeats" in output
+    assert "gave up after 0 retries" in output
     assert 0 < len(drops) < 400  # there are 600 at least
 
 

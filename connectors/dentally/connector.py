@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from saved_tokens import Tokens
@@ -21,7 +20,7 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
-from shared.rest import RestClient, Retry, as_list, error_code
+from shared.rest import Response, RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
 from shared.settings import FLAG, TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
@@ -255,14 +254,14 @@ class _Outdated(SourceError):
     """The access token was valid once."""
 
 
-def _explain_setup(response: requests.Response) -> str:
-    said = f"{response.headers.get('WWW-Authenticate')} {response.text}"
-    if response.status_code == 401 and re.search("expired|revoked", said):
+def _explain_setup(response: Response) -> str:
+    said = f"{response.headers.get('WWW-Authenticate')} {response.body!r}"
+    if response.status == 401 and re.search("expired|revoked", said):
         raise _Outdated("the access token was valid once")
     return (
         "Dentally refuses access_token, and a test does not renew it: create new tokens in the "
         "Developer Portal and put access_token and refresh_token into the configuration"
-        if response.status_code == 401
+        if response.status == 401
         else _handle_request_error(response)
     )
 
@@ -275,7 +274,7 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
 
 
 def _connect(
-    settings: Settings, explain: Callable[[requests.Response], str], **authentication: Any
+    settings: Settings, explain: Callable[[Response], str], **authentication: Any
 ) -> RestClient:
     return RestClient(
         settings.base_url or (SANDBOX_URL if settings.use_sandbox else PRODUCTION_URL),
@@ -290,19 +289,19 @@ def _connect(
     )
 
 
-def _handle_rate_limit(response: requests.Response) -> bool:
+def _handle_rate_limit(response: Response) -> bool:
     """Dentally says "too many requests" with 403, too, and only its message tells that."""
-    return response.status_code == 403 and b"rate limit" in response.content.lower()
+    return response.status == 403 and b"rate limit" in response.body.lower()
 
 
-def _handle_request_error(response: requests.Response) -> str:
+def _handle_request_error(response: Response) -> str:
     """What to do about a response that no repeat will change."""
     return {
         401: "Dentally refuses the access token even after a renewal: create new tokens in the "
         "Developer Portal and put access_token and refresh_token into the configuration",
         403: "The tokens may not read this: check the scopes of your application",
         404: "Check base_url and use_sandbox",
-    }.get(response.status_code, "Check that base_url is a Dentally host")
+    }.get(response.status, "Check that base_url is a Dentally host")
 
 
 def _tokens(settings: Settings, saved: State) -> Tokens:
@@ -318,8 +317,8 @@ def _tokens(settings: Settings, saved: State) -> Tokens:
 def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
     """New tokens for a refresh token. Raises SourceUnavailable if Dentally gives none."""
 
-    def explain(response: requests.Response) -> str:
-        if error_code(response) == "invalid_client" or response.status_code == 401:
+    def explain(response: Response) -> str:
+        if error_code(response) == "invalid_client" or response.status == 401:
             return "Check client_id and client_secret"
         return (
             "The refresh token is used up or revoked: create new tokens in the Developer Portal "

@@ -24,7 +24,7 @@ from shared.errors import SourceError, SourceUnavailable, StateError, redact_err
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, Keys
 from shared.pages import RepeatedPages, read_ahead
-from shared.rest import RestClient, Retry, as_list
+from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
 from shared.settings import TOKEN, URL, Kind, integer, read, setting
 from shared.spool import Spool
@@ -194,13 +194,13 @@ class ApiKey(AuthBase):
         return refusals == 1
 
 
-def _explain(response: requests.Response) -> str:
+def _explain(response: Response) -> str:
     """What to do about a response that no repeat will change."""
     return {
         401: "Dexory refuses the key in the header and in the query: check site_api_key",
         403: "The key may not read this: check site_api_key, site_name and customer",
         404: "Check site_name, customer and base_url",
-    }.get(response.status_code, "Check that base_url is Dexory's API")
+    }.get(response.status, "Check that base_url is Dexory's API")
 
 
 @dataclass(repr=False)

@@ -20,7 +20,7 @@ from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
-from shared.rest import RestClient, Retry, as_list, retry_after
+from shared.rest import Response, RestClient, Retry, as_list, retry_after
 from shared.rows import (
     Column,
     InvalidRecord,
@@ -249,12 +249,12 @@ def _handle_rate_limit(response: requests.Response, **_: Any) -> None:
         response.headers["Retry-After"] = str(RATE_LIMIT_SECONDS)
 
 
-def _handle_request_error(response: requests.Response) -> str:
+def _handle_request_error(response: Response) -> str:
     """What to do about a response that no repeat will change."""
     advice = {
         401: "Paligo refuses username and api_key: check both in your account settings",
         403: "This user may not read the list: use the API key of an administrator",
-    }.get(response.status_code)
+    }.get(response.status)
     if advice and "json" in response.headers.get("Content-Type", ""):
         return advice
     return f"{advice}. {BASE_URL_ADVICE}" if advice else BASE_URL_ADVICE

@@ -23,7 +23,6 @@ from fivetran_connector_sdk_common import constants
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, for its sandbox
 
-from shared.rest import RestClient
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result
 from tests.sandbox.paligo import Paligo
@@ -93,7 +92,7 @@ def run(name: str, *, once: bool = False, log: bool = False) -> bool:
         Paligo() as paligo,
         mock.patch.object(Logging, "LOG_LEVEL", Logging.Level.DEBUG),
         mock.patch.object(constants, "DEBUGGING", True),  # as `fivetran debug` sets it
-        mock.patch.object(RestClient, "_sleep", lambda _client, seconds: waits.append(seconds)),
+        mock.patch("shared.rest.pause", lambda closed, seconds: waits.append(seconds)),
     ):
         project, configuration = Project("paligo", Path(folder)), paligo.configuration()
         scenario.trouble(paligo)

@@ -29,7 +29,7 @@ from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
-from shared.rest import RestClient, Retry, as_list
+from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, SkippedRecords, Table
 from shared.settings import FLAG, TOKEN, URL, declared, integer, one_of, read, setting
 from shared.spool import Spool
@@ -423,14 +423,14 @@ class Token(AuthBase):
         return token
 
 
-def _explain(response: requests.Response) -> str:
+def _explain(response: Response) -> str:
     """What to do about a response that no repeat will change."""
     return {
         400: "Check traffic_metrics and occupancy_metrics: SenSource may not know one of them",
         401: "SenSource refuses a token that it has just given. Does something else use the same "
         "API client? Each new token ends the one before it",
         403: "The API client may not read this: ask SenSource for the rights",
-    }.get(response.status_code, "Check base_url")
+    }.get(response.status, "Check base_url")
 
 
 def make_request_with_retry(

@@ -20,7 +20,6 @@ from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
 from shared.errors import SettingsError, TransientError
-from shared.rest import RestClient
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
@@ -58,7 +57,7 @@ def small(**options: Any) -> SenSource:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[time_machine.Traveller]:
     """The present is NOON; it goes on by itself, and when a client waits, or a test says so."""
     with time_machine.travel(NOON) as traveller:
-        monkeypatch.setattr(RestClient, "_sleep", lambda _client, s: traveller.shift(s))
+        monkeypatch.setattr("shared.rest.pause", lambda closed, s: traveller.shift(s))
         yield traveller
 
 
@@ -1252,7 +1251,7 @@ def test_a_message_in_the_place_of_results_is_no_empty_day(
     with small(first=date(2026, 4, 1), zones=1) as sandbox:
         answer_with(sandbox, "/api/data/traffic", response, skip=1, times=2)
         output = synced(project, sandbox).output
-        assert "no results, but a message: the query was cut short; repeat 1 of 3" in output
+        assert "no results, but a message: the query was cut short; retry 1 of 3" in output
         assert_equal_to_source(project, sandbox)
         sandbox.faults.clear()
         clock.shift(40 * DAY)
@@ -1508,7 +1507,7 @@ def test_a_young_token_is_not_replaced_at_once(
         )
         sandbox.fault("/api/zone", act=sandbox.revoke_access_token)
         result = synced(project, sandbox)
-        assert "the token is too new to replace; repeat 1 of 3 in " in result.output
+        assert "the token is too new to replace; retry 1 of 3 in " in result.output
         assert len(made) == 2
         assert timedelta(seconds=30) <= made[1] - made[0] < timedelta(seconds=31)
         assert_equal_to_source(project, sandbox)
@@ -1536,7 +1535,7 @@ def test_without_repeats_a_young_token_that_is_refused_ends_the_sync(
     """`retry_attempts` "0" allows no wait."""
     sandbox.fault("/api/zone", times=None, status=401)
     result = failed(project, sandbox, retry_attempts="0")
-    assert "gave up after 0 repeats" in result.output
+    assert "gave up after 0 retries" in result.output
     assert sandbox.paths() == ["/oauth/token", *["/api/zone"] * 2]
 
 

@@ -21,6 +21,7 @@ A schedule is a list of steps in words:
 import json
 import random
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,6 @@ from unittest import mock
 import time_machine
 from hypothesis import strategies as st
 
-from shared.rest import RestClient
 from shared.settings import declared
 from tests.compare import differences, wrongly_deleted
 from tests.sandbox import kind_of
@@ -145,12 +145,11 @@ def _little_data(name: str) -> Iterator[time_machine.Traveller]:
         for constant, value in kind_of(name).limits.items():
             stack.enter_context(mock.patch(constant, value))
 
-        def sleep(client: RestClient, seconds: float) -> None:
+        def pause(closed: threading.Event, seconds: float) -> bool:
             clock.shift(seconds)
-            wait(client, 0)  # an error if the sync has ended
+            return closed.is_set()
 
-        wait = RestClient._sleep
-        stack.enter_context(mock.patch.object(RestClient, "_sleep", sleep))
+        stack.enter_context(mock.patch("shared.rest.pause", pause))
         stack.enter_context(mock.patch("time.sleep"))
         yield clock
 

@@ -135,7 +135,7 @@ def test_a_connection_that_is_refused(fails: Any, nobody: int, scheme: str) -> N
     """A server that restarts listens again."""
     reason = fails(f"{scheme}://127.0.0.1:{nobody}", repeated=True)
     assert "the connection was refused" in reason
-    assert "(ECONNREFUSED); gave up after 1 repeats" in reason
+    assert "(ECONNREFUSED); gave up after 1 retry" in reason
 
 
 @pytest.mark.parametrize(

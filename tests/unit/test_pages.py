@@ -12,9 +12,7 @@ import responses
 
 from shared.errors import SourceError
 from shared.pages import NumberedPages, Page, RepeatedPages, in_order, read_ahead
-from shared.rest import RestClient, Retry
-
-_SLEEP = RestClient._sleep  # before a fixture lets clients go on at once
+from shared.rest import Response, RestClient, Retry
 
 
 def client(parallel: int) -> RestClient:
@@ -176,18 +174,17 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
     together, resting = threading.Barrier(4), threading.Event()
     waited, disturbed, limited = list[float](), list[int](), set[int]()
 
-    def exchange(_client: RestClient, _what: str, _method: str, url: str, _c: Any) -> Any:
-        number, response = int(url[-1]), requests.Response()
+    def exchange(_client: RestClient, _what: str, _method: str, url: str, _c: Any) -> Response:
+        number, request = int(url[-1]), requests.Request("GET", url).prepare()
         if resting.is_set():
             disturbed.append(number)
-        response.status_code, response._content = 200, b"%d" % number
         if 1 <= number <= 4 and number not in limited:
             limited.add(number)
             together.wait(10)
-            response.status_code, response.headers["Retry-After"] = 429, "30"
-        return response
+            return Response(429, {"Retry-After": "30"}, b"", request)
+        return Response(200, {}, b"%d" % number, request)
 
-    def wait(seconds: float) -> bool:
+    def wait(_closed: threading.Event, seconds: float) -> bool:
         resting.set()
         waited.append(seconds)
         threading.Event().wait(0.02)  # for those who would not wait
@@ -195,9 +192,8 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
         return False
 
     monkeypatch.setattr(RestClient, "_exchange", exchange)
-    monkeypatch.setattr(RestClient, "_sleep", _SLEEP)
     source = client(4)
-    monkeypatch.setattr(source.closed, "wait", wait)
+    source.pause = wait
     calls = [partial(source.get, f"/{number}") for number in range(10)]
     assert list(in_order(source, calls)) == list(range(10))
     assert disturbed == []

@@ -24,6 +24,7 @@ from shared import rest
 from shared.errors import SourceError, SourceUnavailable, TransientError
 from shared.rest import (
     LONGEST_WAIT,
+    Response,
     RestClient,
     Retry,
     as_list,
@@ -145,7 +146,7 @@ def test_repeats_come_after_the_first_try() -> None:
         tries.append(1)
         raise TransientError("no")
 
-    with pytest.raises(SourceError, match="it: no; gave up after 4 repeats"):
+    with pytest.raises(SourceError, match="it: no; gave up after 4 retries"):
         Retry(4, 1.0).run("it", once, waits.append)
     assert len(tries) == 5
     assert [round(wait / 2**n, 1) for n, wait in enumerate(waits)] == [
@@ -174,7 +175,7 @@ def test_what_concerns_every_table_is_told(concerns_all: bool) -> None:
     def once() -> None:
         raise TransientError("no", concerns_all=next(failures))
 
-    with pytest.raises(SourceError, match="gave up after 1 repeats") as error:
+    with pytest.raises(SourceError, match="gave up after 1 retry") as error:
         Retry(1).run("it", once, lambda seconds: None)
     assert type(error.value) is (SourceUnavailable if concerns_all else SourceError)
 
@@ -362,7 +363,7 @@ def test_a_handshake_that_breaks_off_is_repeated(waits: list[float]) -> None:
         server = threading.Thread(target=hang_up)
         server.start()
         url = f"https://localhost:{listener.getsockname()[1]}"
-        expected = "the connection broke off before it was complete .*; gave up after 2 repeats"
+        expected = "the connection broke off before it was complete .*; gave up after 2 retries"
         with pytest.raises(SourceUnavailable, match=expected):
             RestClient(url, 30, Retry(2)).get("/a")
         server.join()
@@ -390,7 +391,7 @@ def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
     """`rate_limited` knows which responses mean it."""
     responses.get(URL + "/a", status=403, body="slow down")
     responses.get(URL + "/a", json=1)
-    assert client(rate_limited=lambda response: b"slow" in response.content).get("/a") == 1
+    assert client(rate_limited=lambda response: b"slow" in response.body).get("/a") == 1
     assert len(waits) == 1
 
 
@@ -594,7 +595,7 @@ def test_an_answer_that_drips_comes_to_an_end(
     monkeypatch: pytest.MonkeyPatch, response: bytes
 ) -> None:
     """Each byte comes in time, all of them do not."""
-    monkeypatch.setattr("shared.network._DEADLINE", 0.001)
+    monkeypatch.setattr("shared.rest.DEADLINE", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=_drip, args=(listener, response))
         server.start()
@@ -611,7 +612,7 @@ def test_closing_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = client()
     threading.Timer(0.05, waiting.closed.set).start()
     with pytest.raises(SourceError, match="the sync has ended"):
-        waiting._sleep(60)
+        waiting.sleep(60)
 
 
 @pytest.mark.parametrize(
@@ -629,9 +630,8 @@ def test_closing_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_only_a_known_code_is_shown_of_an_error(body: str, code: str) -> None:
     """Any other word may quote what was sent."""
-    response = requests.Response()
-    response._content = body.encode()
-    assert error_code(response) == code
+    request = requests.Request("GET", URL).prepare()
+    assert error_code(Response(400, {}, body.encode(), request)) == code
 
 
 @responses.activate
@@ -659,13 +659,18 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 @responses.activate
-def test_each_limit_halves_the_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_limit_halves_the_parallel_requests() -> None:
     """Down to one; other failures do not."""
-    limited, found = RestClient(URL, 30, Retry(4), parallel=4), list[int]()
+    found = list[int]()
+
+    def pause(_closed: threading.Event, _seconds: float) -> bool:
+        found.append(limited.parallel)
+        return False
+
+    limited = RestClient(URL, 30, Retry(4), parallel=4, pause=pause)
     for status in (503, 429, 429, 429):
         responses.get(URL + "/a", status=status)
     responses.get(URL + "/a", json=1)
-    monkeypatch.setattr(RestClient, "_sleep", lambda rest_, _: found.append(rest_.parallel))
     assert limited.get("/a") == 1
     assert found == [4, 2, 1, 1]
 
@@ -676,11 +681,11 @@ def test_the_log_counts_the_repeats(
 ) -> None:
     """With what failed, why, and how long the next one waits."""
     responses.get(URL + "/a", status=503, headers={"Retry-After": "7"})
-    with pytest.raises(SourceError, match=rf"^GET {URL}/a: status 503; gave up after 2 repeats$"):
+    with pytest.raises(SourceError, match=rf"^GET {URL}/a: status 503; gave up after 2 retries$"):
         client().get("/a", {"key": "k"})
     output = capsys.readouterr().out
     for number in (1, 2):
-        assert f"GET {URL}/a: status 503; repeat {number} of 2 in 7.0 s" in output
+        assert f"GET {URL}/a: status 503; retry {number} of 2 in 7.0 s" in output
     assert waits == [7.0, 7.0]
 
 

@@ -1,4 +1,4 @@
-"""Connections to a source: why there is none, in a sentence of its own, and a deadline for each
+"""Connections to a source: the reason in a sentence where one fails, and a deadline for each
 response.
 
 A kind of failure is told by the types of exceptions, never by a word of their messages, which may
@@ -7,23 +7,21 @@ the password for the host.
 """
 
 import errno
-import io
 import os
 import re
 import socket
 import ssl
-import time
-from http.client import HTTPException, HTTPResponse
+import threading
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 from requests.utils import select_proxy
-
-from .errors import TransientError
-
-_DEADLINE = 10  # a whole response may take this many times the silence that is allowed
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _PROXY = "the proxy that the environment names (HTTPS_PROXY, HTTP_PROXY or ALL_PROXY)"
 PROXY_REFUSES = f"{_PROXY} refuses the request. Check its user, its password and its rules"
@@ -74,25 +72,118 @@ class NoConnection(Exception):
         self.final = final
 
 
+class Deadline:
+    """Seconds that a whole response may take, in the thread that enters this context.
+
+    A read timeout begins anew with each byte, so a header or a body that trickles could go on for
+    ever. When the time is over, the sockets of the response are shut down: whoever waits for them
+    gets an error, and ``passed`` is true. A timer does it, since the libraries read headers, and
+    compressed bodies, in loops of their own that no caller can leave.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._lock, self._over = threading.Lock(), False
+        self._connections: list[HTTPConnection] = []
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "Deadline":
+        _current.deadline = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.deadline = None
+        self._timer.cancel()
+        with self._lock:
+            self._over = True  # the connection may be used for another response now
+
+    def watch(self, connection: HTTPConnection) -> None:
+        """Notes a connection that is made or used for the response. Its socket is kept, too: the
+        connection forgets one that the server closes after the response."""
+        with self._lock:
+            self._connections.append(connection)
+            if connection.sock is not None:
+                self._sockets.append(connection.sock)
+
+    def _pass(self) -> None:
+        with self._lock:
+            if self._over:
+                return
+            self.passed = True
+            made = [connection.sock for connection in self._connections]
+            for each in [*self._sockets, *made]:
+                if each is not None:
+                    with suppress(OSError):  # it is closed already
+                        # Not the method of a TLS socket, which must not be called meanwhile.
+                        socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+
+_current = threading.local()
+
+
+class _Explaining(HTTPConnection):
+    """Raises NoConnection where no connection can be made, and keeps to the deadline."""
+
+    def connect(self) -> None:
+        """Nothing but this method looks hosts up, opens connections, asks a proxy to pass them on,
+        and shakes hands."""
+        _watch(self)
+        try:
+            super().connect()
+        except (OSError, HTTPException, BaseHTTPError, ValueError) as error:
+            raise _no_connection(self, error) from None
+
+    def getresponse(self) -> Any:
+        _watch(self)
+        return super().getresponse()
+
+
+def _watch(connection: HTTPConnection) -> None:
+    if deadline := getattr(_current, "deadline", None):
+        deadline.watch(connection)
+
+
+class _ExplainingTls(_Explaining, HTTPSConnection): ...
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Explaining
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _ExplainingTls
+
+
+_POOLS = {"http": _Pool, "https": _TlsPool}
+
+
 class Adapter(HTTPAdapter):
-    """Raises NoConnection, and gives each response a deadline (TransientError)."""
+    """Raises NoConnection, and keeps to the Deadline of the thread."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: Any, **options: Any) -> Any:
+        manager: Any = super().proxy_manager_for(proxy, **options)
+        if type(manager) is ProxyManager:  # not one for SOCKS, which has pools of its own
+            manager.pool_classes_by_scheme = _POOLS
+        return manager
 
     def get_connection_with_tls_context(
         self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
     ) -> Any:
         try:
-            pool: Any = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
         except requests.exceptions.InvalidSchema:  # the schemes of requests are those of adapters
             raise NoConnection(_NO_SOCKS, final=True) from None
         except ValueError:
             if not select_proxy(request.url, proxies):
                 raise
             raise NoConnection(_NO_PROXY_URL, final=True) from None
-        kind = pool.ConnectionCls
-        if kind.response_class is not _begin_response:
-            own = {"response_class": _begin_response, "connect": _connecting(kind)}
-            pool.ConnectionCls = type("Connection", (kind,), own)
-        return pool
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         try:
@@ -102,19 +193,6 @@ class Adapter(HTTPAdapter):
         authorities = conn.ca_certs or conn.ca_cert_dir
         if authorities and not os.access(authorities, os.R_OK):
             raise NoConnection(_NO_AUTHORITIES, final=True)
-
-
-def _connecting(kind: Any) -> Any:
-    """``kind.connect`` that raises NoConnection. Nothing but this method looks hosts up, opens
-    connections, asks a proxy to pass them on, and shakes hands."""
-
-    def connect(self: Any) -> None:
-        try:
-            kind.connect(self)
-        except (OSError, HTTPException, BaseHTTPError, ValueError) as error:
-            raise _no_connection(self, error) from None
-
-    return connect
 
 
 def _no_connection(connection: Any, error: Exception) -> NoConnection:
@@ -159,18 +237,3 @@ def _detail(cause: BaseException) -> str:
     else:
         name = errno.errorcode.get(getattr(cause, "errno", None) or 0)
     return f" ({name})" if name else ""
-
-
-def _begin_response(self: Any, connection: Any, *arguments: Any, **options: Any) -> HTTPResponse:
-    """The response that a connection gives from here on. None of its bytes may be late, but a
-    header or a body could go on for ever: it has a deadline, too."""
-    file, end = connection.makefile("rb", buffering=0), time.monotonic() + self.timeout * _DEADLINE
-    read_into = file.readinto
-
-    def read_in_time(buffer: Any) -> Any:
-        if time.monotonic() > end:
-            raise TransientError("the response came too slowly")
-        return read_into(buffer)
-
-    file.readinto, file.makefile = read_in_time, lambda mode: io.BufferedReader(file)
-    return HTTPResponse(file, *arguments, **options)

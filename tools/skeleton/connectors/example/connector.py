@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector
 
 from shared import times
@@ -18,7 +17,7 @@ from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
-from shared.rest import RestClient, Retry
+from shared.rest import Response, RestClient, Retry
 from shared.rows import Column, SkippedRecords, Table, decimal
 from shared.settings import TOKEN, URL, integer, read, setting
 from shared.state import State, window
@@ -109,12 +108,12 @@ def _connect(settings: Settings) -> RestClient:
     )
 
 
-def _explain(response: requests.Response) -> str:
+def _explain(response: Response) -> str:
     """What to do about a response that no repeat will change."""
     return {
         401: "Example refuses api_key: create a new key in your account",
         403: "The key may not read this: check its rights",
-    }.get(response.status_code, "Check that base_url is the API of Example")
+    }.get(response.status, "Check that base_url is the API of Example")
 
 
 def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:
