@@ -3,6 +3,7 @@
 What the source sends: https://developer.dentally.co
 """
 
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from saved_tokens import Tokens
-from shared import times
+from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
@@ -22,7 +23,7 @@ from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
 from shared.rest import Response, RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
-from shared.settings import FLAG, TOKEN, URL, integer, read, setting
+from shared.settings import TOKEN, URL, integer, read, setting
 from shared.state import State, Window, window
 
 PRODUCTION_URL = "https://api.dentally.co"
@@ -47,46 +48,33 @@ class Settings:
     )
     access_token: str = setting("Access token", "From the OAuth2 flow", TOKEN, secret=True)
     refresh_token: str = setting("Refresh token", "From the OAuth2 flow", TOKEN, secret=True)
-    use_sandbox: bool = setting(
-        "Use the sandbox", "Read from Dentally's sandbox, not production", FLAG, default="false"
+    use_sandbox: bool = fields.switch(
+        "Use the sandbox", "Read from Dentally's sandbox, not production", "false"
     )
     base_url: str | None = setting(
         "Base URL", "Another host, for accounts in Canada or APAC", URL, default=""
     )
-    sync_frequency_hours: int = setting(
-        "Sync frequency", "Unused: Fivetran has the schedule", integer(1, 24), default="6"
-    )
+    sync_frequency_hours: int = fields.sync_frequency("6")
     initial_sync_days: int | None = setting(
         "Days of history",
         "Leave out records not updated in so many days before the first sync; empty: take all",
         integer(1, 365),
         default="",
     )
-    max_records_per_page: int = setting(
-        "Records per page", "Records asked for in a request", integer(1, 100), default="100"
+    max_records_per_page: int = fields.page_size(100, "100")
+    request_timeout_seconds: int = fields.request_timeout("30")
+    retry_attempts: int = fields.retries()
+    parallel_requests: int = fields.parallel_requests()
+    enable_incremental_sync: bool = fields.switch(
+        "Incremental sync", "Off: every sync reads everything"
     )
-    request_timeout_seconds: int = setting(
-        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    reconcile_hours: int = fields.full_refresh_hours(
+        "Hours between two full refreshes, which find deletes"
     )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
-    )
-    parallel_requests: int = setting(
-        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
-    )
-    enable_incremental_sync: bool = setting(
-        "Incremental sync", "Off: every sync reads everything", FLAG, default="true"
-    )
-    reconcile_hours: int = setting(
-        "Full reading",
-        "Hours after which all is read, for deletes",
-        integer(0, 8760),
-        default="24",
-    )
-    enable_rooms_sync: bool = setting("Rooms", "Read rooms", FLAG, default="true")
-    enable_sites_sync: bool = setting("Sites", "Read sites", FLAG, default="true")
-    enable_treatments_sync: bool = setting("Treatments", "Read treatments", FLAG, default="true")
-    enable_debug_logging: bool = setting("Debug log", "Log every page", FLAG, default="false")
+    enable_rooms_sync: bool = fields.switch("Rooms", "Read rooms")
+    enable_sites_sync: bool = fields.switch("Sites", "Read sites")
+    enable_treatments_sync: bool = fields.switch("Treatments", "Read treatments")
+    enable_debug_logging: bool = fields.debug_log()
 
 
 def _address(site: Mapping[str, Any]) -> str | None:
@@ -172,6 +160,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables that are enabled, each with a cursor of its own."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, ("sites", "rooms", "treatments"), f". {_RESYNC}")

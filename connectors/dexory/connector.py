@@ -4,6 +4,7 @@ Dexory publishes no reference of this API. What is said of it here comes from th
 and from clients of it that others have written.
 """
 
+import gc
 import json
 import re
 from collections import Counter, defaultdict
@@ -19,14 +20,14 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 from requests.auth import AuthBase
 
 from page_links import PATH, Place, digest, is_page, resolve
-from shared import times
+from shared import fields, times
 from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE, Keys
 from shared.pages import RepeatedPages, read_ahead
 from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
-from shared.settings import TOKEN, URL, Kind, integer, read, setting
+from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
 from shared.state import State
 
@@ -50,7 +51,7 @@ class Settings:
 
     site_name: str = setting("Site name", "The site to read, as Dexory names it")
     site_api_key: str = setting("API key", "The site's key, from Dexory", TOKEN, secret=True)
-    base_url: str = setting("Base URL", "Where the API is", URL, default=BASE_URL)
+    base_url: str = fields.base_url(BASE_URL)
     customer: str | None = setting("Customer", "Your name at Dexory, if needed", default="")
     page_size: int = setting(
         "Page size", "Locations asked for in a request", integer(1, 1000), default="1000"
@@ -58,15 +59,11 @@ class Settings:
     max_pages: int = setting(
         "Pages in a sync", "A sync ends after so many", integer(1, 100_000), default="1000"
     )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
-    )
+    retry_attempts: int = fields.retries()
     base_retry_delay: float = setting(
-        "Retry delay", "Seconds before the first repeat, then doubled", SECONDS, default="2"
+        "Retry delay", "Seconds before the first retry, then doubled", SECONDS, default="2"
     )
-    request_timeout_seconds: int = setting(
-        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
-    )
+    request_timeout_seconds: int = fields.request_timeout("30")
 
 
 _TEXT, _NUMBER = Column(), Column("LONG")
@@ -123,6 +120,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Reads the list of locations page by page, from its start or from where a sync stopped."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     saved, skipped = State(state, (OBJECTS.name,)), SkippedRecords()
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
@@ -257,7 +255,7 @@ def fetch_locations_with_retry(
 ) -> tuple[list[Any], str | None]:
     """The locations of the page at ``link``, and the link of the next one.
 
-    A passing failure is repeated after ``base_retry_delay * 2**attempt`` seconds, half of them
+    A transient failure is retried after ``base_retry_delay * 2**retry`` seconds, half of them
     random. The list ends where ``links.next`` is null or, where it is left out, ``links.last`` is
     this very page, as JSON:API has it; nowhere else. Raises SourceError.
     """

@@ -3,6 +3,7 @@
 What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ def _state_at_hand() -> Mapping[str, Any] | None:
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables; those that fail do so after the others are done."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     saved = State(state, (_LEGACY,))
     session = connect_to_mssql(settings)

@@ -3,6 +3,7 @@
 What the source sends: https://api.paligo.net/en/index-en.html
 """
 
+import gc
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector
 from requests.auth import HTTPBasicAuth
 
-from shared import times
+from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
@@ -32,7 +33,7 @@ from shared.rows import (
     plain_text,
     to_key,
 )
-from shared.settings import FLAG, TOKEN, URL, Kind, integer, read, setting
+from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.state import State, Window, window
 
 # Paligo counts the requests of one minute, for each endpoint and method.
@@ -59,43 +60,27 @@ class Settings:
 
     username: str = setting("User name", "The e-mail address of an administrator", USER_NAME)
     api_key: str = setting("API key", "From your account settings in Paligo", TOKEN, secret=True)
-    base_url: str = setting(
-        "Base URL",
-        "https://<instance>.paligoapp.com/api/v2, with your instance",
-        URL,
-        default="https://api.paligo.net/v1",
+    base_url: str = fields.base_url(
+        "https://api.paligo.net/v1", "https://<instance>.paligoapp.com/api/v2, with your instance"
     )
-    sync_frequency_hours: int = setting(
-        "Sync frequency", "Unused: Fivetran has the schedule", integer(1, 24), default="4"
-    )
+    sync_frequency_hours: int = fields.sync_frequency("4")
     initial_sync_days: int = setting(
         "Days of history",
         "Leave out assignments that last changed so many days before the first sync",
         integer(1, 365),
         default="90",
     )
-    max_records_per_page: int = setting(
-        "Records per page", "Records asked for in a request", integer(1, 1000), default="100"
+    max_records_per_page: int = fields.page_size(1000, "100")
+    request_timeout_seconds: int = fields.request_timeout("30")
+    retry_attempts: int = fields.retries()
+    parallel_requests: int = fields.parallel_requests()
+    enable_incremental_sync: bool = fields.switch(
+        "Incremental sync", "Off: every sync stores all assignments"
     )
-    request_timeout_seconds: int = setting(
-        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
+    reconcile_hours: int = fields.full_refresh_hours(
+        "Hours between two full refreshes of the assignments, which find deletes"
     )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
-    )
-    parallel_requests: int = setting(
-        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
-    )
-    enable_incremental_sync: bool = setting(
-        "Incremental sync", "Off: every sync stores all assignments", FLAG, default="true"
-    )
-    reconcile_hours: int = setting(
-        "Full reading",
-        "Hours after which the assignments are replaced, for deletes",
-        integer(0, 8760),
-        default="24",
-    )
-    enable_debug_logging: bool = setting("Debug log", "Log every page", FLAG, default="false")
+    enable_debug_logging: bool = fields.debug_log()
 
 
 _TEXT, _ID, _TIME = Column(), Column(required=True), Column("UTC_DATETIME")
@@ -154,6 +139,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the three tables, each from the whole of its list: Paligo has no filter."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))

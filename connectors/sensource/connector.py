@@ -3,6 +3,7 @@
 What the source sends: https://vea.sensourceinc.com/api-docs/
 """
 
+import gc
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 from requests.auth import AuthBase
 
 from setting_kinds import DATE, METRICS, Metric, each_once
-from shared import times
+from shared import fields, times
 from shared.errors import (
     SourceError,
     TableFailures,
@@ -31,7 +32,7 @@ from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, SkippedRecords, Table
-from shared.settings import FLAG, TOKEN, URL, declared, integer, one_of, read, setting
+from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.spool import Spool
 from shared.state import State, window
 from source_messages import Messages, plain_messages
@@ -67,24 +68,18 @@ class Settings:
     static_endpoints: tuple[str, ...] = setting(
         "Static endpoints", "Listings to read", ENDPOINTS, default="location,site,zone,space"
     )
-    enable_traffic_sync: bool = setting("Traffic", "Read traffic", FLAG, default="true")
-    enable_occupancy_sync: bool = setting("Occupancy", "Read occupancy", FLAG, default="true")
+    enable_traffic_sync: bool = fields.switch("Traffic", "Read traffic")
+    enable_occupancy_sync: bool = fields.switch("Occupancy", "Read occupancy")
     start_date: date = setting(  # noqa: RUF009  # it makes a field
         "Start date", "The first day to read", DATE, default="2022-01-01"
     )
     lookback_days: int = setting("Look-back", "Days to read again", integer(0, 30), default="2")
     chunk_days: int = setting("Days in a request", "30 or fewer", integer(1, 30), default="30")
-    base_url: str = setting("Base URL", "Where the API is", URL, default=API_URL)
+    base_url: str = fields.base_url(API_URL)
     auth_url: str = setting("Token URL", "Where the tokens are", URL, default=TOKEN_URL)
-    request_timeout_seconds: int = setting(
-        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="60"
-    )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
-    )
-    parallel_requests: int = setting(
-        "Parallel requests", "Requests under way at once", integer(1, 4), default="4"
-    )
+    request_timeout_seconds: int = fields.request_timeout("60")
+    retry_attempts: int = fields.retries()
+    parallel_requests: int = fields.parallel_requests()
 
     @property
     def metrics(self) -> dict[str, tuple[Metric, ...]]:
@@ -171,6 +166,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Replaces the static tables, then reads traffic and occupancy, chunk by chunk, each from its
     own cursor on. A table that fails leaves the others alone."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     today = times.now().date()
     saved, skipped = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SkippedRecords()

@@ -2,8 +2,12 @@
 
 errors    the errors that end a sync, and the guard that keeps data out of crash reports
 settings  the configuration: declared once, checked before the first request
+fields    the settings that several connectors have
 form      the setup form that the settings declare, and tests that call the source
-rest      JSON over HTTPS from one origin, with back-off
+network   connections: why one fails, and a deadline for each response
+rest      JSON over HTTPS from one origin, with retries
+oauth     access tokens of OAuth 2.0, and when to renew them
+encryption  values in the state that only the configuration's secret opens
 times     timestamps of any form, in UTC
 rows      records as rows of typed columns; those that cannot be stored, counted
 state     the state, and the window that a table is read for
@@ -13,9 +17,3 @@ listing   a table brought up to date from the source's list
 
 `make vendor` copies this folder into every connector. Edit this one, never a copy.
 """
-
-import gc
-
-# What is loaded by now stays. Collections, which many rows bring about, need not look through it:
-# that took up to a quarter of a sync.
-gc.freeze()

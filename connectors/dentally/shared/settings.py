@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 class Setting(NamedTuple):
     """A key of the configuration. ``default`` is as a user writes it ("": the setting is None);
-    None: a required key. ``exact``: blanks at the ends belong to the value."""
+    None: a required key. ``exact``: spaces at the ends belong to the value."""
 
     label: str
     description: str
@@ -77,17 +77,23 @@ def _parse_token(text: str) -> str:
 
 
 TEXT = Kind("text", lambda text: text.encode() and text)  # half of a surrogate pair is none
-TOKEN = Kind("ASCII text without blanks, as it can stand in a header", _parse_token)
+TOKEN = Kind("ASCII text without spaces, as it can stand in a header", _parse_token)
 _FLAG = one_of("true", "false")
 FLAG = _FLAG._replace(parse=lambda text: _FLAG.parse(text) == "true")
 URL = Kind("an https:// address without user name, query or fragment", _parse_url)
 
 
-def setting(label: str, description: str, kind: Kind = TEXT, **options: Any) -> Any:
-    """A field of a settings dataclass. ``options``: ``default``, ``secret`` and ``exact`` of
-    Setting."""
-    default, secret = options.get("default"), options.get("secret", False)
-    spec = Setting(label, description, kind, default, secret, options.get("exact", False))
+def setting(
+    label: str,
+    description: str,
+    kind: Kind = TEXT,
+    *,
+    default: str | None = None,
+    secret: bool = False,
+    exact: bool = False,
+) -> Any:
+    """A field of a settings dataclass, as Setting describes it."""
+    spec = Setting(label, description, kind, default, secret, exact)
     return dataclasses.field(metadata={"setting": spec})
 
 
@@ -103,29 +109,35 @@ def read(
 ) -> T:
     """The configuration as an instance of the settings dataclass ``cls``.
 
-    A key that is missing, blank or still a ``<PLACEHOLDER>`` has its default; one that nobody
-    knows is a warning. ``check`` returns lines on keys that do not agree. Raises SettingsError
-    with a line for each wrong key, never with a value.
+    A key that is missing, empty or still a ``<PLACEHOLDER>`` has its default; an unknown key is a
+    warning. ``check`` returns lines on keys that contradict each other. Raises SettingsError with
+    a line for each wrong key, never with a value.
     """
-    known, values, errors = declared(cls), {}, []
+    known, values, errors = declared(cls), {}, list[str]()
     for key, spec in known.items():
-        given = configuration.get(key) or ""
-        if isinstance(given, str) and (not given.strip() or _PLACEHOLDER.fullmatch(given.strip())):
-            given = spec.default
-        try:
-            if given is None:
-                errors.append(f"{key} is missing: {spec.description}")
-            else:
-                text = given.strip("\r\n") if spec.exact else given.strip()
-                values[key] = spec.kind.parse(text) if given else None
-        except (ValueError, AttributeError):
-            errors.append(f"{key} must be {spec.kind.expected}")
+        values[key], wrong = _value(spec, configuration.get(key) or "")
+        if wrong:
+            errors.append(f"{key} {wrong}")
     for key in sorted(configuration.keys() - known.keys()):
-        near = "".join(
-            f"; did you mean {name}?" for name in difflib.get_close_matches(key, known, 1)
+        near = difflib.get_close_matches(key, known, 1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        Logging.warning(
+            f"The configuration key {key[:60]!r} is not known and has no effect{advice}"
         )
-        Logging.warning(f"The configuration key {key[:60]!r} is not known and has no effect{near}")
     errors += check(values)
     if errors:
         raise SettingsError("The configuration is wrong:\n" + "\n".join(errors))
     return cls(**values)
+
+
+def _value(spec: Setting, given: Any) -> tuple[Any, str]:
+    """The value of a setting, or what is wrong with it."""
+    if isinstance(given, str) and (not given.strip() or _PLACEHOLDER.fullmatch(given.strip())):
+        if spec.default is None:
+            return None, f"is missing: {spec.description}"
+        given = spec.default
+    try:
+        text = given.strip("\r\n") if spec.exact else given.strip()
+        return (spec.kind.parse(text) if given else None), ""
+    except (ValueError, AttributeError):
+        return None, f"must be {spec.kind.expected}"

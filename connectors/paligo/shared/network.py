@@ -73,7 +73,8 @@ class NoConnection(Exception):
 
 
 class Deadline:
-    """Seconds that a whole response may take, in the thread that enters this context.
+    """Seconds from the first connection that a response may take, in the thread that enters this
+    context.
 
     A read timeout begins anew with each byte, so a header or a body that trickles could go on for
     ever. When the time is over, the sockets of the response are shut down: whoever waits for them
@@ -88,14 +89,14 @@ class Deadline:
         self._sockets: list[socket.socket] = []
         self._timer = threading.Timer(seconds, self._pass)
         self._timer.daemon = True
+        self._outer: Deadline | None = None
 
     def __enter__(self) -> "Deadline":
-        _current.deadline = self
-        self._timer.start()
+        self._outer, _current.deadline = getattr(_current, "deadline", None), self
         return self
 
     def __exit__(self, *_: object) -> None:
-        _current.deadline = None
+        _current.deadline = self._outer
         self._timer.cancel()
         with self._lock:
             self._over = True  # the connection may be used for another response now
@@ -104,6 +105,8 @@ class Deadline:
         """Notes a connection that is made or used for the response. Its socket is kept, too: the
         connection forgets one that the server closes after the response."""
         with self._lock:
+            if not self._connections:
+                self._timer.start()  # not before: the credentials may need a request of their own
             self._connections.append(connection)
             if connection.sock is not None:
                 self._sockets.append(connection.sock)

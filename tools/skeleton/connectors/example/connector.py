@@ -3,6 +3,7 @@
 Replace: what the source is, and the address of the reference that says what it sends.
 """
 
+import gc
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector
 
-from shared import times
+from shared import fields, times
 from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
 from shared.rest import Response, RestClient, Retry
 from shared.rows import Column, SkippedRecords, Table, decimal
-from shared.settings import TOKEN, URL, integer, read, setting
+from shared.settings import TOKEN, read, setting
 from shared.state import State, window
 
 
@@ -29,21 +30,11 @@ class Settings:
     """The keys of configuration.json."""
 
     api_key: str = setting("API key", "From your account at Example", TOKEN, secret=True)
-    base_url: str = setting(
-        "Base URL", "Where the API is", URL, default="https://api.example.invalid/v1"
-    )
-    page_size: int = setting(
-        "Page size", "Items asked for in a request", integer(1, 1000), default="100"
-    )
-    reconcile_hours: int = setting(
-        "Full reading", "Hours until all is read again", integer(0, 8760), default="24"
-    )
-    request_timeout_seconds: int = setting(
-        "Request timeout", "Seconds of silence that end a request", integer(1, 300), default="30"
-    )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of a request that failed", integer(0, 10), default="3"
-    )
+    base_url: str = fields.base_url("https://api.example.invalid/v1")
+    page_size: int = fields.page_size(1000, "100")
+    reconcile_hours: int = fields.full_refresh_hours("Hours between two full refreshes")
+    request_timeout_seconds: int = fields.request_timeout("30")
+    retry_attempts: int = fields.retries()
 
 
 # Replace: the tables, with the type of every column; other fields go to `additional_fields`.
@@ -72,6 +63,7 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the items: those that changed since the cursor or, when it is due, all of them."""
+    gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     saved, skipped, client = State(state, (ITEMS.name,)), SkippedRecords(), _connect(settings)
     to_read = window(saved.table(ITEMS.name), settings.reconcile_hours)
