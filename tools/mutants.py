@@ -17,12 +17,13 @@ _MSSQL = [
     "tests/connectors/test_mssql_ehi_catalogue.py",
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
-_UNITS = ("state", "rows", "times", "settings", "listing", "rest", "network", "pages", "spool")
+_UNITS = ("state", "rows", "times", "settings", "rest", "network", "pages", "spool")
 _SQL_SERVER = ("query", "naming", "rows", "workers", "sealing", "table_sync", "table_keys")
 _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {
     **{name: (f"shared/{name}.py", [f"tests/unit/test_{name}.py"]) for name in _UNITS},
+    "listing": ("shared/[lc]*s*n*.py", ["tests/unit/test_listing.py"]),
     **{
         f"sqlserver/{name}": (f"connectors/mssql_ehi/sqlserver/{name}.py", _MSSQL)
         for name in _SQL_SERVER

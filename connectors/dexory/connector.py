@@ -9,9 +9,9 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from itertools import chain
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -19,17 +19,18 @@ import requests
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 from requests.auth import AuthBase
 
-from page_links import PATH, Place, digest, is_page, resolve
+from page_links import PATH, is_page, resolve
 from shared import fields, times
+from shared.completeness import Keys
 from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
 from shared.form import setup_form
-from shared.listing import REPLACED_AT_ONCE, Keys
-from shared.pages import RepeatedPages, read_ahead
+from shared.listing import REPLACED_AT_ONCE
+from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
-from shared.state import State
+from shared.state import State, TableState
 
 BASE_URL = "https://api.service.dexoryview.com"
 PAGES_AT_ONCE = 200  # a pass of more pages checkpoints after each further one
@@ -128,16 +129,16 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     with Spool() as spool:
         current = Pass(saved, skipped, _first_link(settings), spool)
         # The page that is read once more does not count: a limit of one page would not be passed.
-        left = settings.max_pages + current.resumed
+        most = settings.max_pages + current.resumed
+        pages = islice(_get_pages(client, settings, current), most)
         try:
-            for page in read_ahead(_get_pages(client, settings, current, left), client.closed):
+            for count, page in enumerate(read_ahead(pages, client.closed), 1):
                 current.store(page)
                 saved.values["key_in_query"] = api_key.in_query
-                left -= 1
                 if page.following is None:
                     current.finish()
-                elif page.place.number >= PAGES_AT_ONCE or left == 0:
-                    current.save(page.place)
+                elif page.number >= PAGES_AT_ONCE or count == most:
+                    current.save(page)
             if page.following:
                 op.warning(
                     f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
@@ -201,15 +202,6 @@ def _explain(response: Response) -> str:
     }.get(response.status, "Check that base_url is Dexory's API")
 
 
-@dataclass(repr=False)
-class Page:
-    """The locations of a response, and where the next ones are (None: these are the last)."""
-
-    place: Place
-    records: list[Any]
-    following: Place | None
-
-
 def _first_link(settings: Settings) -> str:
     query = {"site": settings.site_name, "page[size]": settings.page_size, "page[number]": 1}
     if settings.customer:
@@ -217,37 +209,38 @@ def _first_link(settings: Settings) -> str:
     return f"{settings.base_url}{PATH}?{urlencode(query)}"
 
 
-def _get_pages(
-    client: RestClient, settings: Settings, current: "Pass", limit: int
-) -> Iterator[Page]:
-    """Pages from where the pass stands, ``limit`` at most. Where the link that was saved can no
-    longer be read, they begin with the first one."""
-    place, repeats, first = current.place, RepeatedPages(PATH, LOCATIONS.key), True
-    for _ in range(limit):
+def _get_pages(client: RestClient, settings: Settings, current: "Pass") -> Iterator[Page]:
+    """Pages from where the pass stands. If the page of the last sync can no longer be read, they
+    begin with the first one."""
+
+    def fetch(link: str | None) -> tuple[Page, str | None]:
+        first = _first_link(settings)
+        records, following = fetch_locations_with_retry(client, settings, link or first)
+        return Page(records), following
+
+    pages = iter(LinkedPages(PATH, fetch, _identities, current.place))
+    if current.resumed:
         try:
-            records, link = fetch_locations_with_retry(client, settings, place.link)
+            first = next(pages)
         except SourceUnavailable:  # the first page could not be read, either
             raise
         except SourceError as reason:
-            if not current.resumed or not first:
-                raise
             Logging.warning(f"A new pass begins, for the page of the last sync is gone: {reason}")
-            place = Place(_first_link(settings))
-            records, link = fetch_locations_with_retry(client, settings, place.link)
-        repeats.check(place.number, [_key_fields(record) for record in records])
-        following = place.follow(link) if link else None
-        yield Page(place, records, following)
-        if following is None:
-            return
-        place, first = following, False
+            pages = iter(LinkedPages(PATH, fetch, _identities, Place(_first_link(settings))))
+        else:
+            yield first
+    yield from pages
 
 
-def _key_fields(record: Any) -> Any:
-    """The fields that tell a location from others, as they were sent, "" for what is missing. A
-    record without a name is told from others by all that it holds."""
-    if not isinstance(record, dict) or not record.get("name"):
-        return record
-    return {name: record.get(name) or "" for name in LOCATIONS.key}
+def _identities(records: list[Any]) -> list[Any]:
+    """What tells the locations of a page from others: the fields of the key, as they were sent, ""
+    for what is missing; of a location without a name, all that it holds."""
+    return [
+        tuple(record.get(name) or "" for name in LOCATIONS.key)
+        if isinstance(record, dict) and record.get("name")
+        else record
+        for record in records
+    ]
 
 
 def fetch_locations_with_retry(
@@ -275,47 +268,75 @@ def fetch_locations_with_retry(
         raise SourceError(f"{PATH}: links.next is not the link of a page") from None
 
 
-class Pass:
-    """One reading of the whole list, by one sync or by several.
+@dataclass(frozen=True)
+class Stop:
+    """Where a pass stopped, as ``stop`` in the state.
 
-    In the state, ``stop`` is the page that was stored last. The next sync reads that page again,
-    for rows may have moved. A place that is older than an hour, or in another list, is not used:
-    a new pass begins.
+    list      the digest of the first link: the list that the place is in
+    started   when the pass began
+    saved_at  when it stopped
+    place     link, number and mark of the page that was stored last
+    """
+
+    list: str
+    started: datetime
+    saved_at: datetime
+    place: Place
+
+    @classmethod
+    def from_json(cls, stop: Any) -> "Stop | None":
+        """Raises StateError for what is no stop; None is none."""
+        if not stop:
+            return None
+        try:
+            place = Place(stop["link"], int(stop["number"]), stop["mark"])
+            started, saved_at = times.parse(stop["started"]), times.parse(stop["saved_at"])
+            return cls(stop["list"], started, saved_at, place)
+        except (KeyError, TypeError, ValueError):
+            raise StateError("The saved state holds no place in the list") from None
+
+    def to_json(self) -> dict[str, Any]:
+        moments = {"started": self.started, "saved_at": self.saved_at}
+        texts = {name: times.to_text(moment) for name, moment in moments.items()}
+        return {"list": self.list, **texts, **asdict(self.place)}
+
+    def is_valid(self, first: str, now: datetime) -> bool:
+        """Whether the next sync may resume there: in the same list, within LONGEST_BREAK."""
+        return self.list == first and timedelta(0) <= now - self.saved_at <= LONGEST_BREAK
+
+
+class Pass:
+    """One read of the whole list, by one sync or by several.
+
+    The next sync reads the page at which the last one stopped again, for rows may have moved. If
+    that is too long ago, or was in another list, a new pass begins.
 
     The objects wait in ``spool`` until the pass has proven whole, and then replace their table.
-    Before a checkpoint within the pass they are handed over as well, so that none is lost. The
-    entry of their table in the state holds
-
-    rows     how many objects the last whole pass left; where it left none, or there was none, a
-             number of those that were added since
-    emptied  the last whole pass found no objects, and did not replace the table
+    Before a checkpoint within the pass they are handed over as well, so that none is lost. In the
+    TableState of their table, ``rows`` is how many objects the last whole pass left or, where it
+    left none or there was none, a number of those that were added since.
     """
 
     def __init__(self, saved: State, skipped: SkippedRecords, first: str, spool: Spool) -> None:
-        self._saved, self._rejects, self._spool = saved, skipped, spool
+        self._saved, self._skipped, self._spool = saved, skipped, spool
         self._seen, self._never_scanned = Counter[str](), 0  # in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
-        self._entry, now = saved.table(OBJECTS.name), times.now()
-        self._new = {"list": digest(first), "started": times.to_text(now)}
-        self.place, self.resumed, self._values = Place(first), False, self._new
+        self._table_state, now = TableState.from_json(saved.table(OBJECTS.name)), times.now()
+        self._list, self._now = digest(first), now
         self._too_many = False  # objects came to wait
-        stop = saved.values.get("stop")
-        try:
-            if stop and stop["list"] == self._new["list"]:
-                place = Place(stop["link"], int(stop["number"]), stop["mark"])
-                if timedelta(0) <= now - times.parse(stop["saved_at"]) <= LONGEST_BREAK:
-                    self.place, self.resumed = place, True
-                    self._values = {name: stop[name] for name in self._new}
-        except (KeyError, TypeError, ValueError):
-            raise StateError("The saved state holds no place in the list") from None
+        stop = Stop.from_json(saved.values.get("stop"))
+        self.resumed = stop is not None and stop.is_valid(self._list, now)
+        self.place, self._started = Place(first), now
+        if stop and self.resumed:
+            self.place, self._started = stop.place, stop.started
         self._begun = False  # whether this sync has read the first page
         self._streams = self.resumed  # whether objects are handed over as they come
 
     def store(self, page: Page) -> None:
         """Hands the locations of a page over. Its objects wait, are handed over, or both."""
-        if page.place.number == 1:
-            self._values, self._begun, self._streams = self._new, True, False
-        where = f"page {page.place.number}, record "
+        if page.number == 1:
+            self._started, self._begun, self._streams = self._now, True, False
+        where = f"page {page.number}, record "
         records, things = _take_objects(page.records)
         locations, objects = self._locations(records, where), _map_object_data(things)
         rows: list[Row] = []
@@ -328,16 +349,14 @@ class Pass:
                 op.upsert(LOCATIONS.name, location)
             rows += self._objects(location, its, f"{where}{position}")
         self._add(rows)
-        if page.place.number % 10 == 0 or page.following is None:
+        if page.number % 10 == 0 or page.following is None:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
-            Logging.info(f"Page {page.place.number}: {counts} read")
+            Logging.info(f"Page {page.number}: {counts} read")
 
     def _locations(self, records: list[Any], where: str) -> list[Row | InvalidRecord]:
         """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
         of the table, but has the name under which its objects are stored."""
         found = convert_lists_to_strings(records, LOCATIONS)
-        for record, column, placeholder in found.odd:
-            self._rejects.add_odd(LOCATIONS.name, column, f"{where}{record + 1}", placeholder)
         never_scanned = [
             index
             for index, row in enumerate(found.rows)
@@ -346,13 +365,9 @@ class Pass:
         named = convert_lists_to_strings([records[index] for index in never_scanned], _UNSCANNED)
         for index, row in zip(never_scanned, named.rows, strict=True):
             found.rows[index] = row
-        keys = []
-        for position, row in enumerate(found.rows, 1):
-            if isinstance(row, InvalidRecord):
-                self._rejects.add(LOCATIONS.name, f"{where}{position}", row)
-            else:
-                keys.append(tuple(row[name] for name in LOCATIONS.key))
-                self._never_scanned += row["scan_date"] is None
+        rows = self._skipped.take(LOCATIONS.name, found, where)
+        self._never_scanned += sum(row["scan_date"] is None for row in rows)
+        keys = (tuple(row[name] for name in LOCATIONS.key) for row in rows)
         self._on_pages += self._keys.add(keys)
         self._seen[LOCATIONS.name] += len(records)
         return found.rows
@@ -360,15 +375,9 @@ class Pass:
     def _objects(self, location: Row, objects: Rows, where: str) -> list[Row]:
         """The objects that are expected in a location, as rows."""
         self._seen[OBJECTS.name] += len(objects.rows)
-        for thing, column, placeholder in objects.odd:
-            at = f"{where}, object {thing + 1}"
-            self._rejects.add_odd(OBJECTS.name, column, at, placeholder)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
         occurrences, rows = _Occurrences(), list[Row]()
-        for position, row in enumerate(objects.rows, 1):
-            if isinstance(row, InvalidRecord):
-                self._rejects.add(OBJECTS.name, f"{where}, object {position}", row)
-                continue
+        for row in self._skipped.take(OBJECTS.name, objects, f"{where}, object "):
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
             fields = given.pop("additional_fields", None)
@@ -396,13 +405,14 @@ class Pass:
             for rows in self._spool.batches():
                 _upsert(rows)
 
-    def save(self, place: Place) -> None:
-        """Checkpoints within the pass, with the place of the page that was stored last. What was
-        skipped is judged later: it may stand close together."""
+    def save(self, page: Page) -> None:
+        """Checkpoints within the pass, after the page that was stored last. What was skipped is
+        judged later: it may stand close together."""
         self._stream()
         self._note_added()
-        now = times.to_text(times.now())
-        self._checkpoint(stop={**self._values, **place._asdict(), "saved_at": now})
+        assert page.place is not None  # noqa: S101  # it is one of LinkedPages
+        stop = Stop(self._list, self._started, times.now(), page.place)
+        self._checkpoint(stop=stop.to_json())
 
     def finish(self) -> None:
         """Checkpoints at the end of the list. The objects replace their table if the pass is
@@ -426,19 +436,19 @@ class Pass:
                 f"{OBJECTS.name}: {reason}. The rows were stored ({self._added()} objects), and "
                 "nothing was replaced: deletes were not looked for"
             )
-        elif objects or self._entry.get("emptied") or self._entry.get("rows") == 0:
+        elif objects or self._table_state.confirms_empty:
             op.truncate(OBJECTS.name)
             for rows in self._spool.batches():
                 _upsert(rows)
-            self._entry = {"rows": objects}
+            self._table_state = TableState(rows=objects)
         else:
             self._note_empty()
-        self._checkpoint(stop=None, last_sync_time=self._values["started"])
+        self._checkpoint(stop=None, last_sync_time=times.to_text(self._started))
 
     def _not_whole(self) -> str:
         """Why the pass cannot replace the objects, "" if it can."""
         repeated = self._on_pages - self._keys.distinct()
-        skipped = self._rejects.counts[LOCATIONS.name] + self._rejects.counts[OBJECTS.name]
+        skipped = self._skipped.counts[LOCATIONS.name] + self._skipped.counts[OBJECTS.name]
         if not self._begun:
             return "an earlier sync read the first pages"
         if self._too_many:
@@ -449,26 +459,26 @@ class Pass:
 
     def _added(self) -> int:
         """How many objects can be stored, of those that this sync has read."""
-        return self._seen[OBJECTS.name] - self._rejects.counts[OBJECTS.name]
+        return self._seen[OBJECTS.name] - self._skipped.counts[OBJECTS.name]
 
     def _note_added(self) -> None:
         """Notes that the table has rows now, whatever the last whole pass left."""
         if self._streams and (added := self._added()):
-            self._entry.pop("emptied", None)
-            self._entry["rows"] = self._entry.get("rows") or added
+            rows = self._table_state.rows or added
+            self._table_state = replace(self._table_state, rows=rows, emptied=False)
 
     def _note_empty(self) -> None:
-        if "rows" in self._entry:
+        if self._table_state.rows is not None:
             op.warning(
                 f"{OBJECTS.name}: the source lists nothing where it had objects. Nothing is "
                 "replaced unless the next sync sees the same: check what the key may read"
             )
-        self._entry["emptied"] = True
+        self._table_state = replace(self._table_state, emptied=True)
 
     def check(self) -> None:
         """Raises SourceError if more than a tenth of a table's records was skipped."""
         for table, records in self._seen.items():
-            self._rejects.check(table, records)
+            self._skipped.check(table, records)
 
     def report(self) -> None:
         """Says what was skipped, and which values are null since their columns cannot hold
@@ -478,10 +488,10 @@ class Pass:
                 f"{LOCATIONS.name}: {self._never_scanned} were never scanned and have no row; "
                 f"their {OBJECTS.name} have no scan_date"
             )
-        self._rejects.report()
+        self._skipped.report()
 
     def _checkpoint(self, **others: Any) -> None:
-        self._saved.save({OBJECTS.name: dict(self._entry)}, **others)
+        self._saved.save({OBJECTS.name: self._table_state.to_json()}, **others)
 
 
 class _Occurrences:

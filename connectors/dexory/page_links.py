@@ -1,32 +1,10 @@
-"""Links of pages: whether one may be followed, and whether they lead in a circle."""
+"""Links of pages: whether one may be followed, and which page it is."""
 
-import hashlib
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote_plus, urljoin, urlsplit
-
-from shared.errors import SourceError
 
 PATH = "/customer-api/v1/locations"
 LONGEST_LINK = 4_000  # characters; it stands in the state, which must stay small
-
-
-class Place(NamedTuple):
-    """The link of a page, and its number, from 1.
-
-    ``mark`` is the digest of an earlier link. It moves on at the pages 1, 2, 4, 8 and so on, and
-    links in a circle come back to it, however long the circle is (Brent's algorithm).
-    """
-
-    link: str
-    number: int = 1
-    mark: str = ""
-
-    def follow(self, link: str) -> "Place":
-        """The place of the next page. Raises SourceError if the links lead in a circle."""
-        mark = self.mark if self.number & (self.number - 1) else digest(self.link)
-        if digest(link) == mark:
-            raise SourceError(f"{PATH}: after page {self.number} the links begin again")
-        return Place(link, self.number + 1, mark)
 
 
 def resolve(link: str, given: str, key: str) -> str:
@@ -64,8 +42,3 @@ def _host(parts: SplitResult) -> tuple[str, str | None, int | None]:
     """Scheme, host and port. Raises ValueError for a port that is no number."""
     usual = {"https": 443, "http": 80}
     return parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
-
-
-def digest(text: str) -> str:
-    """A short text that is the same for equal texts, and for no others."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

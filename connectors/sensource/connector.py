@@ -31,7 +31,7 @@ from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, InvalidRecord, Row, SkippedRecords, Table
+from shared.rows import Column, Row, SkippedRecords, Table
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.spool import Spool
 from shared.state import State, window
@@ -231,14 +231,15 @@ class Load:
 
     def __init__(self, plan: "Plan", today: date, state: State, skipped: SkippedRecords) -> None:
         self.plan, self.today, self.waiting = plan, today, Spool()
-        self._state, self._rejects = state, skipped
+        self._state, self._skipped = state, skipped
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
         self._end, self._records, self._has_messages = plan.begin, 0, False
 
     def add(self, chunk: "Chunk") -> None:
         """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
-        rows = self._rows(chunk)
+        table, where = self.plan.table, f"{chunk.start} to {chunk.end}, record "
+        rows = self._skipped.take(table.name, table.rows(chunk.records), where)
         self._end = chunk.end
         self._records += len(chunk.records)
         self._has_messages |= bool(chunk.messages)
@@ -259,7 +260,7 @@ class Load:
     def end(self) -> None:
         """All hours have come. Raises SourceError if more than a tenth was skipped."""
         plan, name = self.plan, self.plan.table.name
-        self._rejects.check(name, self._records)
+        self._skipped.check(name, self._records)
         why = self._why_unproven()
         replaces = self._waits and self.waiting.rows > 0 and not why
         if replaces:
@@ -286,19 +287,6 @@ class Load:
             self._hand_over()
             self._save(UNFINISHED)
 
-    def _rows(self, chunk: "Chunk") -> list[Row]:
-        """The hours of a chunk as rows; what cannot be stored is noted."""
-        table, rows = self.plan.table, []
-        where, found = f"{chunk.start} to {chunk.end}, record ", table.rows(chunk.records)
-        for record, column, placeholder in found.odd:
-            self._rejects.add_odd(table.name, column, f"{where}{record + 1}", placeholder)
-        for position, row in enumerate(found.rows, 1):
-            if isinstance(row, InvalidRecord):
-                self._rejects.add(table.name, f"{where}{position}", row)
-            else:
-                rows.append(row)
-        return rows
-
     def _hand_over(self) -> None:
         for rows in self.waiting.batches():
             self._upsert(rows)
@@ -317,13 +305,13 @@ class Load:
         return self.plan.entry(self._end, self.today, load)
 
     def _is_sound(self) -> bool:
-        return self._rejects.counts[self.plan.table.name] * 10 <= self._records
+        return self._skipped.counts[self.plan.table.name] * 10 <= self._records
 
     def _why_unproven(self) -> str:
         """What the dashboard says of a load that replaces nothing, or ""."""
         if not self._may_wait:
             return ""
-        if skipped := self._rejects.counts[self.plan.table.name]:
+        if skipped := self._skipped.counts[self.plan.table.name]:
             return f"{skipped} of {self._records} records were skipped"
         if self._has_messages:
             return "SenSource sent messages with the hours, which may not be all"

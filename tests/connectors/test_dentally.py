@@ -160,8 +160,8 @@ def test_a_record_without_a_key_is_skipped(
     real, record["id"] = record["id"], key
     gone = sandbox.delete("treatments", 7)
     result = synced(dentally, sandbox, reconcile_hours="0")
-    assert "1 unusable records left out, first page 1, record 1: id is missing" in result.output
-    assert "Records that cannot be stored were left out: 1 of treatments" in result.output
+    assert "1 record skipped, first page 1, record 1: id is missing" in result.output
+    assert "Records that cannot be stored were skipped: 1 of treatments" in result.output
     assert dentally.rows("treatments", deleted=True) == []
     record["id"] = real
     synced(dentally, sandbox, reconcile_hours="0")
@@ -233,7 +233,7 @@ def test_odd_values_are_null_and_kept_and_reported(dentally: Project, sandbox: D
     assert "a lot" not in output
 
 
-def test_a_table_of_unusable_records_fails(dentally: Project, sandbox: Dentally) -> None:
+def test_a_table_of_skipped_records_fails(dentally: Project, sandbox: Dentally) -> None:
     """More than a tenth is no mishap; the cursor stays, and all comes once it is mended."""
     for record in sandbox.records["treatments"][:24]:
         record["name"] = record.pop("id")

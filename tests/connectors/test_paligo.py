@@ -932,7 +932,7 @@ def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
     assert (len(project.rows("assignments")), len(project.rows("taxonomies"))) == (230, 59)
 
 
-def test_a_table_of_which_more_than_a_tenth_is_unusable_fails(
+def test_a_table_of_which_more_than_a_tenth_was_skipped_fails(
     project: Project, paligo: Paligo
 ) -> None:
     """Then it is the source that changed its form, and nothing may be replaced."""
@@ -940,7 +940,7 @@ def test_a_table_of_which_more_than_a_tenth_is_unusable_fails(
     for position in (1, 2):
         paligo.change("users", position, id="")
     output = failed(project.sync(paligo.configuration()))
-    assert "users: 2 unusable records left out" in output
+    assert "users: 2 records skipped" in output
     assert len(project.rows("users")) == 12
 
 

@@ -209,10 +209,8 @@ def test_a_row_that_cannot_be_stored_is_reported(
     answer_with(sandbox, "/api/data/traffic", {"messages": [], "results": rows})
     result = synced(project, sandbox)
     days = f"{sandbox.first} to {sandbox.first + 7 * DAY}"
-    assert (
-        f"traffic: 1 unusable records left out, first {days}, record 1: {reason}" in result.output
-    )
-    assert "Records that cannot be stored were left out: 1 of traffic" in result.output
+    assert f"traffic: 1 record skipped, first {days}, record 1: {reason}" in result.output
+    assert "Records that cannot be stored were skipped: 1 of traffic" in result.output
     assert len(project.rows("traffic")) == 11
 
 
@@ -293,7 +291,7 @@ def test_what_is_no_record_is_reported(project: Project, whole: SenSource, recor
     whole.listings["site"] *= 6
     body = json.dumps([*whole.listings["site"], record])
     whole.fault("/api/site", status=200, body=body)
-    assert "site: 1 unusable records left out" in synced(project, whole).output
+    assert "site: 1 record skipped" in synced(project, whole).output
     assert len(project.rows("site")) == 2
 
 
@@ -331,7 +329,7 @@ def test_a_tenth_is_counted_of_all_that_was_read(
     answer_with(sandbox, "/api/data/traffic", bad, times=1)
     answer_with(sandbox, "/api/data/traffic", {"results": traffic("z", begin, 24)})
     output = synced(project, sandbox, **days).output
-    assert "traffic: 1 unusable records left out, first 2026-05-01 to 2026-05-08" in output
+    assert "traffic: 1 record skipped, first 2026-05-01 to 2026-05-08" in output
     assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
     assert len(project.rows("traffic")) == 24
 
@@ -723,7 +721,7 @@ def test_a_look_back_that_breaks_off_takes_no_cursor_back(
         assert asked(sandbox)[0][0] == date(2026, 6, 7)
 
 
-def test_a_sync_that_fails_reports_its_unusable_records(
+def test_a_sync_that_fails_reports_its_skipped_records(
     project: Project, sandbox: SenSource
 ) -> None:
     """A later failure does not hide them."""
@@ -732,7 +730,7 @@ def test_a_sync_that_fails_reports_its_unusable_records(
     sandbox.fault("/api/zone", status=200, body=body)
     sandbox.fault("/api/data/", times=None, status=403)
     output = failed(project, sandbox).output
-    assert "Records that cannot be stored were left out: 1 of zone" in output
+    assert "Records that cannot be stored were skipped: 1 of zone" in output
 
 
 def test_a_resync_deletes_what_is_gone(project: Project, sandbox: SenSource) -> None:

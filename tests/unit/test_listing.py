@@ -10,8 +10,9 @@ import time_machine
 from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
+from shared.completeness import Keys
 from shared.errors import SourceError
-from shared.listing import Keys, Listing
+from shared.listing import Listing
 from shared.pages import Page
 from shared.rest import RestClient, Retry
 from shared.rows import Column, SkippedRecords, Table
@@ -132,7 +133,7 @@ class Source:
 
 class Synced:
     """A sync of a table whose entry in the state is ``entry``: the ids and operations that the
-    SDK was given, the entry after it, the log, and its unusable records."""
+    SDK was given, the entry after it, the log, and its skipped records."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,17 @@ import requests
 import responses
 
 from shared.errors import SourceError
-from shared.pages import NumberedPages, Page, RepeatedPages, in_order, read_ahead
+from shared.pages import (
+    LinkedPages,
+    NumberedPages,
+    Page,
+    Place,
+    RepeatedPages,
+    by_fields,
+    digest,
+    in_order,
+    read_ahead,
+)
 from shared.rest import Response, RestClient, Retry
 
 
@@ -355,7 +365,7 @@ def test_an_announced_page_must_be_the_one_asked_for() -> None:
 
 def test_repeated_pages_are_told_by_their_keys() -> None:
     """By whole records where there is no key in them."""
-    repeats = RepeatedPages("/things", ("a", "b"))
+    repeats = RepeatedPages("/things", by_fields(("a", "b")))
     assert not repeats.is_repeated([{"a": 1, "b": 2, "c": 3}])
     assert repeats.is_repeated([{"a": 1, "b": 2, "c": 4}])
     assert not repeats.is_repeated([{"a": 1, "b": 3}])
@@ -397,3 +407,69 @@ def test_pages_are_read_by_one_thread() -> None:
     for _ in read_ahead(pages(), threading.Event()):
         threading.Event().wait(0.001)
     assert len(threads) == 1
+
+
+@pytest.mark.parametrize("tail", [*range(5), 7, 8, 33])
+@pytest.mark.parametrize("length", [*range(1, 6), 8, 33])
+def test_a_circle_of_any_length_is_found_soon(tail: int, length: int) -> None:
+    """Each page but the last of the circle leads to the next one; three times round at most."""
+    place = Place("0")
+    for _ in range(2 * max(tail + 1, length) + length - 1):
+        following = int(place.link or 0) + 1
+        link = str(following if following < tail + length else tail)
+        try:
+            place = place.follow(link, "/things")
+        except SourceError:
+            break
+    with pytest.raises(SourceError, match=f"after page {place.number} the links begin again"):
+        place.follow(link, "/things")
+
+
+def test_links_that_only_lead_on_are_followed() -> None:
+    """However many there are; the mark moves at the pages 1, 2, 4, 8 and so on."""
+    place, marked = Place("0"), ""
+    for number in range(1, 300):
+        if number in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+            marked = place.link or ""
+        place = place.follow(str(number), "/things")
+        assert place == Place(str(number), number + 1, digest(marked))
+    assert digest("") != digest("0") != digest("1")
+    assert len(digest("0" * 1000)) == 16
+
+
+def test_tokens_lead_from_page_to_page() -> None:
+    """The first request has none, and the last response; a page before others may be empty."""
+    pages: dict[str | None, tuple[list[Any], str | None]]
+    pages = {None: ([1], "a"), "a": ([], "b"), "b": ([2], "c"), "c": ([], None)}
+    asked = []
+
+    def fetch(token: str | None) -> tuple[Page, str | None]:
+        asked.append(token)
+        records, following = pages[token]
+        return Page(records), following
+
+    found = list(LinkedPages("/things", fetch, by_fields(("id",))))
+    assert [(page.number, page.records) for page in found] == [
+        (1, [1]),
+        (2, []),
+        (3, [2]),
+        (4, []),
+    ]
+    assert asked == [None, "a", "b", "c"]
+    assert found[-1].following is None
+    asked.clear()
+    place = found[1].following or Place()
+    resumed = list(LinkedPages("/things", fetch, by_fields(("id",)), place))
+    assert [(page.number, page.records) for page in resumed] == [(3, [2]), (4, [])]
+    assert asked == ["b", "c"]
+
+
+def test_tokens_that_lead_nowhere_end() -> None:
+    """A token that comes back, and pages that do under tokens that are new each time."""
+    again = LinkedPages("/things", lambda token: (Page([]), "a"), by_fields(("id",)))
+    with pytest.raises(SourceError, match="after page 2 the links begin again"):
+        list(again)
+    tokens = map(str, count())
+    same = LinkedPages("/things", lambda _: (Page([{"id": 1}]), next(tokens)), by_fields(("id",)))
+    with pytest.raises(SourceError, match="page 3 and the one before it repeat others"):
+        list(same)

@@ -448,7 +448,7 @@ def test_more_than_a_tenth_is_a_failure() -> None:
     with pytest.raises(SourceError) as error:
         skipped.check("things", 100)
     assert str(error.value) == (
-        f"things: 11 unusable records left out, first {first}. That is more than a tenth of 100"
+        f"things: 11 records skipped, first {first}. That is more than a tenth of 100"
     )
 
 
@@ -461,7 +461,7 @@ def test_a_table_that_is_read_again_is_counted_anew() -> None:
     skipped.clear("things")
     skipped.check("things", 0)
     skipped.add("things", "second reading, record 7", ValueError("size is missing"))
-    with pytest.raises(SourceError, match="1 unusable records left out, first second reading, re"):
+    with pytest.raises(SourceError, match="1 record skipped, first second reading, re"):
         skipped.check("things", 9)
 
 
@@ -493,12 +493,12 @@ def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture
         skipped.add(table, "page 2, record 1", ValueError("id is missing"))
     skipped.report()
     assert warnings == [
-        "Records that cannot be stored were left out: 2 of things, 1 of places. The log says why"
+        "Records that cannot be stored were skipped: 2 of things, 1 of places. The log says why"
     ]
     output = capsys.readouterr().out
     twice = "; ".join(["page 2, record 1: id is missing"] * 2)
-    assert f"things: 2 unusable records left out, first {twice}" in output
-    assert "places: 1 unusable records left out, first page 2, record 1: id is miss" in output
+    assert f"things: 2 records skipped, first {twice}" in output
+    assert "places: 1 record skipped, first page 2, record 1: id is miss" in output
 
 
 def test_the_report_of_odd_values(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -529,7 +529,7 @@ def test_skipped_records_and_odd_values_are_one_warning(warnings: list[str]) -> 
     skipped.add("rooms", "page 1, record 1", ValueError("id is missing"))
     skipped.report()
     [warning] = warnings
-    assert warning.startswith("Records that cannot be stored were left out: 1 of rooms. Values th")
+    assert warning.startswith("Records that cannot be stored were skipped: 1 of rooms. Values th")
 
 
 def test_odd_values_of_a_table_that_is_read_again_are_counted_anew(warnings: list[str]) -> None:

@@ -2,13 +2,7 @@
 
 {"version": 1, "tables": {"rooms": {"cursor": "2026-01-31T08:00:00Z", ...}}, ...}
 
-The entry of a table that ``Listing`` syncs:
-cursor     changes from this moment on are still to be read
-listed_at  when the last full reading began; missing: the next one is due
-rows       how many rows that reading left
-emptied    the last full reading found nothing, and did not replace the table
-miscount   by how many the source's total differs from the distinct keys that it lists
-unfinished (of older versions) a full reading broke off, and the table is not whole
+What the entry of a table holds, TableState says, or the connector's own class.
 """
 
 import copy
@@ -76,6 +70,48 @@ _MOMENTS = ("cursor", "listed_at")
 
 
 @dataclass(frozen=True)
+class TableState:
+    """The entry of a table that ``Listing`` syncs; a key without a value is left out.
+
+    cursor      changes from this moment on are still to be read
+    listed_at   when the last full refresh began; None: the next one is due
+    rows        how many rows it left; None: not known
+    emptied     the last full refresh found nothing, and did not replace the table
+    miscount    by how many the source's total differs from the distinct keys that it lists
+    unfinished  (of older versions) a full refresh broke off, and the table is not whole
+    """
+
+    cursor: datetime | None = None
+    listed_at: datetime | None = None
+    rows: int | None = None
+    emptied: bool = False
+    miscount: int = 0
+    unfinished: bool = False
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "TableState":
+        known = {name: entry[name] for name in cls.__dataclass_fields__ if name in entry}
+        known.update({name: times.parse(known[name]) for name in _MOMENTS if name in known})
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values.update({name: times.to_text(values[name]) for name in _MOMENTS if values[name]})
+        return {k: v for k, v in values.items() if v != self.__dataclass_fields__[k].default}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an earlier sync left anything."""
+        return self != TableState()
+
+    @property
+    def confirms_empty(self) -> bool:
+        """Whether a list that is empty now may empty the table: the last full refresh found it
+        empty, too. Else it may be that the credentials have lost a right."""
+        return self.emptied or self.rows == 0
+
+
+@dataclass(frozen=True)
 class Window:
     """What to read: rows that changed at ``since`` or later (None: all), from ``started`` on.
     ``full``: what is read replaces the table."""
@@ -86,20 +122,25 @@ class Window:
 
 
 def window(
-    entry: Mapping[str, Any], reconcile_hours: int, oldest: datetime | None = None
+    entry: Mapping[str, Any],
+    reconcile_hours: int,
+    oldest: datetime | None = None,
+    history: timedelta | None = None,
 ) -> Window:
-    """The window of a table whose state is ``entry`` and whose reading begins now.
+    """The window of a table whose state is ``entry`` and whose read begins now.
 
     It is full, back to ``oldest``, for a first load, after one that broke off, when the last full
-    one began ``reconcile_hours`` ago, and when the state is ahead of the clock.
+    one began ``reconcile_hours`` ago, when the state is ahead of the clock, and when the cursor is
+    older than the ``history`` of changes and deletes that the source keeps (None: all).
     """
-    started = times.now()
-    cursor, listed = (times.parse(entry[key]) if key in entry else None for key in _MOMENTS)
+    started, table = times.now(), TableState.from_json(entry)
+    cursor, listed = table.cursor, table.listed_at
     full = (
         cursor is None
         or listed is None
-        or "unfinished" in entry
+        or table.unfinished
         or cursor > started
         or not listed <= started < listed + timedelta(hours=reconcile_hours)
+        or (history is not None and cursor < started - history)
     )
     return Window(oldest if full else cursor, started, full)

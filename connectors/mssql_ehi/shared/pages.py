@@ -1,5 +1,6 @@
 """Pages of a list, the next of which are on their way while the rows of one are handed over."""
 
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,8 @@ _MOST_EMPTY = 20  # pages at the end of a list, for records that are counted and
 class Page:
     """The records of one response, and what it says of the list: its ``number`` (from 1),
     ``current``, the number by which the source calls it, ``pages`` and ``total``, how many pages
-    and records there are, ``more``, whether it names a next page. None: it does not say."""
+    and records there are, ``more``, whether it names a next page. None: it does not say.
+    ``place`` and that of the ``following`` page are known of LinkedPages."""
 
     records: list[Any]
     number: int = 1
@@ -29,6 +31,35 @@ class Page:
     total: int | None = None
     more: bool | None = None
     current: int | None = None
+    place: "Place | None" = None
+    following: "Place | None" = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page is: the link or the token by which the page before it names it (None: it is
+    the first), and its number, from 1.
+
+    ``mark`` is the digest of an earlier link. It moves on at the pages 1, 2, 4, 8 and so on, and
+    links in a circle come back to it, however long the circle is (Brent's algorithm). So a place
+    is small enough for a state.
+    """
+
+    link: str | None = None
+    number: int = 1
+    mark: str = ""
+
+    def follow(self, link: str, where: str) -> "Place":
+        """The place of the next page. Raises SourceError if the links lead in a circle."""
+        mark = self.mark if self.number & (self.number - 1) else digest(self.link or "")
+        if digest(link) == mark:
+            raise SourceError(f"{where}: after page {self.number} the links begin again")
+        return Place(link, self.number + 1, mark)
+
+
+def digest(text: str) -> str:
+    """A short text that is the same for equal texts, and for no others."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
@@ -95,7 +126,7 @@ class NumberedPages:
         key: tuple[str, ...],
     ) -> None:
         self._client, self._where, self._fetch, self._size = client, where, fetch, size
-        self._repeats = RepeatedPages(where, key)
+        self._repeats = RepeatedPages(where, by_fields(key))
         self._received = self._longest = 0
         self._empty: list[int] = []  # the numbers of pages without records
 
@@ -169,22 +200,67 @@ class NumberedPages:
             yield page
 
 
-class RepeatedPages:
-    """Tells pages that hold what one before them held, by the fields that are the ``key`` of a
-    record (others may change from response to response); a number a page is kept."""
+class LinkedPages:
+    """The pages of a list, each of which names the next one: by a link, or by a token such as
+    ``next_token`` or a cursor.
 
-    def __init__(self, where: str, key: tuple[str, ...]) -> None:
-        self._where, self._key = where, key
+    ``fetch`` gets the page of a link or token (None: the first one) and what it names, None if it
+    is the last. ``start``: where to begin; ``where`` names the list in errors; ``identities``:
+    what tells the records of a page from others, as ``by_fields`` does.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        fetch: Callable[[str | None], tuple[Page, str | None]],
+        identities: Callable[[list[Any]], list[Any]],
+        start: Place = Place(),  # it is frozen
+    ) -> None:
+        self._where, self._fetch, self._start = where, fetch, start
+        self._repeats = RepeatedPages(where, identities)
+
+    def __iter__(self) -> Iterator[Page]:
+        """The pages, each with its ``place`` and that of the ``following`` one. A page may be
+        empty before others are. Raises SourceError for links in a circle and pages that repeat."""
+        place: Place | None = self._start
+        while place:
+            page, link = self._fetch(place.link)
+            self._repeats.check(place.number, page.records)
+            page.place, page.number = place, place.number
+            page.following = place = place.follow(link, self._where) if link else None
+            yield page
+
+
+def by_fields(names: tuple[str, ...]) -> Callable[[list[Any]], list[Any]]:
+    """Tells the records of pages from others by the fields ``names``, or by all that they hold if
+    none has these."""
+
+    def identities(records: list[Any]) -> list[Any]:
+        try:
+            values = [record.get(name) for record in records for name in names]
+        except AttributeError:  # one is no object
+            return records
+        return values if any(values) else records
+
+    return identities
+
+
+class RepeatedPages:
+    """Tells pages that hold what one before them held, by the ``identities`` of their records:
+    other fields may change from response to response. A number a page is kept."""
+
+    def __init__(self, where: str, identities: Callable[[list[Any]], list[Any]]) -> None:
+        self._where, self._identities = where, identities
         self._seen = set[int]()
         self._repeats = 0
 
     def is_repeated(self, records: list[Any]) -> bool:
         """Whether a page of these records, which is noted, came before."""
+        identities = self._identities(records)
         try:
-            key = [record.get(name) for record in records for name in self._key]
-            mark = hash(tuple(key) if any(key) else repr(records))
-        except (AttributeError, TypeError):  # no object, or a key that no key can be
-            mark = hash(repr(records))
+            mark = hash(tuple(identities))
+        except TypeError:  # of a list or an object
+            mark = hash(repr(identities))
         repeated = bool(records) and mark in self._seen
         self._seen.add(mark)
         return repeated

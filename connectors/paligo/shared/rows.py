@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from functools import partial, reduce
 from itertools import repeat
@@ -52,8 +52,9 @@ class OddValue(NamedTuple):
 
 @dataclass(repr=False)
 class Rows:
-    """A row for each record, or why it is none; and the values in these rows that are null since
-    their columns cannot hold them, in the order of the records."""
+    """A row for each record, or an InvalidRecord that says why it cannot be stored; and the values
+    in these rows that are null since their columns cannot hold them, in the order of the
+    records."""
 
     rows: list[Row | InvalidRecord]
     odd: list[OddValue] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Column:
     The value is that of the first of ``sources`` (else of the column's own name) that is not
     null. With ``derive`` it is that of the own name, unless it is a list or an object, else what
     ``derive`` makes of the record; it raises ValueError for what it cannot read.
-    ``required``: without a value that is not null and not "" a record is unusable.
+    ``required``: a record whose value is null or "" is skipped.
     """
 
     type: Any = "STRING"
@@ -112,7 +113,7 @@ class Table:
         as ``parse_json`` makes them.
 
         A value that its column cannot hold is null there, and stays in ``additional_fields``
-        under the name that it came with. A record without a usable key is none of the rows; a
+        under the name that it came with. A record whose key cannot be read is an InvalidRecord; a
         STRING part of the key that is missing becomes "".
         """
         batch = _Batch(records)
@@ -125,6 +126,16 @@ class Table:
             rows[index] = reason
         odd = [value for value in batch.odd if value.record not in batch.skipped]
         return Rows(rows, sorted(odd))
+
+    def keys(self, records: Sequence[Any]) -> Rows:
+        """The keys of ``records``, as ``rows`` has them: for deletes."""
+        found = replace(self, columns={name: self.columns[name] for name in self.key}).rows(
+            records
+        )
+        for row in found.rows:
+            if isinstance(row, dict):
+                del row["additional_fields"]
+        return found
 
     def _values(self, name: str, batch: "_Batch") -> list[Any]:
         """The values of a column, which are taken out of what is left of the records."""
@@ -462,6 +473,21 @@ class SkippedRecords:
     become: str = "null, and kept as sent in additional_fields"  # odd values
     unreplaced: list[str] = field(default_factory=list)  # tables, since records were skipped
 
+    def take(self, table: str, found: Rows, where: str) -> list[Row]:
+        """The rows of ``found`` that can be stored. Counts the other records, and the odd values;
+        ``where`` and the number of a record (from 1) are its position."""
+        for index, column, placeholder in found.odd:
+            self.add_odd(table, column, f"{where}{index + 1}", placeholder)
+        if {*map(type, found.rows)} <= {dict}:  # as in most pages
+            return found.rows  # type: ignore[return-value]
+        rows: list[Row] = []
+        for number, row in enumerate(found.rows, 1):
+            if isinstance(row, InvalidRecord):
+                self.add(table, f"{where}{number}", row)
+            else:
+                rows.append(row)
+        return rows
+
     def add(self, table: str, position: str, reason: Exception) -> None:
         """Counts a skipped record."""
         self.counts[table] += 1
@@ -479,7 +505,7 @@ class SkippedRecords:
         self.odd = {key: places for key, places in self.odd.items() if key[0] != table}
 
     def check(self, table: str, records: int) -> None:
-        """Raises SourceError if more than a tenth of the ``records`` of ``table`` is unusable."""
+        """Raises SourceError if more than a tenth of the ``records`` of ``table`` were skipped."""
         if self.counts[table] * 10 > records:
             raise SourceError(f"{self._sentence(table)}. That is more than a tenth of {records}")
 
@@ -493,7 +519,7 @@ class SkippedRecords:
         sentences = []
         if self.counts:
             skipped = ", ".join(f"{count} of {table}" for table, count in self.counts.items())
-            sentences.append(f"Records that cannot be stored were left out: {skipped}")
+            sentences.append(f"Records that cannot be stored were skipped: {skipped}")
         if self.unreplaced:
             tables = ", ".join(self.unreplaced)
             sentences.append(f"Deletes were not looked for meanwhile in {tables}")
@@ -513,17 +539,20 @@ class SkippedRecords:
             op.warning(". ".join(sentences))
 
     def _sentence(self, table: str) -> str:
-        return f"{table}: {self.counts[table]} unusable records left out, first " + "; ".join(
-            self.examples[table]
-        )
+        skipped = _counted(self.counts[table], "record")
+        return f"{table}: {skipped} skipped, first {'; '.join(self.examples[table])}"
 
     def _odd_sentence(self, table: str, column: str, placeholder: bool, places: "_Places") -> str:
-        one = places.count == 1
-        values = f"{places.count} value" + ("" if one else "s") + f" of {column}"
-        said = "stands" if one else "stand"
-        reason = f'{said} for "no date"' if placeholder else "cannot be held by its type"
+        values, one = f"{_counted(places.count, 'value')} of {column}", places.count == 1
+        reason = "cannot be held by its type"
+        if placeholder:
+            reason = 'stands for "no date"' if one else 'stand for "no date"'
         they = "it is" if one else "they are"
         return f"{table}: {values} {reason}: {they} {self.become}; first {'; '.join(places.first)}"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" + ("" if count == 1 else "s")
 
 
 @dataclass

@@ -11,8 +11,9 @@ encryption  values in the state that only the configuration's secret opens
 times     timestamps of any form, in UTC
 rows      records as rows of typed columns; those that cannot be stored, counted
 state     the state, and the window that a table is read for
-pages     pages read ahead, several at once where their number is known
+pages     numbered or linked pages, read ahead, several at once where their number is known
 spool     rows that wait, in memory or compressed on disk
+completeness  whether what was read of a list is all of it
 listing   a table brought up to date from the source's list
 
 `make vendor` copies this folder into every connector. Edit this one, never a copy.
