@@ -21,7 +21,7 @@ WHAT = f"{NAME} or lists_every_connector or offers_every_connector"
 TESTS = (
     *("tests/test_battery.py", "tests/test_setup_forms.py", "tests/test_packages.py"),
     *("tests/test_documents.py", "tests/test_deploy.py", f"tests/connectors/test_{NAME}.py"),
-    *("tests/test_schedules.py", "tests/test_hostile.py"),
+    *("tests/test_schedules.py", "tests/test_hostile.py", "tests/contract/test_deletes.py"),
 )
 
 

@@ -23,7 +23,7 @@ _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {
     **{name: (f"shared/{name}.py", [f"tests/unit/test_{name}.py"]) for name in _UNITS},
-    "listing": ("shared/[lc]*s*n*.py", ["tests/unit/test_listing.py"]),
+    "listing": ("shared/[lc][io][sm]*.py", ["tests/unit/test_listing.py"]),
     **{
         f"sqlserver/{name}": (f"connectors/mssql_ehi/sqlserver/{name}.py", _MSSQL)
         for name in _SQL_SERVER

@@ -23,7 +23,8 @@ class Simulator:
     they make so small that little data takes every path; ``troubles`` what can go wrong with a
     request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do,
     ``conditions`` what may hold for all requests of a sync. ``one_list``: whether all tables come
-    from one list, so that all of them fail, or none.
+    from one list, so that all of them fail, or none. ``lists_deletes``: the source tells which
+    records were deleted.
     """
 
     name: ClassVar[str]
@@ -38,6 +39,7 @@ class Simulator:
     hostilities: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]] = ()
     one_list: ClassVar[bool] = False
+    lists_deletes: ClassVar[bool] = False
     requests: list[Any]
     url = ""
 

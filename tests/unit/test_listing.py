@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 import time_machine
@@ -16,7 +17,7 @@ from shared.listing import Listing
 from shared.pages import Page
 from shared.rest import RestClient, Retry
 from shared.rows import Column, SkippedRecords, Table
-from shared.state import State, window
+from shared.state import OVERLAP, State, window
 
 TABLE = Table("things", ("id",), {"id": Column(required=True)})
 
@@ -424,3 +425,62 @@ def test_distinct_keys_are_counted(lists: list[list[Any]]) -> None:
         assert keys.distinct() == len(set(map(repr, given_keys)))
     if counted:
         assert counted[0].distinct(*counted[1:]) == len({repr(k) for ks in lists for k in ks})
+
+
+@pytest.mark.parametrize("hours", [24, 0])
+def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
+    """Since the cursor, be the read a full one or not; a record that was made anew comes back."""
+    state, log = State({}, ()), list[Any]()
+    monkeypatch.setattr(Operations, "upsert", lambda table, row: log.append(row["id"]))
+    monkeypatch.setattr(Operations, "delete", lambda table, keys: log.append(("delete", keys)))
+    monkeypatch.setattr(Operations, "truncate", lambda table: log.append("truncate"))
+    monkeypatch.setattr(Operations, "checkpoint", lambda state: None)
+    since = list[datetime]()
+
+    def deletions(moment: datetime) -> Iterator[Page]:
+        since.append(moment)
+        yield Page([{"id": 1, "deleted_at": "now"}, {"id": 2}])
+        yield Page([{"id": "3"}], 2)
+
+    def sync(*ids: int) -> None:
+        window_ = window(state.table("things"), hours)
+        pages = partial(iter, [Page([{"id": number} for number in ids], total=len(ids))])
+        listing = Listing(TABLE, window_, CLIENT, pages, TABLE.rows, deletions=deletions)
+        listing.sync(state, SkippedRecords())
+
+    with time_machine.travel(NOW, tick=False) as clock:
+        sync(1, 2, 3)
+        assert log == ["truncate", "1", "2", "3"]
+        assert since == []  # a first load has nothing to delete
+        log.clear()
+        clock.shift(3600)
+        sync(2)
+    deletes = [("delete", {"id": number}) for number in "123"]
+    assert log == [*deletes, *["truncate"] * (hours == 0), "2"]
+    assert since == [NOW - OVERLAP]
+
+
+def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its position, and that it cannot be read; the others are applied."""
+    deleted, skipped = list[Any](), SkippedRecords()
+    state = State({"version": 1, "tables": {"things": KNOWN}}, ())
+    pages = partial(iter, [Page([], total=0)])
+    with (
+        time_machine.travel(NOW, tick=False),
+        mock.patch.object(Operations, "delete", lambda table, keys: deleted.append(keys)),
+        mock.patch.object(Operations, "checkpoint"),
+        mock.patch.object(Operations, "warning"),
+    ):
+        listing = Listing(
+            TABLE,
+            window(state.table("things"), 24),
+            CLIENT,
+            pages,
+            TABLE.rows,
+            deletions=lambda since: iter([Page([{"id": None}, {"id": 4}, 5])]),
+        )
+        listing.sync(state, skipped)
+        skipped.report()
+    assert deleted == [{"id": "4"}]
+    reasons = "page 1, record 1: id is missing; page 1, record 3: it is not an object"
+    assert f"things (deletes): 2 records skipped, first {reasons}" in capsys.readouterr().out

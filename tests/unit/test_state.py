@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from shared import times
 from shared.errors import ConnectorError
-from shared.state import OVERLAP, State, window
+from shared.state import OVERLAP, State, TableState, window
 
 MOMENTS = st.datetimes(
     min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)
@@ -140,3 +140,30 @@ def test_when_everything_is_read(entry: dict[str, Any], hours: int, full: bool) 
         result = window(stored, hours, oldest)
     assert result.full is full
     assert result.since == (oldest if full else entry["cursor"])
+
+
+@pytest.mark.parametrize(("days", "full"), [(29, False), (30, False), (31, True)])
+def test_a_cursor_older_than_the_history_of_the_source(days: int, full: bool) -> None:
+    """What changed or was deleted before is not known any more: a full refresh is due."""
+    now = times.now()
+    entry = TableState(cursor=now - timedelta(days=days), listed_at=now).to_json()
+    found = window(entry, 24 * 365, history=timedelta(days=30, minutes=1))
+    assert found.full is full
+
+
+def test_the_state_of_a_table_is_kept_as_it_is() -> None:
+    """A key without a value is left out; one that an older version wrote is understood."""
+    entry = {
+        "cursor": "2026-01-31T08:00:00Z",
+        "listed_at": "2026-01-31T07:00:00Z",
+        "rows": 0,
+        "emptied": True,
+        "miscount": -2,
+        "unfinished": True,
+    }
+    for keys in ([], ["rows"], ["cursor", "emptied"], [*entry]):
+        part = {key: entry[key] for key in keys}
+        assert TableState.from_json({**part, "unheard_of": 1}).to_json() == part
+    assert not TableState.from_json({}).is_known
+    assert TableState.from_json({"rows": 0}).confirms_empty
+    assert not TableState.from_json({"rows": 3}).confirms_empty

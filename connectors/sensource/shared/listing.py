@@ -150,7 +150,7 @@ class Listing:
             replaces = False
             skipped.unreplaced.append(name)
             Logging.warning(
-                f"{name}: {skipped.counts[name]} skipped records. Nothing was replaced, and "
+                f"{name}: skipped records: {skipped.counts[name]}. Nothing was replaced, and "
                 "deletes were not looked for"
             )
         if replaces:

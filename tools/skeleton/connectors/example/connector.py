@@ -73,6 +73,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             to_read,
             client,
             pages=partial(get_items, client, settings.page_size, to_read.since),
+            deletions=partial(get_deleted_items, client, settings.page_size),
             to_rows=ITEMS.rows,
             changed_at=lambda row: row["updated_at"],
         ).sync(saved, skipped)
@@ -110,23 +111,37 @@ def _explain(response: Response) -> str:
 
 def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:
     """Pages of the items that changed at ``since`` or later (None: of all). Raises SourceError."""
-    query: dict[str, Any] = {"page_size": size}
-    if since:
-        query["updated_since"] = times.to_text(since)
-    fetch = partial(_get_page, client, query)
-    return iter(NumberedPages(client, f"{client.base_url}/items", fetch, size, ITEMS.key))
+    query = {"updated_since": times.to_text(since)} if since else {}
+    return _get_pages(client, "/items", size, query)
 
 
-def _get_page(client: RestClient, query: Mapping[str, Any], number: int) -> Page:
-    """Page ``number``, from 1.
+def get_deleted_items(client: RestClient, size: int, since: datetime) -> Iterator[Page]:
+    """Pages of the items deleted at ``since`` or later, by their ids. Raises SourceError.
+
+    Replace, or leave out with ``deletions`` where the source lists no deletes: then they arrive
+    with full refreshes alone.
+    """
+    query = {"deleted_since": times.to_text(since)}
+    return _get_pages(client, "/deleted-items", size, query)
+
+
+def _get_pages(
+    client: RestClient, path: str, size: int, query: Mapping[str, str]
+) -> Iterator[Page]:
+    fetch = partial(_get_page, client, path, {"page_size": size, **query})
+    return iter(NumberedPages(client, f"{client.base_url}{path}", fetch, size, ITEMS.key))
+
+
+def _get_page(client: RestClient, path: str, query: Mapping[str, Any], number: int) -> Page:
+    """Page ``number``, from 1. Where pages are linked, or named by a token, see LinkedPages.
 
     Replace: how a page is asked for, and what proves that it is whole and which is the last. What
     is not understood is an error; taken for the end, it would delete the rows of later pages.
     """
-    match client.get("/items", {**query, "page": number}):
+    match client.get(path, {**query, "page": number}):
         case {"items": list(items), "page": int(at), "pages": int(pages), "total": int(total)}:
             return Page(items, number, pages, total, current=at)
-    raise SourceError(f"{client.base_url}/items: page {number} is not understood")
+    raise SourceError(f"{client.base_url}{path}: page {number} is not understood")
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -45,8 +45,9 @@ def test_only_what_changed_is_asked_for(project: Project, source: Example) -> No
     source.requests.clear()
     source.change(7, price=17.35)
     synced(project, source)
-    [request] = source.requests
-    assert "updated_since" in request.query
+    deleted, changed = source.requests
+    assert "deleted_since" in deleted.query
+    assert "updated_since" in changed.query
     assert_equal_to_source(project, source)
 
 

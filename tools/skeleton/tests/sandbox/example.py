@@ -1,4 +1,4 @@
-"""A simulator of Example: a bearer key, numbered pages, a filter by time.
+"""A simulator of Example: numbered pages, a filter by time, a list of deletes.
 
 Replace: what the source does, from its reference and from responses that you have seen. The tests
 know of the source only what is written here.
@@ -21,11 +21,12 @@ Record = dict[str, Any]
 
 
 class Example(Sandbox):
-    """``records`` may be changed while it runs; ``insert`` and ``change`` do so as the source
-    would."""
+    """``records`` may be changed while it runs; ``insert``, ``change`` and ``delete`` do so as the
+    source would."""
 
     name = "example"
     data_path = "/v1/items"
+    lists_deletes = True
     small_pages: ClassVar = {"page_size": str(PAGE)}
     limits: ClassVar = {
         **Sandbox.limits,
@@ -39,9 +40,11 @@ class Example(Sandbox):
         self._faker = Faker(["en_GB", "ja_JP"])
         self._faker.seed_instance(seed)
         self.records: list[Record] = []
+        self.deleted: list[Record] = []
         for age in range(items, 0, -1):
             self.insert(updated_at=_stamp(timedelta(days=age)))
         self.app.add_url_rule(self.data_path, view_func=self._list)
+        self.app.add_url_rule("/v1/deleted-items", view_func=self._list_deleted)
 
     def configuration(self, **changes: str) -> dict[str, str]:
         # Three pages at least: the battery breaks the third request, too.
@@ -69,10 +72,12 @@ class Example(Sandbox):
         }
 
     def empty(self) -> None:
+        """As for credentials that have lost their rights, which see no deletes either."""
         self.records.clear()
 
     def fill(self, count: int) -> None:
-        del self.records[count:]
+        while len(self.records) > count:
+            self.delete()
         for _ in range(count - len(self.records)):
             self.insert()
 
@@ -93,16 +98,14 @@ class Example(Sandbox):
         if kind == "insert":
             self.insert()
         elif kind == "delete" and deletes and len(self.records) > 1:
-            with self.lock:
-                del self.records[draw.randrange(len(self.records))]
+            self.delete(draw.randrange(len(self.records)))
         else:
             self.change(draw.randrange(len(self.records)), name=f"Renamed {draw.random()}")
 
     def change_something(self) -> None:
         self.insert()
         self.change(3, name="An item with another name")
-        with self.lock:
-            del self.records[5]
+        self.delete(5)
 
     def insert(self, **fields: Any) -> Record:
         """Adds an item, at the end of the list."""
@@ -124,15 +127,28 @@ class Example(Sandbox):
             self.records[position].update(updated_at=_stamp(), **fields)
             return self.records[position]
 
+    def delete(self, position: int = -1) -> None:
+        """Deletes an item now."""
+        with self.lock:
+            record = self.records.pop(position)
+            self.deleted.append({"id": record["id"], "deleted_at": _stamp()})
+
     def _list(self) -> Any:
+        return self._page(self.records, "updated_at", request.args.get("updated_since", ""))
+
+    def _list_deleted(self) -> Any:
+        return self._page(self.deleted, "deleted_at", request.args.get("deleted_since", ""))
+
+    def _page(self, records: list[Record], field: str, since: str) -> Any:
+        """The page that the request asks for, of the records whose ``field`` is ``since`` or
+        later."""
         if request.headers.get("Authorization") != f"Bearer {self.api_key}":
             return jsonify(error="unauthorized"), 401
-        since = request.args.get("updated_since", "").replace("Z", "+00:00")
-        oldest = datetime.fromisoformat(since) if since else None
+        oldest = datetime.fromisoformat(since.replace("Z", "+00:00")) if since else None
         found = [
             record
-            for record in self.records
-            if not oldest or datetime.fromisoformat(record["updated_at"]) >= oldest
+            for record in records
+            if not oldest or datetime.fromisoformat(record[field]) >= oldest
         ]
         number, size = int(request.args.get("page", 1)), int(request.args.get("page_size", 100))
         return jsonify(
