@@ -1,4 +1,4 @@
-"""A simulator of SQL Server with an EHR-like database, as the battery and the demo take it."""
+"""A simulator of SQL Server with an EHR-like database, as tests/contract and the demo take it."""
 
 import random
 import re
