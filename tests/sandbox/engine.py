@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -33,7 +34,26 @@ from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDes
 CAN_FORK = sys.platform == "linux"  # macOS has libraries that do not survive a fork
 
 # Tests run one beside another: threads of DuckDB's own would only wait for each other.
-connect = functools.partial(duckdb.connect, config={"threads": 1})
+_connect = functools.partial(duckdb.connect, config={"threads": 1})
+_open: dict[str, duckdb.DuckDBPyConnection] = {}  # one at most
+
+
+def connect(path: str) -> duckdb.DuckDBPyConnection:
+    """A connection to a file that stays open until it is another's turn, or until `release`: to
+    open one takes longer than most queries."""
+    if sys.platform == "win32":  # where an open file cannot be deleted
+        return _connect(path)
+    if path not in _open or not Path(path).exists():
+        release()
+        _open[path] = _connect(path)
+    return _open[path].cursor()
+
+
+def release() -> None:
+    """Closes the file, for other processes and for other connections."""
+    while _open:
+        _open.popitem()[1].close()
+
 
 # The engine makes up the name of every column anew for every row.
 _rename = functools.lru_cache(renaming.redshift_safe)
@@ -56,11 +76,17 @@ def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
     return {name: kind for _, name, kind, *_ in rows.fetchall()}
 
 
+# To be slow is what it is for; the secrets of simulators are few.
+_scrypt = functools.lru_cache(hashlib.scrypt)
+
+
 @contextlib.contextmanager
-def quick_engine() -> Iterator[None]:
+def quick_engine(connect: Callable[[str], duckdb.DuckDBPyConnection] = connect) -> Iterator[None]:
     """The SDK's engine does the same meanwhile, in less time."""
     with (
         mock.patch.object(duckdb, "connect", connect),
+        mock.patch.dict(sys.modules, {"pandas": None}),  # DuckDB looks for it at each parameter
+        mock.patch.object(hashlib, "scrypt", _scrypt),
         mock.patch.object(renaming, "redshift_safe", _rename),
         mock.patch.object(DuckDbDestination, "columns", _columns),
         mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
@@ -194,7 +220,7 @@ def _command(request: dict[str, Any], output: int, status: int) -> NoReturn:
     sys.argv = [str(command), *request["arguments"]]
     sys.path.insert(0, str(command.parent))
     sys.dont_write_bytecode = True
-    with quick_engine():
+    with quick_engine(_connect):
         _end(importlib.import_module("fivetran_connector_sdk_cli.fivetran_shim").main)
 
 

@@ -26,7 +26,7 @@ from fivetran_connector_sdk_core.renaming import (
     safe_drop_underscores as stored_table,
 )
 
-from tests.sandbox.engine import Fork, Forks, connect, quick_engine
+from tests.sandbox.engine import Fork, Forks, connect, quick_engine, release
 
 __all__ = [
     "ROOT",
@@ -85,6 +85,7 @@ class Project:
         self._is_fresh = tools is not None
         self._tools = tools or Path(sys.executable).parent
         self.path = folder / name
+        self._warehouse = self.path / "files" / "warehouse.db"
         self._home = folder / "home"
         if not self.path.exists():
             copy_connector(name, folder)
@@ -172,7 +173,9 @@ class Project:
 
     @property
     def warehouse(self) -> Path:
-        return self.path / "files" / "warehouse.db"
+        """The file, closed, for whoever opens it."""
+        release()
+        return self._warehouse
 
     @property
     def state(self) -> dict[str, Any]:
@@ -204,13 +207,14 @@ class Project:
         return {name: kind for name, kind in types.items() if name not in _ADDED}
 
     def query(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
-        with connect(str(self.warehouse), read_only=True) as connection:
+        with connect(str(self._warehouse)) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             result = connection.execute(sql, list(parameters))
             names = [column[0] for column in result.description]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def _start(self, *arguments: str) -> "subprocess.Popen[str] | Fork":
+        release()
         if self.forks and not self._is_fresh:
             return self.forks.start(arguments, self._home, self.environment)
         return subprocess.Popen(
