@@ -14,6 +14,7 @@ from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
 from hypothesis import settings
 
+from tests.sandbox.engine import CAN_FORK, Forks
 from tests.sandbox.fivetran import Project
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("posix"):
                 item.add_marker(pytest.mark.skip(reason="needs POSIX"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _forks() -> Iterator[None]:
+    """The `fivetran` command runs in forks of one process, where the system lets it."""
+    Project.forks = Forks() if CAN_FORK else None
+    yield
+    if Project.forks:
+        Project.forks.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,9 @@ import pytest
 from tests.house import CONNECTORS
 from tests.sandbox.fivetran import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("connectors/*/README.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("connectors/*/README.md"), *ROOT.glob("tests/**/README.md")]
+)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -19,9 +19,8 @@ CHECK = (
 )
 WHAT = f"{NAME} or lists_every_connector or offers_every_connector"
 TESTS = (
-    *("tests/test_battery.py", "tests/test_setup_forms.py", "tests/test_packages.py"),
+    *("tests/contract", "tests/test_setup_forms.py", "tests/test_packages.py"),
     *("tests/test_documents.py", "tests/test_deploy.py", f"tests/connectors/test_{NAME}.py"),
-    *("tests/test_schedules.py", "tests/test_hostile.py", "tests/contract/test_deletes.py"),
 )
 
 
@@ -55,7 +54,7 @@ def run(repository: Path, *arguments: str) -> str:
 
 @pytest.mark.timeout(600)
 def test_a_new_connector_passes_as_it_stands(repository: Path) -> None:
-    """Checks, battery, setup form, package, documents and its own tests, in a copy of all."""
+    """Checks, contract, setup form, package, documents and its own tests, in a copy of all."""
     assert f"connectors/{NAME}/connector.py" in run(repository, "-m", "tools.new", NAME)
     assert run(repository, "-c", CHECK) == "[] [] []\n"
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", WHAT)

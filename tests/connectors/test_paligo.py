@@ -1,4 +1,4 @@
-"""What is particular to Paligo; what holds for every connector is in tests/test_battery.py."""
+"""What is particular to Paligo; what holds for every connector is in tests/contract."""
 
 import base64
 import json

@@ -15,19 +15,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 
-import duckdb
 from fivetran_connector_sdk import Connector
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
-from fivetran_connector_sdk_core import renaming, runner
-from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDestination
 from fivetran_connector_sdk_core.renaming import (
     redshift_safe as stored_column,
     safe_drop_underscores as stored_table,
 )
+
+from tests.sandbox.engine import Fork, Forks, connect, quick_engine, release
 
 __all__ = [
     "ROOT",
@@ -41,30 +40,6 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
-
-# Tests run one beside another: threads of DuckDB's own would only wait for each other.
-_connect = functools.partial(duckdb.connect, config={"threads": 1})
-
-# The engine makes up the name of every column anew for every row.
-_rename = functools.lru_cache(renaming.redshift_safe)
-
-# At every checkpoint the engine looks whether each declared table is there; once is enough.
-_create_declared = runner._Sync._create_missing_declared
-
-
-def _create_declared_once(writer: Any) -> None:
-    if not writer.declared_created:
-        _create_declared(writer)
-
-
-def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
-    """As the engine asks for them, which it does often, in a fifteenth of the time."""
-    try:
-        rows = destination.con.execute(f'PRAGMA table_info(\'"{destination.schema}"."{table}"\')')
-    except duckdb.CatalogException:
-        return {}
-    return {name: kind for _, name, kind, *_ in rows.fetchall()}
-
 
 # Python runs it at its start: writes down who is asked for a connection or for an address.
 _WATCH = """
@@ -98,11 +73,19 @@ class Result:
 
 class Project:
     """``folder/<name>``, copied from ``connectors/`` unless it is there, with a home of its own.
-    ``tools``: the folder of the `fivetran` command."""
+    ``tools``: the folder of the `fivetran` command.
 
-    def __init__(self, name: str, folder: Path, tools: Path = Path(sys.executable).parent) -> None:
-        self.name, self._tools = name, tools
+    With ``forks`` the command runs in a fork of a process that has loaded the SDK already, unless
+    it is one in another folder or one that is watched."""
+
+    forks: ClassVar[Forks | None] = None
+
+    def __init__(self, name: str, folder: Path, tools: Path | None = None) -> None:
+        self.name = name
+        self._is_fresh = tools is not None
+        self._tools = tools or Path(sys.executable).parent
         self.path = folder / name
+        self._warehouse = self.path / "files" / "warehouse.db"
         self._home = folder / "home"
         if not self.path.exists():
             copy_connector(name, folder)
@@ -110,7 +93,7 @@ class Project:
 
     def start(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
-    ) -> "subprocess.Popen[str]":
+    ) -> "subprocess.Popen[str] | Fork":
         """`fivetran debug` under way; ``state`` replaces the saved one."""
         files = self.path / "files"
         if state is not None:
@@ -127,7 +110,7 @@ class Project:
         began = time.monotonic()
         process = self.start(configuration, state)
         output, _ = process.communicate(timeout=110)
-        return Result(process.returncode, output, time.monotonic() - began)
+        return Result(process.wait(), output, time.monotonic() - began)
 
     def sync(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
@@ -142,10 +125,7 @@ class Project:
         with (
             mock.patch.dict(os.environ, self.environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
-            mock.patch.object(duckdb, "connect", _connect),
-            mock.patch.object(renaming, "redshift_safe", _rename),
-            mock.patch.object(DuckDbDestination, "columns", _columns),
-            mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
+            quick_engine(),
             contextlib.redirect_stdout(printed),
         ):
             try:
@@ -164,6 +144,7 @@ class Project:
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(_WATCH)
         self.environment |= {"PYTHONPATH": str(folder), "WATCHED": str(log)}
+        self._is_fresh = True
         return log
 
     def test_settings(self, configuration: Mapping[str, str]) -> dict[str, str | None]:
@@ -178,7 +159,7 @@ class Project:
         began = time.monotonic()
         process = self._start("configuration", str(self.path), "--test")
         output, _ = process.communicate(timeout=110)
-        return Result(process.returncode, output, time.monotonic() - began)
+        return Result(process.wait(), output, time.monotonic() - began)
 
     def package(self) -> Path:
         """The zip that `fivetran package` makes."""
@@ -192,7 +173,9 @@ class Project:
 
     @property
     def warehouse(self) -> Path:
-        return self.path / "files" / "warehouse.db"
+        """The file, closed, for whoever opens it."""
+        release()
+        return self._warehouse
 
     @property
     def state(self) -> dict[str, Any]:
@@ -224,13 +207,16 @@ class Project:
         return {name: kind for name, kind in types.items() if name not in _ADDED}
 
     def query(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
-        with _connect(str(self.warehouse), read_only=True) as connection:
+        with connect(str(self._warehouse)) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             result = connection.execute(sql, list(parameters))
             names = [column[0] for column in result.description]
             return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
-    def _start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def _start(self, *arguments: str) -> "subprocess.Popen[str] | Fork":
+        release()
+        if self.forks and not self._is_fresh:
+            return self.forks.start(arguments, self._home, self.environment)
         return subprocess.Popen(
             [self._tools / "fivetran", *arguments],
             cwd=self._home,  # not the repository, whose packages would be found

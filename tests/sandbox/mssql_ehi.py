@@ -1,5 +1,6 @@
-"""A simulator of SQL Server with an EHR-like database, as the battery and the demo take it."""
+"""A simulator of SQL Server with an EHR-like database, as tests/contract and the demo take it."""
 
+import functools
 import random
 import re
 from collections.abc import Callable
@@ -312,6 +313,7 @@ def _variant_text(stored: bytes) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
+@functools.cache
 def _stored(column: str) -> str:
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", re.sub(r"\W", "_", column))
     return re.sub("_+", "_", parted).lower()

@@ -1,4 +1,4 @@
-"""What every simulator of a source offers to the battery, the demo and the benchmarks."""
+"""What every simulator of a source offers to the tests, the demo and the benchmarks."""
 
 import random
 from collections.abc import Callable

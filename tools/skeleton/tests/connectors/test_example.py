@@ -1,6 +1,6 @@
 """What is particular to Example.
 
-What holds for every connector is in tests/test_battery.py.
+What holds for every connector is in tests/contract.
 """
 
 import json

@@ -47,7 +47,7 @@ class Example(Sandbox):
         self.app.add_url_rule("/v1/deleted-items", view_func=self._list_deleted)
 
     def configuration(self, **changes: str) -> dict[str, str]:
-        # Three pages at least: the battery breaks the third request, too.
+        # Three pages at least: tests/contract breaks the third request, too.
         return {
             "api_key": self.api_key,
             "base_url": f"{self.url}/v1",

@@ -71,7 +71,7 @@ def test_a_schedule_that_loses_a_row_fails(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_killed_on_the_command_line_sql_server_is_made_up_for(tmp_path: Path) -> None:
-    """kill -9 of the real `fivetran debug` in mid-table; the battery does so for sources over
+    """kill -9 of the real `fivetran debug` in mid-table; test_crashes.py does so for those over
     HTTP."""
     project = Project("mssql_ehi", tmp_path)
     with create("mssql_ehi") as sandbox:

@@ -1,0 +1,57 @@
+"""How the tests of this folder run a connector and look at the result."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+from fivetran_connector_sdk_core import runner
+from fivetran_connector_sdk_core.cells import decode_row_data
+
+from shared.settings import declared
+from tests.sandbox import names
+from tests.sandbox.fivetran import Result, load
+from tests.sandbox.server import Sandbox
+from tests.sandbox.simulator import Simulator
+
+over_http = pytest.mark.parametrize("sandbox", names(Sandbox), indirect=True)
+
+
+def in_full(sandbox: Simulator, **changes: str) -> dict[str, str]:
+    """A configuration with which every sync reads all, and so looks for deletes."""
+    always = {"reconcile_hours": "0", "max_pages": "1000"}
+    return sandbox.configuration(**{**known(sandbox, always), **changes})
+
+
+def known(sandbox: Simulator, settings: dict[str, str]) -> dict[str, str]:
+    """Those of ``settings`` that the connector has."""
+    keys = declared(load(sandbox.name).Settings)
+    return {key: value for key, value in settings.items() if key in keys}
+
+
+@contextmanager
+def handed_over() -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """The rows, by table, that syncs in this process hand over meanwhile to be stored."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    record = runner._Sync.record
+
+    def noting(sync: Any, given: Any) -> None:
+        if given.type is runner.RecordType.UPSERT:
+            rows[given.table].append(decode_row_data(given.row_data))
+        record(sync, given)
+
+    with mock.patch.object(runner._Sync, "record", noting):
+        yield rows
+
+
+def succeeded(result: Result) -> Result:
+    assert result.code == 0, result.output
+    return result
+
+
+def failed(result: Result) -> Result:
+    assert result.code != 0, result.output
+    assert "Error: failed while executing" in result.output
+    return result

@@ -1,0 +1,77 @@
+"""A process that is killed, and a sync that fails."""
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from fivetran_connector_sdk_core import runner
+
+from tests.compare import assert_equal_to_source
+from tests.contract.helpers import failed, in_full, known, over_http, succeeded
+from tests.sandbox.fivetran import Project
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize(("request_number", "by"), [(1, 9), (2, 15), (3, 9), (5, 15)])
+@over_http
+def test_killed_at_a_request_the_next_sync_makes_up_for_it(
+    project: Any, sandbox: Any, request_number: int, by: int
+) -> None:
+    """SIGKILL or SIGTERM while a request is under way, in a first sync and in a later one."""
+    for _ in range(2):
+        configuration = in_full(sandbox)
+        running: list[Any] = []
+        fault = sandbox.fault(
+            skip=request_number - 1, act=lambda running=running: _kill(running[0], by)
+        )
+        with sandbox.lock:  # no request is answered until the process is known
+            running.append(project.start(configuration))
+        output, _ = running[0].communicate(timeout=60)
+        killed = running[0].returncode == -by
+        assert killed or fault.times, output  # else there were fewer requests than that
+        sandbox.faults.clear()
+        succeeded(project.sync(configuration))
+        assert_equal_to_source(project, sandbox)
+        sandbox.change_something()
+
+
+def _kill(process: Any, by: int) -> None:
+    os.kill(process.pid, by)
+    process.wait()
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Those that this test starts, and those that they start; not those of simulators."""
+    started, start = [threading.current_thread()], threading.Thread.start
+
+    def noting(thread: threading.Thread) -> None:
+        if threading.current_thread() in started:
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    return started
+
+
+@pytest.mark.parametrize("what", ["a request", "the records", "an upsert", "a checkpoint"])
+def test_a_failed_sync_leaves_no_thread(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: Any, what: str
+) -> None:
+    """Whatever fails, and whichever thread it fails in."""
+    settings = {**little.small_pages, **known(little, {"parallel_tables": "3"})}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    if what == "a request":
+        little.trouble(little.refusals[0], 3)
+    elif what == "the records":
+        little.spoil()
+    else:
+        operation = {"an upsert": "record", "a checkpoint": "checkpoint"}[what]
+        monkeypatch.setattr(runner._Sync, operation, mock.Mock(side_effect=RuntimeError))
+    failed(Project(little.name, tmp_path).sync(in_full(little, **settings)))
+    for thread in threads[1:]:
+        thread.join(5)
+    assert not [thread.name for thread in threads[1:] if thread.is_alive()]

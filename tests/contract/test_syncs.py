@@ -1,0 +1,112 @@
+"""Whole syncs: everything is stored, changes and deletes arrive, little is sent again."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compare import assert_equal_to_source
+from tests.contract.helpers import handed_over, in_full, known, over_http, succeeded
+from tests.sandbox.fivetran import Project, load, stored_table
+from tests.sandbox.simulator import PAGE, Simulator
+
+
+def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbox: Any) -> None:
+    """The main job, in the SDK's own engine, over real HTTP; each row is sent once, and whole."""
+    with handed_over() as sent:
+        succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+    for entry in load(sandbox.name).schema(sandbox.configuration()):
+        table, columns, rows = entry["table"], entry["columns"], sent[entry["table"]]
+        key = entry.get("primary_key", [])
+        # Without a key the row itself is one, so what is null may be left out.
+        assert all(row.keys() == columns.keys() for row in rows if key), table
+        assert not any(row[name] is None for row in rows for name in key), table
+        keys = Counter(tuple(str(row.get(name)) for name in key or columns) for row in rows)
+        assert len(keys) == len(rows), table
+
+
+def test_the_command_line_does_the_same(project: Any, sandbox: Any) -> None:
+    """The real `fivetran debug`, with the folder as it is deployed; it asks nobody but the source,
+    neither for a connection nor for the address of a name."""
+    asked = project.watch()
+    succeeded(project.debug(sandbox.configuration()))
+    assert_equal_to_source(project, sandbox)
+    assert project.state["version"] == 1
+    host, _, port = sandbox.url.rpartition("/")[2].partition(":")
+    assert set(asked.read_text().splitlines()) == {f"{host} {port}"}
+
+
+def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> None:
+    """After a change at the source the next sync makes the destination equal again."""
+    succeeded(sync())
+    sandbox.change_something()
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+def test_a_second_sync_sends_only_what_it_must(project: Any, sandbox: Any) -> None:
+    """Rows that did not change are sent where the source does not tell that, and in look-backs; a
+    second sync sends no more requests than the first."""
+    assert_little_is_sent_again(project, sandbox)
+
+
+def test_a_second_sync_of_another_form_sends_only_what_it_must(
+    little: Any, tmp_path: Path
+) -> None:
+    """The same, where the source may tell more, or less, of its changes."""
+    assert_little_is_sent_again(Project(little.name, tmp_path), little)
+
+
+def assert_little_is_sent_again(project: Project, sandbox: Simulator) -> None:
+    configuration = sandbox.configuration(**known(sandbox, {"max_pages": "1000"}))
+    most = Counter(sandbox.resent())
+    succeeded(project.sync(configuration))
+    requests = len(sandbox.requests)
+    with handed_over() as rows:
+        succeeded(project.sync(configuration))
+    sent = Counter({stored_table(table): len(given) for table, given in rows.items()})
+    assert not sent - most
+    assert len(sandbox.requests) <= 2 * requests + sandbox.lists_deletes
+    assert_equal_to_source(project, sandbox)
+
+
+def test_an_empty_source_gives_empty_tables(sync: Any, project: Any, sandbox: Any) -> None:
+    """No records are no error, and every table exists."""
+    sandbox.empty()
+    for _ in range(2):
+        succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+@over_http
+def test_a_listing_that_became_empty_is_believed_at_the_second_time(
+    sync: Any, project: Any, sandbox: Any
+) -> None:
+    """Credentials that lost their rights look like an empty source: nothing is deleted at once."""
+    succeeded(sync())
+    sandbox_before = {table: len(project.rows(table)) for table in sandbox.expected()}
+    sandbox.empty()
+    result = succeeded(sync())
+    assert "lists nothing" in result.output
+    assert {table: len(project.rows(table)) for table in sandbox_before} == sandbox_before
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("counts", [(3 * PAGE + 1, PAGE), (1, 3 * PAGE)], ids=str)
+def test_pages_may_end_anywhere(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
+) -> None:
+    """One row, a whole page, some whole pages, and one row more; the second time over a table
+    that has rows."""
+    load(little.name)
+    for constant, value in little.limits.items():
+        monkeypatch.setattr(constant, value)
+    project = Project(little.name, tmp_path)
+    for count in counts:
+        little.fill(count)
+        succeeded(project.sync(in_full(little, **little.small_pages), {}))
+        assert max(map(len, little.expected().values())) >= count
+        assert_equal_to_source(project, little)

@@ -1,0 +1,254 @@
+"""The SDK's engine and its `fivetran` command, quicker: tests run them a thousand times.
+
+`quick_engine` saves work that the engine does again and again. `Forks` runs the command in a fork
+of a process that has the SDK, DuckDB and the libraries of the connectors loaded already; the code
+of the connector itself is read anew each time. Some tests start the command as a user does.
+"""
+
+import atexit
+import contextlib
+import functools
+import gc
+import hashlib
+import importlib
+import json
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+import duckdb
+from fivetran_connector_sdk_core import renaming, runner
+from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDestination
+
+CAN_FORK = sys.platform == "linux"  # macOS has libraries that do not survive a fork
+
+# Tests run one beside another: threads of DuckDB's own would only wait for each other.
+_connect = functools.partial(duckdb.connect, config={"threads": 1})
+_open: dict[str, duckdb.DuckDBPyConnection] = {}  # one at most
+
+
+def connect(path: str) -> duckdb.DuckDBPyConnection:
+    """A connection to a file that stays open until it is another's turn, or until `release`: to
+    open one takes longer than most queries."""
+    if sys.platform == "win32":  # where an open file cannot be deleted
+        return _connect(path)
+    if path not in _open or not Path(path).exists():
+        release()
+        _open[path] = _connect(path)
+    return _open[path].cursor()
+
+
+def release() -> None:
+    """Closes the file, for other processes and for other connections."""
+    while _open:
+        _open.popitem()[1].close()
+
+
+# The engine makes up the name of every column anew for every row.
+_rename = functools.lru_cache(renaming.redshift_safe)
+
+# At every checkpoint the engine looks whether each declared table is there; once is enough.
+_create_declared = runner._Sync._create_missing_declared
+
+
+def _create_declared_once(writer: Any) -> None:
+    if not writer.declared_created:
+        _create_declared(writer)
+
+
+def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
+    """As the engine asks for them, which it does often, in a fifteenth of the time."""
+    try:
+        rows = destination.con.execute(f'PRAGMA table_info(\'"{destination.schema}"."{table}"\')')
+    except duckdb.CatalogException:
+        return {}
+    return {name: kind for _, name, kind, *_ in rows.fetchall()}
+
+
+# To be slow is what it is for; the secrets of simulators are few.
+_scrypt = functools.lru_cache(hashlib.scrypt)
+
+
+@contextlib.contextmanager
+def quick_engine(connect: Callable[[str], duckdb.DuckDBPyConnection] = connect) -> Iterator[None]:
+    """The SDK's engine does the same meanwhile, in less time."""
+    with (
+        mock.patch.object(duckdb, "connect", connect),
+        mock.patch.dict(sys.modules, {"pandas": None}),  # DuckDB looks for it at each parameter
+        mock.patch.object(hashlib, "scrypt", _scrypt),
+        mock.patch.object(renaming, "redshift_safe", _rename),
+        mock.patch.object(DuckDbDestination, "columns", _columns),
+        mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
+    ):
+        yield
+
+
+class Fork:
+    """A command that runs in a fork; the part of subprocess.Popen that tests use."""
+
+    def __init__(self, output: int, status: int) -> None:
+        """``output`` and ``status``: the ends from which both can be read."""
+        self._output, self._status = os.fdopen(output, "rb"), os.fdopen(status, "r")
+        self._waiting = threading.Lock()
+        self.pid = int(self._status.readline())
+        self.returncode: int | None = None
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """What it printed, when it has ended. Raises TimeoutExpired after so many seconds."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        chunks: list[bytes] = []
+        with self._output, selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            while True:
+                left = None if ends is None else max(0, ends - time.monotonic())
+                if not selector.select(left):
+                    raise subprocess.TimeoutExpired("fivetran", timeout or 0)
+                chunk = os.read(self._output.fileno(), 65_536)
+                if not chunk:
+                    break
+                chunks.append(chunk)
+        self.wait()
+        text = b"".join(chunks).decode("utf-8").replace("\r\n", "\n")
+        return text, None
+
+    def wait(self) -> int:
+        """Its exit code, when it has ended: negative if a signal ended it."""
+        with self._waiting:
+            if self.returncode is None:
+                with self._status:
+                    self.returncode = int(self._status.read())
+            return self.returncode
+
+
+class Forks:
+    """The process whose forks run the command; it is started with the first of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._home: tempfile.TemporaryDirectory[str] | None = None
+
+    def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Fork:
+        """`fivetran` with these arguments, under way."""
+        output, its_output = os.pipe()
+        status, its_status = os.pipe()
+        request = {"arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
+        with self._lock:
+            if self._process is None:
+                self._launch()
+            data = json.dumps(request).encode()
+            socket.send_fds(self._socket, [data], [its_output, its_status])
+        os.close(its_output)
+        os.close(its_status)
+        return Fork(output, status)
+
+    def stop(self) -> None:
+        if self._process is not None and self._home is not None:
+            self._socket.close()
+            self._process.wait(10)
+            self._home.cleanup()
+            self._process = self._home = None
+
+    def _launch(self) -> None:
+        self._home = tempfile.TemporaryDirectory(prefix="fivetran-forks-")
+        self._socket, its_socket = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FIVETRAN_"))}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(its_socket.fileno())],
+            cwd=self._home.name,  # not the repository, whose packages would be found
+            env={**kept, "HOME": self._home.name, "PYTHONUTF8": "1"},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[its_socket.fileno()],
+        )
+        its_socket.close()
+
+
+# What the command imports, and what connectors do.
+_LIBRARIES = (
+    *("fivetran_connector_sdk", "fivetran_connector_sdk_cli.cli_commands", "requests"),
+    *("fivetran_connector_sdk_cli.fivetran_shim", "fivetran_connector_sdk_cli.core_adapter"),
+    *("cryptography.fernet", "cryptography.hazmat.primitives.kdf.scrypt", "cryptography.x509"),
+    *("OpenSSL.SSL", "pytds", "pytds.tls", "asyncio", "prompt_toolkit", "zipfile"),
+)
+
+
+def _serve(connection: socket.socket) -> None:
+    """Forks for each request, until the other end is closed."""
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    gc.freeze()
+    # DuckDB has a thread from its import on; forks have none, and do without.
+    warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+    while True:
+        data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG if data else 0)[0]:
+                pass
+        if not data:
+            return
+        if os.fork() == 0:
+            connection.close()
+            _command(json.loads(data), *files)
+        for file in files:
+            os.close(file)
+
+
+def _command(request: dict[str, Any], output: int, status: int) -> NoReturn:
+    """Runs the command in one process more, whose id and exit code this one writes down."""
+    child = os.fork()
+    if child:
+        _watch(child, output, status)
+    os.close(status)
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    command = Path(sys.executable).parent / "fivetran"
+    sys.argv = [str(command), *request["arguments"]]
+    sys.path.insert(0, str(command.parent))
+    sys.dont_write_bytecode = True
+    with quick_engine(_connect):
+        _end(importlib.import_module("fivetran_connector_sdk_cli.fivetran_shim").main)
+
+
+def _end(command: Callable[[], int | None]) -> NoReturn:
+    """Calls it, then ends the process as multiprocessing ends its forks: without the destructors
+    of libraries, which miss the threads that did not come along."""
+    try:
+        code = command() or 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _watch(child: int, output: int, status: int) -> NoReturn:
+    os.close(output)
+    os.write(status, f"{child}\n".encode())
+    _, ended = os.waitpid(child, 0)
+    os.write(status, str(os.waitstatus_to_exitcode(ended)).encode())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # a connector finds nothing that stands beside this file
+    _serve(socket.socket(fileno=int(sys.argv[1])))
