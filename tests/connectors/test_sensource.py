@@ -72,8 +72,9 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 hours of a first load may wait, and 1,000 of a full refresh."""
-    monkeypatch.setattr(load("sensource"), "STREAMED_FIRST_LOAD", 200)
-    monkeypatch.setattr(load("sensource"), "REPLACED_AT_ONCE", 1_000)
+    load("sensource")
+    monkeypatch.setattr("hours.STREAMED_FIRST_LOAD", 200)
+    monkeypatch.setattr("hours.REPLACED_AT_ONCE", 1_000)
 
 
 def synced(project: Project, sandbox: SenSource, **changes: str) -> Result:
@@ -377,7 +378,7 @@ def plan(entry: dict[str, Any], **changes: str) -> Any:
 def test_where_a_table_goes_on(known: dict[str, Any], expected: tuple[str, str, str]) -> None:
     """At the cursor, less the look-back; at the first day where what is known has a hole."""
     found = plan({**known, "metrics": ["sumins", "sumouts"]})
-    days = (found.begin, found.start, found.cursor)
+    days = (found.begin, found.state.start, found.state.cursor)
     assert tuple(day.strftime("%m-%d") for day in days) == expected
     assert found.table.name == "traffic"
 
@@ -399,7 +400,7 @@ def test_the_cursor_of_a_chunk(cursor: int, end: int, expected: int) -> None:
     """The days before it are stored and over; it never goes back."""
     entry = {"start": "2026-05-01", "cursor": f"2026-06-{cursor:02d}", "metrics": ["sumins"]}
     found = plan(entry, traffic_metrics="ins")
-    assert found.entry(date(2026, 6, end), NOON.date(), "") == {
+    assert found.after(date(2026, 6, end), NOON.date(), "").to_json() == {
         "cursor": f"2026-06-{expected:02d}",
         "start": "2026-05-01",
         "metrics": ["sumins"],
