@@ -186,12 +186,12 @@ def _sync_listing(
 ) -> None:
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
-    reading = window(saved.table(table.name), reconcile_hours=0)
+    to_read = window(saved.table(table.name), reconcile_hours=0)
     records, messages = fetch_static_data(client, table.name)
     said.add(table.name, messages)
     listing = Listing(
         table,
-        replace(reading, full=not messages),
+        replace(to_read, full=not messages),
         client,
         pages=lambda: iter([Page(records)]),
         to_rows=table.rows,
@@ -276,10 +276,10 @@ class Token(AuthBase):
         return request
 
     def renew(self, refused: requests.PreparedRequest, refusals: int) -> bool:
-        """After a 401: whether to repeat the request, once as it was, once with a new token.
+        """After a 401: whether to send the request again, once as it was, once with a new token.
 
         A token younger than TOKEN_INTERVAL is not replaced: it raises TransientError, so that the
-        request is repeated when the interval is over.
+        request is retried when the interval is over.
         """
         with self._lock:
             used = self._token.value if self._token else ""
@@ -303,7 +303,7 @@ class Token(AuthBase):
 
 
 def _explain(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """Advice on a response that no retry changes."""
     return {
         400: "Check traffic_metrics and occupancy_metrics: SenSource may not know one of them",
         401: "SenSource refuses a token that it has just given. Does something else use the same "
@@ -346,7 +346,7 @@ def _read_results(
 ) -> tuple[list[Any], tuple[str, ...]]:
     """The records of a response, and its messages in plain words; ``may_be_bare``: the list of
     records may be all of it. Raises SourceError if there is no list, and TransientError for a
-    message in the place of records: that is no empty list."""
+    message without records: that is no empty list."""
     fields = response if isinstance(response, dict) else {}
     records = as_list(fields.get("results"))
     if records is None and may_be_bare:
@@ -401,7 +401,7 @@ def _chunks(
 def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
     """The hours of ``[start, end)``. SenSource takes both as midnights in the account's zone.
 
-    A message in the place of results is no empty day: the request is repeated. Raises SourceError,
+    A message without results is no empty day: the request is retried. Raises SourceError,
     also when no record has the field of a metric that was asked for.
     """
     name = plan.table.name

@@ -142,7 +142,7 @@ class HoursSync:
 
     def break_off(self) -> None:
         """A request failed, or too much was skipped. What waits in a first load is stored; that of
-        a full refresh was there before, and the next sync goes on from the cursor."""
+        a full refresh was there before, and the next sync resumes at the cursor."""
         if not self._waits:
             return
         if self.plan.load == UNPROVEN:
