@@ -29,6 +29,7 @@ from tests.connectors.mssql import (
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults, seed_ehr
 from tests.sandbox.server import Sandbox
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
@@ -167,7 +168,7 @@ def test_killed_in_a_read_of_changes(project: Project, server: MssqlSandbox) -> 
     assert_equal(project, server)
 
 
-@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("large", [True, *wide(False)])
 @pytest.mark.parametrize("cause", ["retention", "truncate", "switched off and on", "restored"])
 @pytest.mark.usefixtures("small_steps")
 def test_what_is_forgotten_leads_to_a_load_of_everything(

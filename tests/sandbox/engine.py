@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -121,6 +122,9 @@ class Fork:
         self.wait()
         text = b"".join(chunks).decode("utf-8").replace("\r\n", "\n")
         return text, None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Its exit code, when it has ended: negative if a signal ended it."""
