@@ -24,10 +24,10 @@ help: ## Show this list
 	@touch $@
 
 test: check ## Check, then run all tests
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-all: check ## All tests at full width, nightly in CI: every case and state, and the packages
-	@$(BIN)/python -m pytest -q -n auto --full -m ""
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal --full -m ""
 
 check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
 	@$(BIN)/python -m tests.house check

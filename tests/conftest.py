@@ -1,6 +1,7 @@
 """Fixtures for all tests. No test waits for real time, and none reaches beyond this machine."""
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,20 @@ def _stock_driver() -> Iterator[None]:
     yield
     for module, names in before:
         vars(module).update(names)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Those that this test starts, and those that they start; not those of simulators."""
+    started, start = [threading.current_thread()], threading.Thread.start
+
+    def noting(thread: threading.Thread) -> None:
+        if threading.current_thread() in started:
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    return started
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A process that is killed, and a sync that fails."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -42,20 +41,6 @@ def test_killed_at_a_request_the_next_sync_makes_up_for_it(
 def _kill(process: Any, by: int) -> None:
     os.kill(process.pid, by)
     process.wait()
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """Those that this test starts, and those that they start; not those of simulators."""
-    started, start = [threading.current_thread()], threading.Thread.start
-
-    def noting(thread: threading.Thread) -> None:
-        if threading.current_thread() in started:
-            started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", noting)
-    return started
 
 
 @pytest.mark.parametrize("what", ["a request", "the records", "an upsert", "a checkpoint"])
