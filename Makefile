@@ -11,7 +11,7 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
+.PHONY: help test test-all check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
 	debug show package packages lock clean needs-connector
 
 help: ## Show this list
@@ -24,7 +24,10 @@ help: ## Show this list
 	@touch $@
 
 test: check ## Check, then run all tests
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
+
+test-all: check ## All tests at full width, nightly in CI: every case and state, and the packages
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal --full -m ""
 
 check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
 	@$(BIN)/python -m tests.house check

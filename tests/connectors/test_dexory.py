@@ -31,6 +31,7 @@ from tests.sandbox.dexory import KEY, SITE, Dexory
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.mssql import tls
 from tests.soak.crashes import Crash, Process
+from tests.width import wide
 
 PATH = Dexory.data_path
 OBJECTS = "expected_inventory_objects"
@@ -283,7 +284,7 @@ def test_an_odd_value_costs_that_value(dexory: Project, sandbox: Dexory) -> None
     assert_equal_to_source(dexory, sandbox)
 
 
-@pytest.mark.parametrize("scan_date", [None, "", " ", "N/A", "0000-00-00", False, ...])
+@pytest.mark.parametrize("scan_date", [None, ..., *wide("", " ", "N/A", "0000-00-00", False)])
 def test_locations_that_were_never_scanned_are_counted_apart(
     dexory: Project, sandbox: Dexory, scan_date: Any
 ) -> None:
@@ -686,19 +687,10 @@ def test_an_empty_page_is_not_the_end(dexory: Project, sandbox: Dexory) -> None:
 @pytest.mark.parametrize(
     "links",
     [
-        *(
-            {},
-            None,
-            [],
-            "x",
-            {"last": None},
-            {"last": 1},
-            {"last": ""},
-            {"last": "?page[number]=1"},
-        ),
-        *({"next": 7}, {"next": ""}, {"next": False}, {"next": 0}, {"next": []}),
-        *({"next": {"href": "/x"}}, {"next": "http://["}, {"next": "http://127.0.0.1:x/"}),
-        {"next": "/" + "x" * 5_000},
+        *({}, None, {"last": None}, {"next": 7}, {"next": ""}, {"next": "http://["}),
+        *wide([], "x", {"last": 1}, {"last": ""}, {"last": "?page[number]=1"}),
+        *wide({"next": False}, {"next": 0}, {"next": []}, {"next": {"href": "/x"}}),
+        *wide({"next": "http://127.0.0.1:x/"}, {"next": "/" + "x" * 5_000}),
     ],
 )
 def test_links_that_are_not_understood_are_not_the_end(
@@ -1300,7 +1292,7 @@ def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, s
 
 @pytest.mark.posix
 @pytest.mark.usefixtures("twenty")
-@pytest.mark.parametrize("request_number", [20, 21, 22, 26])
+@pytest.mark.parametrize("request_number", [20, 26, *wide(21, 22)])
 def test_killed_in_a_long_pass_the_next_sync_goes_on(
     dexory: Project, sandbox: Dexory, request_number: int
 ) -> None:

@@ -23,6 +23,7 @@ from shared.errors import SettingsError, TransientError
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
+from tests.width import wide
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)  # a present for tests that need to know it
@@ -435,7 +436,7 @@ def _days(start: date, end: date) -> list[date]:
     return [start + n * DAY for n in range((end - start).days)]
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Asia/Kathmandu"])
+@pytest.mark.parametrize("zone", ["America/New_York", *wide("UTC", "Asia/Kathmandu")])
 def test_every_hour_of_100_days_is_there(project: Project, zone: str) -> None:
     """Across borders of chunks, and across a night that lacks an hour (New York, 8 March)."""
     first = date(2026, 1, 20)
@@ -488,8 +489,8 @@ def test_the_days_of_a_request_can_be_fewer(
         assert_equal_to_source(project, sandbox)
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu"])
-@pytest.mark.parametrize("hour", [0, 11])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", *wide("Asia/Kathmandu")])
+@pytest.mark.parametrize("hour", [0, *wide(11)])
 @pytest.mark.parametrize("pause", [1, 30])
 def test_today_is_inside_in_every_zone(
     project: Project, clock: time_machine.Traveller, zone: str, hour: int, pause: int
@@ -665,11 +666,10 @@ def test_a_chunk_that_fails_keeps_what_came_before(
 @pytest.mark.parametrize(
     ("known", "request_number", "parallel"),
     [
-        (False, 0, "4"),
         (False, 5, "4"),  # hours wait
-        (False, 10, "1"),  # those of the other table
         (True, 5, "1"),  # nothing waits
-        (True, 5, "4"),
+        *wide((False, 0, "4"), (True, 5, "4")),
+        *wide((False, 10, "1")),  # those of the other table
     ],
 )
 def test_killed_in_the_hours_the_next_sync_goes_on(
@@ -1178,11 +1178,8 @@ def test_hours_that_are_missing_delete_nothing(project: Project, sandbox: SenSou
     "body",
     [
         '{"error": "quota", "results": [], "messages": []}',
-        '{"error": {"code": 7}, "results": []}',
         '{"results": null}',
-        '{"results": {}}',
-        "[]",
-        "null",
+        *wide('{"error": {"code": 7}, "results": []}', '{"results": {}}', "[]", "null"),
     ],
 )
 @pytest.mark.parametrize("skip", [0, 1])
@@ -1238,9 +1235,11 @@ def test_a_refusal_says_what_to_do(
     "response",
     [
         {"messages": ["The query was cut short"]},
-        {"messages": ["The query was cut short"], "results": []},
-        {"messages": "The query was cut short", "results": None},
-        {"messages": {"0": "The query was cut short"}, "results": {}},
+        *wide(
+            {"messages": ["The query was cut short"], "results": []},
+            {"messages": "The query was cut short", "results": None},
+            {"messages": {"0": "The query was cut short"}, "results": {}},
+        ),
     ],
 )
 def test_a_message_in_the_place_of_results_is_no_empty_day(

@@ -101,23 +101,34 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     return answers | answers | settings
 
 
-def resume(name: str, form: int) -> None:
+def resume(name: str, form: int, *, every: bool) -> None:
     """Two syncs of a simulator that is drawn from ``form``; then, from each state that they have
-    written, one more, after changes. Raises AssertionError if a row is missing then."""
+    written, one more, after changes. Raises AssertionError if a row is missing then.
+
+    Without ``every``: from the first state, the middle one and the last one of each sync."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
         kind_of(name).small(random.Random(form)) as simulator,
     ):
         schedule = _Schedule(simulator, Project(name, Path(folder)), clock, None)
-        for step in ("sync", "wait 2", "change 1", "sync"):
+        for step in ("sync", "wait 2", "change 1"):
             schedule.take(step)
-        for number, state in enumerate(dict.fromkeys(schedule.states[1:])):
+        first = schedule.states[1:]
+        schedule.take("sync")
+        second = schedule.states[1 + len(first) :]
+        if not every:
+            first, second = _sample(first), _sample(second)
+        for number, state in enumerate(dict.fromkeys([*first, *second])):
             schedule.take("wait 1")
             for change in range(20):
                 simulator.mutate(random.Random(20 * number + change))
             schedule.resume(state)
         schedule.finish()
+
+
+def _sample(states: list[str]) -> list[str]:
+    return [states[0], states[len(states) // 2], states[-1]]
 
 
 def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
