@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Figure
-from tests.sandbox.fivetran import ROOT
+from tools.paths import ROOT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
