@@ -1,5 +1,5 @@
 # Every target works as the first command after a clone: it makes .venv when that is missing.
-# The same steps as plain commands, for Windows: CONTRIBUTING.md.
+# `python -m tools VERB` does the work of most, and has the same verbs where there is no make.
 PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
@@ -30,21 +30,21 @@ test-all: check ## All tests at full width, nightly in CI: every case and state,
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal --full -m ""
 
 check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
-	@$(BIN)/python -m tests.house check
+	@$(BIN)/python -m tools check
 
 fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
-	@$(BIN)/python -m tests.house vendor
+	@$(BIN)/python -m tools vendor
 
 vendor: .venv/.ready ## Copy shared/ into every connector
-	@$(BIN)/python -m tests.house vendor
+	@$(BIN)/python -m tools vendor
 
 demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNECTOR=name)
-	@$(BIN)/python -m tests.sandbox.demo $(CONNECTOR)
+	@$(BIN)/python -m tools demo $(CONNECTOR)
 
 sandbox: .venv/.ready needs-connector ## Start one simulator: CONNECTOR=name [PORT=8080]
-	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
+	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT)
 
 bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)
 	@$(BIN)/python -m benchmarks $(CONNECTOR)
@@ -62,28 +62,28 @@ $(MUTANTS)/.ready: requirements-dev.txt Makefile
 	@touch $@
 
 mutants: $(MUTANTS)/.ready ## Which small changes to the code does no test notice? PART=state
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART)
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART) confirm
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART) results
+	@$(MUTANTS)/bin/python -m tools mutants $(PART)
+	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
+	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
 new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
-	@$(BIN)/python -m tools.new "$(CONNECTOR)"
+	@$(BIN)/python -m tools new "$(CONNECTOR)"
 
 configure: .venv/.ready needs-connector ## Ask for its settings, into configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tests.house configure $(CONNECTOR)
+	@$(BIN)/python -m tools configure $(CONNECTOR)
 
 check-config: .venv/.ready needs-connector ## Call the source with configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tests.house check-config $(CONNECTOR)
+	@$(BIN)/python -m tools check-config $(CONNECTOR)
 
 debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
 	@cd connectors/$(CONNECTOR) && PATH="$(CURDIR)/$(BIN):$$PATH" fivetran debug \
 		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
 
 show: .venv/.ready needs-connector ## The tables of the last local sync: CONNECTOR=name
-	@$(BIN)/python -m tools.show $(CONNECTOR)
+	@$(BIN)/python -m tools show $(CONNECTOR)
 
 package: .venv/.ready needs-connector ## The zip that is deployed, in build/: CONNECTOR=name
-	@$(BIN)/python -m tests.house package $(CONNECTOR)
+	@$(BIN)/python -m tools package $(CONNECTOR)
 
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
 	@$(BIN)/python -m pytest -q -m installs

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Figure
-from tests.sandbox.fivetran import ROOT
 from tests.width import wide
+from tools.paths import ROOT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")

@@ -22,9 +22,10 @@ from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
-from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
 from tests.width import wide
+from tools.paths import ROOT
 
 DEVELOPMENT_FILES = (
     "test_connector.py",
