@@ -30,7 +30,7 @@ from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
-_LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
@@ -421,7 +421,7 @@ class RestClient:
             body += chunk
             if len(body) > LARGEST_RESPONSE:
                 raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
-        if len(body) > _LARGE_RESPONSE:
+        if len(body) > LARGE_RESPONSE:
             self.parallel = 1
         return bytes(body)
 
