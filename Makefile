@@ -15,7 +15,7 @@ CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 	debug show package packages lock clean needs-connector
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
 
 .venv/.ready: requirements-dev.txt
 	@echo "Installing the development dependencies into .venv ..."
@@ -29,7 +29,7 @@ test: check ## Check, then run all tests
 test-all: check ## All tests at full width, nightly in CI: every case and state, and the packages
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal --full -m ""
 
-check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
+check: .venv/.ready ## Check copies, module names, templates, lint, format, types, workflows
 	@$(BIN)/python -m tools check
 
 fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
@@ -40,19 +40,19 @@ fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
 vendor: .venv/.ready ## Copy shared/ into every connector
 	@$(BIN)/python -m tools vendor
 
-demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNECTOR=name)
+demo: .venv/.ready ## Sync every connector with its simulator, twice (or CONNECTOR=name)
 	@$(BIN)/python -m tools demo $(CONNECTOR)
 
-sandbox: .venv/.ready needs-connector ## Start one simulator: CONNECTOR=name [PORT=8080]
+sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080]
 	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT)
 
-bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)
+bench: .venv/.ready ## Measure what a sync costs above its floor (or CONNECTOR=name)
 	@$(BIN)/python -m benchmarks $(CONNECTOR)
 
-coverage: .venv/.ready ## Which lines and branches of shared/ and connectors/ no test takes
+coverage: .venv/.ready ## List the lines and branches of shared/ and connectors/ that no test runs
 	@$(BIN)/python -m pytest -q -n auto --cov --cov-report=term
 
-soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
+soak: .venv/.ready ## Run generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
 	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 $(MUTANTS)/.ready: requirements-dev.txt Makefile
@@ -61,7 +61,7 @@ $(MUTANTS)/.ready: requirements-dev.txt Makefile
 		-r requirements-dev.txt mutmut==3.8.1
 	@touch $@
 
-mutants: $(MUTANTS)/.ready ## Which small changes to the code does no test notice? PART=state
+mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notices: PART=state
 	@$(MUTANTS)/bin/python -m tools mutants $(PART)
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
@@ -69,20 +69,20 @@ mutants: $(MUTANTS)/.ready ## Which small changes to the code does no test notic
 new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
 	@$(BIN)/python -m tools new "$(CONNECTOR)"
 
-configure: .venv/.ready needs-connector ## Ask for its settings, into configuration.local.json: CONNECTOR=name
+configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
 	@$(BIN)/python -m tools configure $(CONNECTOR)
 
 check-config: .venv/.ready needs-connector ## Call the source with configuration.local.json: CONNECTOR=name
 	@$(BIN)/python -m tools check-config $(CONNECTOR)
 
-debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
+debug: .venv/.ready needs-connector ## Run fivetran debug with configuration.local.json: CONNECTOR=name
 	@cd connectors/$(CONNECTOR) && PATH="$(CURDIR)/$(BIN):$$PATH" fivetran debug \
 		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
 
-show: .venv/.ready needs-connector ## The tables of the last local sync: CONNECTOR=name
+show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
 	@$(BIN)/python -m tools show $(CONNECTOR)
 
-package: .venv/.ready needs-connector ## The zip that is deployed, in build/: CONNECTOR=name
+package: .venv/.ready needs-connector ## Make the zip that is deployed, in build/: CONNECTOR=name
 	@$(BIN)/python -m tools package $(CONNECTOR)
 
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
@@ -97,4 +97,4 @@ clean: ## Remove .venv and build/
 
 needs-connector:
 	@test -d "connectors/$(CONNECTOR)" -a -n "$(CONNECTOR)" || \
-		{ echo "Say which: CONNECTOR=$(firstword $(CONNECTORS)) (one of: $(CONNECTORS))"; exit 2; }
+		{ echo "Name a connector, such as CONNECTOR=$(firstword $(CONNECTORS)); there are: $(CONNECTORS)"; exit 2; }

@@ -52,7 +52,7 @@ class Source:
         raise NotImplementedError
 
     def response(self, path: str, query: Query) -> str:
-        """The JSON that answers a request."""
+        """The JSON of the response to a request."""
         raise NotImplementedError
 
     def plain_rows(self, path: str, response: Any) -> Iterator[Record]:

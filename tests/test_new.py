@@ -15,8 +15,8 @@ from tools.paths import ROOT
 NAME = "acme_of_the_farthest_northwest"
 # The types are those of the templates, which `make check` reads where they are.
 CHECK = (
-    "from tools.checks import *; print(check_vendored(), check_module_names(), check_templates(),"
-    " check_lint())"
+    "from tools import checks; print(checks.check_vendored(), checks.check_module_names(),"
+    " checks.check_templates(), checks.check_lint())"
 )
 WHAT = f"{NAME} or lists_every_connector or offers_every_connector"
 TESTS = (
