@@ -207,16 +207,18 @@ def test_nulls_of_an_object_are_left_out(
 @pytest.mark.parametrize(
     ("fields", "skus"),
     [
-        ({OBJECTS: None}, []),
         ({OBJECTS: []}, []),
         ({OBJECTS: {"sku": "alone"}}, ["alone"]),
         ({OBJECTS: None, "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
-        ({OBJECTS: None, "expected_inventory_object": {"sku": "a"}}, ["a"]),
-        ({OBJECTS: [], "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
-        ({OBJECTS: {}}, []),
-        ({OBJECTS: ""}, []),
-        ({OBJECTS: False}, []),
         ({OBJECTS: {"1": {"sku": "a"}, "3": {"sku": "b"}}}, ["a", "b"]),
+        *wide(
+            ({OBJECTS: None}, []),
+            ({OBJECTS: None, "expected_inventory_object": {"sku": "a"}}, ["a"]),
+            ({OBJECTS: [], "expected_inventory_object": [{"sku": "a"}]}, ["a"]),
+            ({OBJECTS: {}}, []),
+            ({OBJECTS: ""}, []),
+            ({OBJECTS: False}, []),
+        ),
     ],
 )
 def test_the_objects_may_come_under_two_names(
@@ -314,11 +316,13 @@ def test_locations_that_were_never_scanned_are_counted_apart(
     ("fields", "reason"),
     [
         ({"name": None}, "name is missing"),
-        ({"name": ""}, "name is missing"),
-        ({"name": "", "scan_date": None}, "name is missing"),
-        ({"scan_date": "soon"}, "scan_date does not fit its type UTC_DATETIME"),
         ({"scan_date": "31/12/2024"}, "scan_date does not fit its type UTC_DATETIME"),
-        ({"scan_date": []}, "scan_date does not fit its type UTC_DATETIME"),
+        *wide(
+            ({"name": ""}, "name is missing"),
+            ({"name": "", "scan_date": None}, "name is missing"),
+            ({"scan_date": "soon"}, "scan_date does not fit its type UTC_DATETIME"),
+            ({"scan_date": []}, "scan_date does not fit its type UTC_DATETIME"),
+        ),
     ],
 )
 def test_a_location_that_cannot_be_stored_is_reported(
@@ -1145,7 +1149,9 @@ def twenty(dexory: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("twenty")
-@pytest.mark.parametrize(("page_size", "checkpoints"), [("1000", 1), ("7", 1), ("6", 3), ("5", 7)])
+@pytest.mark.parametrize(
+    ("page_size", "checkpoints"), [("7", 1), ("6", 3), *wide(("1000", 1), ("5", 7))]
+)
 def test_a_long_pass_checkpoints_page_by_page(
     dexory: Project, sandbox: Dexory, page_size: str, checkpoints: int
 ) -> None:

@@ -597,7 +597,7 @@ def test_readers_and_faults(project: Project, server: MssqlSandbox) -> None:
     assert len(project.rows("access_log")) >= server.count("dbo.AccessLog")
     synced(project, server, **options)
     assert len(project.rows("access_log")) == server.count("dbo.AccessLog")
-    assert server.open_connections == 0
+    assert server.clients_left() == 0
 
 
 def test_a_server_that_goes_away_ends_all_readers(project: Project, server: MssqlSandbox) -> None:

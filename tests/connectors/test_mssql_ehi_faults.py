@@ -233,7 +233,7 @@ def test_a_full_read_in_place_of_an_incremental_one_resumes(
 # Isolation
 
 
-@pytest.mark.parametrize("number", [33447, 35371, 41332])
+@pytest.mark.parametrize("number", [33447, *wide(35371, 41332)])
 @pytest.mark.parametrize("attempts", ["0", "3"])
 def test_a_table_without_snapshots_is_read_without_them(
     project: Project, server: MssqlSandbox, slept: list[float], number: int, attempts: str

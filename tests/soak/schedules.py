@@ -105,7 +105,8 @@ def resume(name: str, form: int, *, every: bool) -> None:
     """Two syncs of a simulator that is drawn from ``form``; then, from each state that they have
     written, one more, after changes. Raises AssertionError if a row is missing then.
 
-    Without ``every``: from the first state, the middle one and the last one of each sync."""
+    Without ``every``: from the first state, one in the middle and the last one of the first sync,
+    and from the first and the last one of the second."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
@@ -118,17 +119,14 @@ def resume(name: str, form: int, *, every: bool) -> None:
         schedule.take("sync")
         second = schedule.states[1 + len(first) :]
         if not every:
-            first, second = _sample(first), _sample(second)
+            first = [first[0], first[len(first) // 2], first[-1]]
+            second = [second[0], second[-1]]
         for number, state in enumerate(dict.fromkeys([*first, *second])):
             schedule.take("wait 1")
             for change in range(20):
                 simulator.mutate(random.Random(20 * number + change))
             schedule.resume(state)
         schedule.finish()
-
-
-def _sample(states: list[str]) -> list[str]:
-    return [states[0], states[len(states) // 2], states[-1]]
 
 
 def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
