@@ -1,4 +1,4 @@
-"""The sources in sources.py over HTTP, in a process of their own."""
+"""Serves a source of sources.py over HTTP, in a process of its own."""
 
 import contextlib
 import threading
@@ -26,12 +26,12 @@ class Request(NamedTuple):
 
 @contextmanager
 def serving(name: str, size: Size, latency: float = 0) -> Iterator[Ask]:
-    """A source that answers after ``latency`` seconds. It can be asked for its "configuration",
-    for its "rows", and to "take" the requests that came since it was last asked."""
+    """A source that responds after ``latency`` seconds. Ask it for its "configuration", for its
+    "rows", and to "take" the requests that came since the last "take"."""
     here, there = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_serve, args=(there, name, size, latency), daemon=True)
     process.start()
-    there.close()  # so that its end is noticed here
+    there.close()  # so that the end of the process is noticed here
 
     def ask(question: str) -> Any:
         here.send(question)

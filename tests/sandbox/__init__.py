@@ -1,7 +1,7 @@
 """Local simulators of the sources: for the tests, for `make demo` and for the benchmarks.
 
-Each is faithful to what is known of its source: authentication, paging, filters, caps, limits,
-and every form in which records are sent. `python -m tests.sandbox NAME` starts one alone.
+Each behaves as its source is known to: authentication, paging, filters, caps, limits, and every
+form in which records are sent. `python -m tests.sandbox NAME` starts one of them.
 """
 
 import importlib
@@ -19,7 +19,7 @@ def names(kind: type[Simulator] = Simulator) -> list[str]:
 
 
 def create(name: str) -> Simulator:
-    """The simulator of a connector's source, with its usual data; not started yet."""
+    """The simulator of a connector's source, with its usual data; it is not started yet."""
     return kind_of(name)()
 
 

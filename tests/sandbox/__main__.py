@@ -1,4 +1,4 @@
-"""`python -m tests.sandbox NAME [--port N]`: one simulator, until Ctrl-C."""
+"""`python -m tests.sandbox NAME [--port N]` runs one simulator until Ctrl-C."""
 
 import argparse
 import json

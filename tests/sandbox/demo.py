@@ -1,7 +1,7 @@
-"""`make demo`: the real `fivetran debug`, twice, for every connector, against its simulator.
+"""`make demo`: runs the real `fivetran debug` of every connector, twice, against its simulator.
 
-Between the two syncs something changes at the source; a third one shows the deletes of those
-connectors that look for them once a day. All work is done in build/demo/.
+Records change at the source between the two syncs. A connector that finds deletes only by a full
+refresh has a third sync, which is one. All files are in build/demo/.
 """
 
 import argparse
@@ -19,7 +19,7 @@ _COLUMNS = ("connector", "table", "rows", "columns", "1st sync", "2nd sync", "de
 
 
 def demonstrate(name: str, summary: Table) -> Project:
-    """Two syncs of one connector; a line for each of its tables goes into ``summary``."""
+    """Runs the syncs of one connector; ``summary`` gets a line for each of its tables."""
     folder = ROOT / "build" / "demo" / name
     shutil.rmtree(folder, ignore_errors=True)
     project = Project(name, folder)
@@ -31,7 +31,7 @@ def demonstrate(name: str, summary: Table) -> Project:
         second = _sync(project, sandbox.configuration(), "second")
         again = {table: _stored(project, table, last)[0] for table in before}
         if "reconcile_hours" in json.loads((project.path / "configuration.json").read_text()):
-            # So that deletes show.
+            # A full refresh, which finds the deletes.
             _sync(project, sandbox.configuration(reconcile_hours="0"), "third")
     seconds = f"{first.seconds:.1f} + {second.seconds:.1f}"
     for table, (upserts, _) in before.items():
