@@ -1,11 +1,11 @@
 """mssql_ehi against bare `fetchmany` loops over the stock driver, on ten mixed columns.
 
-row, same SELECT        a sync, by row, to the same statement read by the driver and thrown away
+row, same SELECT        a sync, by row, to the same statement read by the driver, rows dropped
 row, SELECT *           a sync, by row, to the plain columns as the driver decodes them: what it
                         saves to read some types as text
-memory, 10,000 rows     the most memory with the largest table, to that with 10,000 rows
-resumed at 90 %, whole  a sync that goes on from the state of a crash, to one from the beginning
-start, whole            what is done once: imports aside, the login, the catalogue, the seal
+memory, 10,000 rows     the peak of memory with the largest table, to that with 10,000 rows
+resumed at 90 %, whole  a sync that resumes from the state of a crash, to one from the beginning
+start, whole            what is done once, without imports: login, catalogue, encryption key
 local row, parts        a sync into a local file by the SDK's own engine, by row, to the sum of
                         what that takes for the same operations from memory, and the driver for
                         the same SELECT
@@ -38,7 +38,7 @@ from .measure import Figure, Plan, forget_peak, fresh, peak_memory
 from .server_process import Ask, respond, server_process
 from .sink import Sink, counted, expect
 
-ROWS = 1_000_000  # of the largest table, unless others are asked for
+ROWS = 1_000_000  # of the largest table, by default
 LOCAL = 20_000  # rows of a local sync, in which the SDK takes most of the time
 SMALL = 10_000  # rows of the smaller table whose memory is measured
 _BATCH = 1_000
@@ -155,7 +155,7 @@ def _row(i: int) -> tuple[Any, ...]:
 
 
 def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
-    """The floor: the driver as it is, and nothing done with the rows."""
+    """The floor: the unchanged driver, whose rows are dropped."""
     with pytds.connect(
         configuration["mssql_server"],
         port=int(configuration["mssql_port"]),
@@ -193,7 +193,7 @@ def _sync(
 
 
 def _sync_locally(configuration: Mapping[str, str]) -> float:
-    """Seconds of CPU of a sync into a local file, by the SDK's engine as it is."""
+    """Seconds of CPU of a sync into a local file, by the SDK's unchanged engine."""
     module = load("mssql_ehi")
     return _run_engine(module.update, module.schema, configuration)
 
@@ -258,8 +258,8 @@ class _Saving(Sink):
         self._saved_at = rows * 0.9
 
     def truncate(self, _table: str) -> None:
-        # What comes next is the first SELECT. To make a key of the password took 16 MB, which are
-        # free again: rows that pile up would not show before they took more than that.
+        # The first SELECT comes next. To make a key of the password took 16 MB, which are free
+        # again: rows that pile up would not show before they took more than that.
         self.began = time.process_time()
         forget_peak()
 

@@ -1,7 +1,7 @@
 """The real `fivetran debug`, twice, for every connector, against its simulator.
 
-Between the two syncs something changes at the source; a third one shows the deletes of those
-connectors that look for them once a day. All work is done in build/demo/.
+Records change at the source between the two syncs. A connector that finds deletes only by a full
+refresh has a third sync, which is one. All files are in build/demo/.
 """
 
 import json
@@ -50,7 +50,7 @@ def _demonstrate(name: str, summary: Table) -> Project:
         second = _sync(project, sandbox.configuration(), "second")
         again = {table: _stored(project, table, last)[0] for table in before}
         if "reconcile_hours" in json.loads((project.path / "configuration.json").read_text()):
-            # So that deletes show.
+            # A full refresh, which finds the deletes.
             _sync(project, sandbox.configuration(reconcile_hours="0"), "third")
     seconds = f"{first.seconds:.1f} + {second.seconds:.1f}"
     for table, (upserts, _) in before.items():

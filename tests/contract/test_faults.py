@@ -1,4 +1,4 @@
-"""What is transient is retried; what is not ends a table or the sync, and nothing is lost."""
+"""Transient faults are retried; final ones fail a table or the sync, and nothing is lost."""
 
 import threading
 from collections import Counter
@@ -32,10 +32,10 @@ JSON = {"Content-Type": "application/json"}
     ids=lambda what: "-".join(f"{key}{value}"[:9] for key, value in what.items()),
 )
 @over_http
-def test_a_passing_fault_is_repeated(
+def test_a_transient_fault_is_retried(
     sync: Any, project: Any, sandbox: Any, waits: list[float], what: dict[str, Any]
 ) -> None:
-    """Once out of order, the source is asked again, and no row is lost or doubled."""
+    """After one retry all rows are there, none lost or doubled."""
     sandbox.fault(sandbox.data_path, **what)
     succeeded(sync())
     assert_equal_to_source(project, sandbox)
@@ -57,7 +57,7 @@ def test_the_source_says_how_long_to_wait(
 def test_a_wait_that_is_too_long_ends_the_sync(
     sync: Any, project: Any, sandbox: Any, waits: list[float]
 ) -> None:
-    """Beyond the stated cap the sync ends, saying so, at once."""
+    """Beyond the stated cap the sync ends at once, and the error says so."""
     asked = str(int(LONGEST_WAIT) + 1)
     sandbox.fault(sandbox.data_path, skip=1, status=429, headers={"Retry-After": asked})
     assert f"asks to wait {asked} s" in failed(sync()).output
@@ -72,8 +72,8 @@ def test_a_wait_that_is_too_long_ends_the_sync(
 def test_an_endless_fault_ends_the_sync(
     sync: Any, sandbox: Any, waits: list[float], attempts: int
 ) -> None:
-    """`retry_attempts` retries after the first request of a list, then an error that names the
-    endpoint."""
+    """After the first request of a list come `retry_attempts` retries, then an error that names
+    the endpoint."""
     sandbox.fault(sandbox.data_path, times=None, status=503)
     result = failed(sync(retry_attempts=str(attempts)))
     paths = Counter(sandbox.paths(sandbox.data_path))
@@ -88,7 +88,7 @@ def test_an_endless_fault_ends_the_sync(
 def test_a_final_refusal_is_not_retried(
     sync: Any, project: Any, sandbox: Any, waits: list[float], status: int
 ) -> None:
-    """One request a list, and the error names each endpoint and the status."""
+    """Each list gets one request, and the error names each endpoint and the status."""
     sandbox.fault(sandbox.data_path, times=None, status=status, body='{"error": "no"}')
     result = failed(sync())
     paths = sandbox.paths(sandbox.data_path)
@@ -102,7 +102,7 @@ def test_a_final_refusal_is_not_retried(
 def test_credentials_that_are_refused_end_the_sync_at_once(
     sync: Any, sandbox: Any, waits: list[float]
 ) -> None:
-    """They concern every table: no other list is asked for."""
+    """They concern every table, so no other list is requested."""
     sandbox.fault(sandbox.data_path, times=None, status=401, body='{"error": "no"}')
     assert "status 401" in failed(sync()).output
     assert len(set(sandbox.paths(sandbox.data_path))) == 1
@@ -144,7 +144,8 @@ def test_a_table_that_fails_leaves_the_others_alone(
 def test_what_is_not_understood_is_not_taken_for_the_end(
     sync: Any, project: Any, sandbox: Any, body: str, skip: int
 ) -> None:
-    """Status 200 with anything but the expected response fails, and names the endpoint."""
+    """Status 200 with anything but the expected response fails, and the error names the
+    endpoint."""
     kind = "text/html" if body.startswith("<") else "application/json"
     sandbox.fault(
         sandbox.data_path,
@@ -163,7 +164,7 @@ def test_what_is_not_understood_is_not_taken_for_the_end(
 
 @over_http
 def test_a_redirect_to_another_host_gets_no_request(sync: Any, sandbox: Any) -> None:
-    """Credentials stay with the host that they are for."""
+    """The credentials are sent to the configured host only."""
     with create(sandbox.name) as elsewhere:
         target = f"{elsewhere.url}{sandbox.data_path}"
         sandbox.fault(sandbox.data_path, times=None, status=302, headers={"Location": target})
@@ -173,21 +174,21 @@ def test_a_redirect_to_another_host_gets_no_request(sync: Any, sandbox: Any) -> 
 
 @pytest.mark.parametrize("part", ["headers", *wide("size", "body")])
 @over_http
-def test_an_answer_that_drips_ends(
+def test_a_response_that_trickles_ends_at_its_deadline(
     project: Any, sandbox: Any, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Each byte comes in time, all of them do not: the time for a whole response is limited, from
-    its status line on."""
+    """A response that trickles byte by byte ends at its deadline, in any part of it from the
+    status line on."""
     monkeypatch.setattr("shared.rest.DEADLINE", 0.2)  # times the timeout of one second
-    drops = []
+    sent = []
 
-    def drip() -> None:
-        drops.append(part)
+    def trickle() -> None:
+        sent.append(part)
         threading.Event().wait(0.005)
 
-    sandbox.fault(sandbox.data_path, drip=drip, part=part)
+    sandbox.fault(sandbox.data_path, trickle=trickle, part=part)
     settings = {"request_timeout_seconds": "1", "retry_attempts": "0"}
     output = failed(project.sync(in_full(sandbox, **settings))).output
     assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
     assert "gave up after 0 retries" in output
-    assert 0 < len(drops) < 400  # there are 600 at least
+    assert 0 < len(sent) < 400  # of at least 600 bytes

@@ -1,5 +1,5 @@
-"""Hostile responses and settings, a few of each connector: rows or one clear error, in bounded
-time and memory, and no cursor beyond a row that was lost. `make soak` runs thousands."""
+"""Hostile responses and settings, a few for each connector: the outcome is rows or one clear
+error, in bounded time and memory, and no cursor passes a lost row. `make soak` runs thousands."""
 
 import random
 import socket
@@ -66,13 +66,14 @@ def test_any_configuration_is_read_or_refused(name: str, full: bool) -> None:
 def test_a_body_without_an_end_takes_bounded_memory(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A body that goes on, or that a few kilobytes become, ends at the stated limit."""
+    """An endless body, and a small one that decompresses to a large one, end at the stated
+    limit."""
     monkeypatch.setattr("shared.rest.LARGEST_RESPONSE", 1_000_000)
     bodies = (b"[" + b" " * 65_535, b"0" * 65_536, b'"' + b"\\" * 65_535)
     with create(name) as simulator:
         assert isinstance(simulator, Sandbox)
 
-        def endless(_answer: Response) -> Response:
+        def endless(_real: Response) -> Response:
             chunks = (bodies[number] for _ in range(1_000))
             return Response(chunks, content_type="application/json")
 
@@ -87,8 +88,8 @@ def test_a_body_without_an_end_takes_bounded_memory(
     assert peak < 20_000_000
 
 
-def test_a_forged_answer_is_drawn_from_its_number() -> None:
-    """A failure can be replayed: equal numbers forge equal responses, others other ones."""
+def test_a_forged_response_is_drawn_from_its_number() -> None:
+    """A failure can be replayed: equal numbers forge equal responses, other numbers other ones."""
     body = b'{"data": [{"id": 1, "name": "x"}], "meta": {"total": 1}}'
 
     def forged(number: int) -> bytes:
@@ -103,7 +104,8 @@ def test_a_forged_answer_is_drawn_from_its_number() -> None:
 def test_sql_server_behind_a_broken_line(
     how: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that breaks at a login, in the catalogue or among rows is passed in the same sync."""
+    """A connection that breaks at a login, in the catalogue or among rows costs no row of the same
+    sync."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     simulator = kind_of("mssql_ehi").small(random.Random(1))
     with simulator, Proxy(simulator.server.port, how, after, segment=50) as proxy:  # type: ignore[attr-defined]
@@ -114,21 +116,21 @@ def test_sql_server_behind_a_broken_line(
 
 
 def test_the_proxy_breaks_a_connection_where_it_is_told_to() -> None:
-    """So many bytes pass, then the connection ends; the next one is whole."""
+    """After so many bytes the connection ends; the next one is whole."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def answer_two() -> None:
+        def send_twice() -> None:
             for _ in range(2):
                 accepted, _ = server.accept()
                 with accepted:
                     accepted.sendall(b"0123456789")
 
-        answering = threading.Thread(target=answer_two)
-        answering.start()
+        sending = threading.Thread(target=send_twice)
+        sending.start()
         with Proxy(server.getsockname()[1], "cut", 4, segment=3) as proxy:
             assert _everything(proxy.port) == b"0123"
             assert _everything(proxy.port) == b"0123456789"
-        answering.join()
+        sending.join()
 
 
 def _everything(port: int) -> bytes:

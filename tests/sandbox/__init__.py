@@ -20,7 +20,7 @@ def names(kind: type[Simulator] = Simulator) -> list[str]:
 
 
 def create(name: str) -> Simulator:
-    """The simulator of a connector's source, with its usual data; not started yet."""
+    """The simulator of a connector's source, with its usual data; it is not started yet."""
     return kind_of(name)()
 
 

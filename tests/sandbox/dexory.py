@@ -35,12 +35,11 @@ class Dexory(Sandbox):
     ``key_in``: where the API key is taken from, "both", "header" or "query". ``links``: the form
     of the links between pages, "absolute", "path" or "query" alone. ``repeats_key``: whether they
     hold the API key. ``customer``: what the parameter of that name must be, if it is sent.
-    ``cap``: the most records in a page. ``leads``: pages by number, and the ones that their links
-    lead to in place of the next. ``stuck``: whether every page holds what the first one does.
-    ``signs_anew``: whether ``image_url`` is another one in each response. ``php``: whether lists
-    are what PHP makes of those from which something was taken. ``names_no_end``: whether the last
-    page has no link ``next``, in place of one that is null. A location whose ``scan_date`` is null
-    was never scanned.
+    ``cap``: the most records in a page. ``leads``: for a page's number, the page that its link
+    leads to in place of the next one. ``stuck``: whether every page holds the records of the first
+    one. ``signs_anew``: whether ``image_url`` changes with each response. ``php``: whether lists
+    come as PHP sends lists with gaps. ``names_no_end``: whether the last page leaves the link
+    ``next`` out, in place of a null. A location whose ``scan_date`` is null was never scanned.
     """
 
     name = "dexory"
@@ -83,8 +82,8 @@ class Dexory(Sandbox):
         self.records = [self._make(n, now - self._age()) for n in range(locations)]
         # Scans from before the window are there, and are not served.
         self.records += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
-        self._scans: dict[str, Record] = {}  # all that were ever served
-        self._forms: list[Record] = []  # and every form that they had
+        self._scans: dict[str, Record] = {}  # all records that were ever served
+        self._forms: list[Record] = []  # and every form of them
         self.options: dict[str, str] = {}
         self.app.add_url_rule(self.data_path, view_func=self._list)
 
@@ -118,7 +117,7 @@ class Dexory(Sandbox):
         self.records.clear()
 
     def be_odd(self) -> None:
-        self.php = False  # what makes records odd looks for lists
+        self.php = False  # the function that makes records odd looks for lists
         super().be_odd()
 
     def spoil(self) -> None:
@@ -132,7 +131,7 @@ class Dexory(Sandbox):
             self.records.append(self._make(number, now - self._age()))
 
     def resent(self) -> dict[str, int]:
-        """All that is served: nothing tells when it changed."""
+        """All served rows: nothing tells when a record changed."""
         served = [record for record in self.records if _in_window(record)]
         objects = sum(len(_objects(record)) for record in served)
         return {"locations": len(served), "expected_inventory_objects": objects}
@@ -202,13 +201,13 @@ class Dexory(Sandbox):
             return record
 
     def change(self, position: int, **fields: Any) -> Record:
-        """Changes a record without a new scan, as the plans of the warehouse do."""
+        """Changes a record without a new scan, as a change of the warehouse's plans does."""
         with self.lock:
             self.records[position].update(fields)
             return self.records[position]
 
     def remove(self, position: int) -> Record:
-        """Takes a scan off the list, as its age does."""
+        """Removes a scan from the list, as its age does."""
         with self.lock:
             return self.records.pop(position)
 
@@ -341,7 +340,7 @@ def _moment(text: str) -> datetime:
 
 
 def _in_window(record: Record) -> bool:
-    # A scan date that is not one is served as it is.
+    # A scan date that cannot be read is served as it is.
     try:
         return _moment(record["scan_date"]) >= datetime.now(timezone.utc) - WINDOW
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -357,7 +356,7 @@ def _has_row(record: Record) -> bool:
 
 
 def _of_php(items: list[Any]) -> Any:
-    """A list as PHP sends it when its first item was taken."""
+    """A list as PHP sends it when its first item was removed."""
     return {str(number): item for number, item in enumerate(items, 1)} or items
 
 

@@ -1,6 +1,6 @@
-"""The SDK's engine and its `fivetran` command, quicker: tests run them a thousand times.
+"""A faster engine and `fivetran` command of the SDK: tests run them a thousand times.
 
-`quick_engine` saves work that the engine does again and again. `Forks` runs the command in a fork
+`quick_engine` removes work that the engine repeats. `Forks` runs the command in a fork
 of a process that has the SDK, DuckDB and the libraries of the connectors loaded already; the code
 of the connector itself is read anew each time. Some tests start the command as a user does.
 """
@@ -41,8 +41,8 @@ _open: dict[str, duckdb.DuckDBPyConnection] = {}  # one at most
 
 
 def connect(path: str) -> duckdb.DuckDBPyConnection:
-    """A connection to a file that stays open until it is another's turn, or until `release`: to
-    open one takes longer than most queries."""
+    """A connection to a file that stays open until another file is used, or until `release`, since
+    opening a file takes longer than most queries."""
     if sys.platform == "win32":  # where an open file cannot be deleted
         return _connect(path)
     if path not in _open or not Path(path).exists():
@@ -52,7 +52,7 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
 
 
 def release() -> None:
-    """Closes the file, for other processes and for other connections."""
+    """Closes the file, so that other processes and connections can open it."""
     while _open:
         _open.popitem()[1].close()
 
@@ -121,13 +121,13 @@ def _quick_text_type(text: str) -> Any:
     return _short_text_type(text) if len(text) < 100 else _text_type(text)
 
 
-# To be slow is what it is for; the secrets of simulators are few.
+# It is slow on purpose; simulators have few secrets.
 _scrypt = functools.lru_cache(hashlib.scrypt)
 
 
 @contextlib.contextmanager
 def quick_engine(connect: Callable[[str], duckdb.DuckDBPyConnection] = connect) -> Iterator[None]:
-    """The SDK's engine does the same meanwhile, in less time."""
+    """While this context is open, the SDK's engine does the same work in less time."""
     with (
         mock.patch.object(duckdb, "connect", lambda path: _Connection(connect(path))),
         mock.patch.dict(sys.modules, {"pandas": None}),  # DuckDB looks for it at each parameter
@@ -152,7 +152,8 @@ class Fork:
         self.returncode: int | None = None
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """What it printed, when it has ended. Raises TimeoutExpired after so many seconds."""
+        """What the command printed, once it has ended. Raises TimeoutExpired after so many
+        seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         chunks: list[bytes] = []
         with self._output, selectors.DefaultSelector() as selector:
@@ -173,7 +174,7 @@ class Fork:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Its exit code, when it has ended: negative if a signal ended it."""
+        """The exit code, once the command has ended; negative if a signal ended it."""
         with self._waiting:
             if self.returncode is None:
                 with self._status:
@@ -190,7 +191,7 @@ class Forks:
         self._home: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Fork:
-        """`fivetran` with these arguments, under way."""
+        """Starts `fivetran` with these arguments."""
         output, its_output = os.pipe()
         status, its_status = os.pipe()
         request = {"arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
@@ -238,7 +239,7 @@ def _serve(connection: socket.socket) -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     gc.freeze()
-    # DuckDB has a thread from its import on; forks have none, and do without.
+    # DuckDB starts a thread when it is imported; forks have none, and do not need it.
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     while True:
         data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)

@@ -40,7 +40,7 @@ __all__ = [
 
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
 
-# Python runs it at its start: writes down who is asked for a connection or for an address.
+# Python runs it at its start: it writes down each host of a connection or of a name lookup.
 _WATCH = """
 import os, sys
 log = open(os.environ["WATCHED"], "a", buffering=1)
@@ -90,7 +90,7 @@ class Project:
     def start(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> "subprocess.Popen[str] | Fork":
-        """`fivetran debug` under way; ``state`` replaces the saved one."""
+        """Starts `fivetran debug`; ``state`` replaces the saved one."""
         files = self.path / "files"
         if state is not None:
             files.mkdir(exist_ok=True)
@@ -102,7 +102,7 @@ class Project:
     def debug(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> Result:
-        """One `fivetran debug`, to its end."""
+        """Runs one `fivetran debug` to its end."""
         began = time.monotonic()
         process = self.start(configuration, state)
         output, _ = process.communicate(timeout=110)
@@ -111,7 +111,8 @@ class Project:
     def sync(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> Result:
-        """The same sync by the SDK's engine in this process: quick, and clocks can be moved."""
+        """Runs the same sync by the SDK's engine in this process: it is quick, and tests can move
+        its clock."""
         connector = _new_connector(self.name, configuration)
         saved = self.path / "files" / "state.json"
         if state is None:
@@ -131,11 +132,12 @@ class Project:
             except Exception:
                 code = 1
             finally:
-                connector.state = None  # which the next test would find
+                connector.state = None  # the next test would find it
         return Result(code, printed.getvalue(), time.monotonic() - began)
 
     def watch(self) -> Path:
-        """The file into which commands, from now on, write each host and port they ask for."""
+        """The file into which commands, from now on, write each host and port that they connect to
+        or look up."""
         folder, log = self._home / "watch", self._home / "watch" / "log"
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(_WATCH)
@@ -144,7 +146,7 @@ class Project:
         return log
 
     def test_settings(self, configuration: Mapping[str, str]) -> dict[str, str | None]:
-        """What each setup test of the form, run in this process, has found (None: nothing)."""
+        """What each setup test of the form, run in this process, returns (None: no failure)."""
         connector = _new_connector(self.name, configuration)
         tests = connector.get_configuration_form().tests
         return {test.label: connector.run_test(test.name).failure for test in tests}
@@ -169,7 +171,7 @@ class Project:
 
     @property
     def warehouse(self) -> Path:
-        """The file, closed, for whoever opens it."""
+        """The file of the destination, closed, so that others can open it."""
         release()
         return self._warehouse
 

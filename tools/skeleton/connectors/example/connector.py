@@ -24,7 +24,7 @@ from shared.settings import TOKEN, read, setting
 from shared.state import State, window
 
 
-# Replace: the keys. Each is in configuration.json and in the README's table, too, in this order.
+# Replace: the keys. configuration.json and the README's table have them in the same order.
 @dataclass(frozen=True, repr=False)
 class Settings:
     """The keys of configuration.json."""
