@@ -1,13 +1,8 @@
 """Fixtures for all tests. No test waits for real time, and none reaches beyond this machine."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytds.tds_reader
-import pytds.tds_types
-import pytds.tls
-import pytds.utils
 import pytest
 from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
@@ -18,8 +13,6 @@ from tests.sandbox.fivetran import Project
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
-
-_DRIVER = (pytds.tds_reader, pytds.tds_types, pytds.tls, pytds.utils)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,15 +36,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     recorded: list[float] = []
     monkeypatch.setattr(RestClient, "_sleep", lambda _client, seconds: recorded.append(seconds))
     return recorded
-
-
-@pytest.fixture(autouse=True)
-def _stock_driver() -> Iterator[None]:
-    """What a connector replaced in python-tds is not there in the next test."""
-    before = [(module, dict(vars(module))) for module in _DRIVER]
-    yield
-    for module, names in before:
-        vars(module).update(names)
 
 
 @pytest.fixture

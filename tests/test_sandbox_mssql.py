@@ -34,9 +34,17 @@ from tests.sandbox.mssql import (
 )
 from tests.sandbox.mssql.convert import convert, text_function
 from tests.sandbox.mssql.parser import quote
+from tests.sandbox.mssql.stock import stock_driver
 from tests.sandbox.mssql.wire import PlpOptions
 
 Connect = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _stock() -> Iterator[None]:
+    """The driver without the patches of the connector."""
+    with stock_driver():
+        yield
 
 
 @pytest.fixture
