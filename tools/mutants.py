@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 _MSSQL = [
     "tests/connectors/test_mssql_ehi.py",
-    "tests/connectors/test_mssql_ehi_catalogue.py",
+    "tests/connectors/test_mssql_ehi_schema.py",
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
 _UNITS = ("state", "rows", "times", "settings", "listing", "rest", "network", "pages", "spool")
