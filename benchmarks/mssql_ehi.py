@@ -32,6 +32,7 @@ from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 
 from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql.stock import stock_driver
 from tests.sandbox.mssql_ehi import MssqlEhi
 
 from .measure import Figure, Plan, forget_peak, fresh, peak_memory
@@ -155,15 +156,18 @@ def _row(i: int) -> tuple[Any, ...]:
 
 
 def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
-    """The floor: the unchanged driver, whose rows are dropped."""
-    with pytds.connect(
-        configuration["mssql_server"],
-        port=int(configuration["mssql_port"]),
-        database=configuration["mssql_database"],
-        user=configuration["mssql_user"],
-        password=configuration["mssql_password"],
-        autocommit=True,
-    ) as connection:
+    """The floor: the driver as it is, and nothing done with the rows."""
+    with (
+        stock_driver(),
+        pytds.connect(
+            configuration["mssql_server"],
+            port=int(configuration["mssql_port"]),
+            database=configuration["mssql_database"],
+            user=configuration["mssql_user"],
+            password=configuration["mssql_password"],
+            autocommit=True,
+        ) as connection,
+    ):
         cursor = connection.cursor()
         before = time.process_time()
         cursor.execute(sql)

@@ -6,10 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytds.tds_reader
-import pytds.tds_types
-import pytds.tls
-import pytds.utils
 import pytest
 from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
@@ -23,8 +19,6 @@ settings.register_profile(
 )
 settings.register_profile("full", settings.get_profile("repeatable"), max_examples=300)
 settings.load_profile("repeatable")
-
-_DRIVER = (pytds.tds_reader, pytds.tds_types, pytds.tls, pytds.utils)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,15 +81,6 @@ def _collectable() -> Iterator[None]:
     """What a sync in this process kept from collections is collected after the test."""
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def _stock_driver() -> Iterator[None]:
-    """What a connector replaced in python-tds is not there in the next test."""
-    before = [(module, dict(vars(module))) for module in _DRIVER]
-    yield
-    for module, names in before:
-        vars(module).update(names)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tools.paths import ROOT, build_folder
 
 _MSSQL = [
     "tests/connectors/test_mssql_ehi.py",
-    "tests/connectors/test_mssql_ehi_catalogue.py",
+    "tests/connectors/test_mssql_ehi_schema.py",
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
 _UNITS = ("state", "rows", "times", "settings", "rest", "network", "pages", "spool")

@@ -33,7 +33,7 @@ from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-loading = import_module("sqlserver.table_sync")
+table_sync = import_module("sqlserver.table_sync")
 CHANGES = "CHANGETABLE.*LEFT JOIN"
 
 
@@ -180,7 +180,7 @@ def test_what_is_forgotten_leads_to_a_load_of_everything(
 ) -> None:
     """Never to a silent gap: rows that went meanwhile are gone here, too."""
     if large:
-        monkeypatch.setattr(loading, "SMALL", 10)
+        monkeypatch.setattr(table_sync, "SMALL", 10)
     create_tracked(server, 60)
     server.execute("UPDATE dbo.t SET v = 'once more'")
     synced(project, server)
@@ -212,7 +212,7 @@ def test_a_large_table_that_is_loaded_anew_resumes(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is emptied once, and a sync that dies goes on; changes meanwhile are not lost."""
-    monkeypatch.setattr(loading, "SMALL", 10)
+    monkeypatch.setattr(table_sync, "SMALL", 10)
     create_tracked(server, 100)
     synced(project, server)
     change(server)
@@ -233,7 +233,7 @@ def test_switched_on_and_off_between_syncs(
 ) -> None:
     """The destination equals the source after each: no delete is missed at the change."""
     if large:
-        monkeypatch.setattr(loading, "SMALL", 10)
+        monkeypatch.setattr(table_sync, "SMALL", 10)
     create_plain(server, 60)
     synced(project, server)
     server.delete("dbo.t", {"id": 50})
@@ -310,7 +310,7 @@ def test_a_load_that_empties_and_then_fails_forgets_what_was_there(
 ) -> None:
     """Between the truncate and the first row, too, the state says that nothing is stored."""
     if large:
-        monkeypatch.setattr(loading, "SMALL", 10)
+        monkeypatch.setattr(table_sync, "SMALL", 10)
     create_tracked(server, 100)
     synced(project, server)
     change(server)
@@ -327,7 +327,7 @@ def test_a_column_of_changes_that_comes_back_after_a_failure(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its old cursor does not outlive a table that was emptied for another plan."""
-    monkeypatch.setattr(loading, "SMALL", 10)
+    monkeypatch.setattr(table_sync, "SMALL", 10)
     create_timed(server, moments(100))
     synced(project, server, lookback_seconds="0")
     track(server)
@@ -355,7 +355,7 @@ def test_a_replacement_that_proves_large_still_tells_deletes(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small by its rows, large by their width: what was deleted meanwhile goes."""
-    monkeypatch.setattr(loading, "LARGEST_CHECKPOINT", 2_000)
+    monkeypatch.setattr(table_sync, "LARGEST_CHECKPOINT", 2_000)
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
@@ -368,14 +368,14 @@ def test_tracking_that_cannot_be_read_is_not_used(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica may list what it refuses to tell: the column of changes serves as before."""
-    monkeypatch.setattr(loading, "SMALL", 10)
+    monkeypatch.setattr(table_sync, "SMALL", 10)
     create_timed(server, moments(100))
     synced(project, server)
     track(server)
     server.faults.add(faults.fail(22117, match="CHANGETABLE", times=99))
     for _ in range(2):
         result = synced(project, server)
-        assert "which cannot be read: the connector does without" in result.output
+        assert "which mssql_user cannot read: it is not used" in result.output
         assert "incremental by ModifiedDate" in result.output
         assert result.counts["Truncates"] == 0
 
@@ -387,8 +387,8 @@ def test_a_key_that_cannot_be_stored_cannot_be_deleted(
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
-    mapping = import_module("sqlserver.rows")
-    monkeypatch.setattr(mapping.Mapping, "key", lambda *_: {"id": "a\ud800b"})
+    rows = import_module("sqlserver.rows")
+    monkeypatch.setattr(rows.RowMapper, "key", lambda *_: {"id": "a\ud800b"})
     output = synced(project, server).output
     assert "1 of dbo.t" in output
     assert "the SDK refuses its key" in output
@@ -398,9 +398,9 @@ def test_the_share_of_bad_rows_is_that_of_the_whole_table(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not that of what it held when it was first read."""
-    column_types = import_module("sqlserver.type_mapping")
-    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
-    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    type_mapping = import_module("sqlserver.type_mapping")
+    kind = replace(type_mapping.TYPE_MAPPINGS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "nvarchar", kind)
     columns: Columns = [("id", "int", False), ("k", "nvarchar(40)", False)]
     server.create_table("dbo", "t", columns, key=["id", "k"])
     track(server)
@@ -497,7 +497,7 @@ def test_without_the_lowest_active_rowversion_it_is_not_used(
     for _ in range(2):
         server.faults.add(faults.fail(195, match="MIN_ACTIVE_ROWVERSION"))
         output = synced(project, server).output
-        assert "does without rowversions, since MIN_ACTIVE_ROWVERSION() is missing" in output
+        assert "goes on without rowversions, since MIN_ACTIVE_ROWVERSION() is missing" in output
         assert "in full, in key order" in output
         server.delete("dbo.t", {"id": 4})
     assert_equal(project, server)
@@ -625,7 +625,7 @@ def test_an_error_of_the_destination_ends_all_readers(
     def broken(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(loading.op, "truncate", broken)
+    monkeypatch.setattr(table_sync.op, "truncate", broken)
     assert "MemoryError" in failed(project, server, parallel_tables="3").output
 
 
@@ -642,7 +642,7 @@ def test_ctrl_c_ends_all_readers(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loading.op, "checkpoint", interrupted)
+    monkeypatch.setattr(table_sync.op, "checkpoint", interrupted)
     monkeypatch.setattr(import_module("shared.state").op, "checkpoint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         project.sync(configuration(server, parallel_tables="2", max_tables="0"))

@@ -148,7 +148,7 @@ def test_a_refused_incremental_read_keeps_the_cursor(
     server.insert("dbo.t", [(-5, NOW.replace(tzinfo=None, day=23)), (99, None)])
     server.faults.add(faults.fail(8115, match=DATA))
     output = synced(project, server, lookback_seconds="0").output
-    assert "in place of the incremental read a full one follows" in output
+    assert "in place of the incremental read, all rows are read" in output
     assert reads(server, "t")[-1].endswith("ORDER BY T.[id]")
     assert before < project.state["tables"]["dbo.t"]["cursor"]
     assert "2026-11-23" in project.state["tables"]["dbo.t"]["cursor"]
@@ -178,7 +178,7 @@ def test_a_refused_read_of_changes_keeps_the_version(
     synced(project, server)
     server.update("dbo.t", {"id": 3}, v="changed")
     server.faults.add(faults.fail(8115, match=CHANGES + ".* LEFT JOIN"))
-    assert "a full one follows" in synced(project, server).output
+    assert "all rows are read" in synced(project, server).output
     server.update("dbo.t", {"id": 4}, v="changed later")
     server.delete("dbo.t", {"id": 5})
     result = synced(project, server)
@@ -195,7 +195,7 @@ def test_a_refused_read_by_rowversion_keeps_the_cursor(
     server.create_table("dbo", "t", columns, key=["id"], rows=[(i, "v") for i in range(30)])
     synced(project, server)
     server.faults.add(faults.fail(8115, match=DATA))
-    assert "a full one follows" in synced(project, server).output
+    assert "all rows are read" in synced(project, server).output
     server.update("dbo.t", {"id": 4}, v="changed")
     assert upserts(synced(project, server)) == 1
 

@@ -27,7 +27,7 @@ from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-addresses, driver = map(import_module, ("sqlserver.addresses", "sqlserver.tds_patches"))
+addresses, tds_patches = map(import_module, ("sqlserver.addresses", "sqlserver.tds_patches"))
 
 
 # Names and passwords
@@ -542,4 +542,4 @@ def test_the_setup_test_logs_in_as_a_windows_account(
 
 def test_ntlm_is_pythons_own() -> None:
     """Whatever else the machine has for it."""
-    assert spnego.NegotiateOptions.use_ntlm == driver._PYTHONS_NTLM
+    assert spnego.NegotiateOptions.use_ntlm == tds_patches._PYTHONS_NTLM

@@ -52,7 +52,7 @@ class LateRows:
         timed = [
             plan
             for plan in plans
-            if is_timed(plan) and not (plan.fault or plan.table.postponed)  # it is not read
+            if plan.is_timed and not (plan.fault or plan.table.postponed)  # it is not read
         ]
         if not timed:
             return
@@ -105,8 +105,3 @@ class LateRows:
                 f"Rows whose column of changes is NULL arrive at full loads alone, neither new "
                 f"nor changed ones between them: {found}"
             )
-
-
-def is_timed(plan: Plan) -> bool:
-    """Whether the cursor of a plan is a moment."""
-    return plan.column is not None and not plan.by_version and not plan.tracked

@@ -1,4 +1,4 @@
-"""Which tables and columns are meant, and what they are called at the destination."""
+"""Names of tables and columns: patterns that select them, and names at the destination."""
 
 import re
 import unicodedata
@@ -38,12 +38,12 @@ def pattern(parts: Sequence[str]) -> str:
     return label(*parts) if any("." in part for part in parts) else ".".join(parts)
 
 
-def select(tables: Sequence[Name], take: Sequence[str], exclude: Sequence[str]) -> set[Name]:
-    """Those of ``tables`` that match a pattern of ``take``, if there is one, and none of
+def select(tables: Sequence[Name], include: Sequence[str], exclude: Sequence[str]) -> set[Name]:
+    """Those of ``tables`` that match a pattern of ``include``, if there is one, and none of
     ``exclude``. Raises SettingsError for patterns that match nothing."""
-    given = {"tables": take, "exclude_tables": exclude}
+    given = {"tables": include, "exclude_tables": exclude}
     found = _matching(tables, given, "table")
-    return (found["tables"] if take else set(tables)) - found["exclude_tables"]
+    return (found["tables"] if include else set(tables)) - found["exclude_tables"]
 
 
 def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
@@ -55,23 +55,23 @@ def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set
 def _matching(
     every: Sequence[_Named], given: Mapping[str, Sequence[str]], what: str
 ) -> dict[str, set[_Named]]:
-    """By the key of a setting, what its patterns mean."""
+    """What matches the patterns of each setting, by its key."""
     found: dict[str, set[_Named]] = {key: set() for key in given}
-    idle = []
+    unmatched = []
     for key, listed in given.items():
         for pattern in listed:
             matching = _of_pattern(every, pattern)
             found[key] |= matching
             if not matching:
-                idle.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
-    if idle:
-        raise SettingsError("The configuration is wrong:\n" + "\n".join(idle))
+                unmatched.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
+    if unmatched:
+        raise SettingsError("The configuration is wrong:\n" + "\n".join(unmatched))
     return found
 
 
 def _of_pattern(every: Sequence[_Named], pattern: str) -> set[_Named]:
-    """What a pattern means: any case will do, unless names differ in it alone, and one of them is
-    spelled like the pattern."""
+    """The names that match a pattern: in any case, unless names differ in case alone, and one of
+    them is spelled like the pattern."""
     spelled: dict[tuple[str, ...], list[_Named]] = defaultdict(list)
     folded = _expression(pattern.casefold())
     for name in every:
@@ -193,7 +193,7 @@ def _free(
     return next(n for n in numbered if stored(n) not in taken and stored(n) not in wanted)
 
 
-def of_a_kind(names: Mapping[str, str]) -> dict[str, str]:
+def to_remember(names: Mapping[str, str]) -> dict[str, str]:
     """Those of the ``names`` at the destination, by column, that must be remembered: of columns
     that would share one, and of columns that have another one than they would be given."""
     plain = {name: _latin(name, "column") for name in names}

@@ -1,7 +1,8 @@
 """How a table is read: which rows, in which order, and from where on.
 
 A position is the text of the order's columns in one row; it is exact, so that a read goes on
-behind that very row. Text is compared as the column's own type (see column_types).
+behind that very row. Text is compared as the column's own type (see
+type_mapping).
 """
 
 import re
@@ -65,6 +66,11 @@ class Plan:
         """Whether ``column`` is a rowversion, not a time."""
         return self.column is not None and is_version(self.column)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the cursor is a moment."""
+        return self.column is not None and not self.by_version and not self.tracked
+
     def __str__(self) -> str:
         if self.tracked and not self.whole:
             return "changes by Change Tracking"
@@ -105,7 +111,7 @@ class Plan:
     def position_of(self, values: Iterable[Any]) -> Position:
         """The position with these values of the order's columns, as they were read."""
         return [
-            None if value is None else column.kind.text(value)
+            None if value is None else column.type_mapping.text(value)
             for column, value in zip(self.order, values, strict=True)
         ]
 
@@ -118,13 +124,13 @@ class Plan:
         place = self.table.columns.index(column)
         if not self.whole:  # in their order, the last one is the greatest
             last = batch[-1][place]
-            return before if last is None else column.kind.text(last)
-        assert column.kind.convert is not None  # noqa: S101  # a type of times
-        found = {} if before is None else {column.kind.convert(before): before}
+            return before if last is None else column.type_mapping.text(last)
+        assert column.type_mapping.convert is not None  # noqa: S101  # a type of times
+        found = {} if before is None else {column.type_mapping.convert(before): before}
         for value in (row[place] for row in batch):
             if value is not None:
                 with suppress(ValueError, ArithmeticError):  # such a value becomes null
-                    found[column.kind.convert(value)] = column.kind.text(value)
+                    found[column.type_mapping.convert(value)] = column.type_mapping.text(value)
         return found[max(found)] if found else None
 
     def nulls(self, batch: Sequence[Values]) -> int:
@@ -186,6 +192,19 @@ class Changes(Plan):
         return self.position_of(row[len(self.table.columns) : -1])
 
 
+def signature(columns: Sequence[Column]) -> list[str]:
+    """Names and types: a position or a cursor is of no use once one of them is another."""
+    return [f"{column.name} {column.declared}" for column in columns]
+
+
+def order_signature(plan: Plan) -> list[str]:
+    """What a position belongs to: it is of no use to another plan."""
+    order = [str(plan), *signature(plan.order)]
+    if plan.whole:  # its clock is one for this column
+        order += ["", *signature([plan.column] if plan.column else []), str(plan.tracked)]
+    return order
+
+
 def _name(table: SourceTable) -> str:
     return f"{quoted(table.schema)}.{quoted(table.name)}"
 
@@ -215,8 +234,8 @@ class _Parameters:
     def add(self, column: Column, text: str) -> str:
         """The expression for a value of the column."""
         name = f"p{len(self.values)}"
-        self.values[name] = column.kind.parameter(text)
-        compare = column.kind.compare or "{0}"
+        self.values[name] = column.type_mapping.parameter(text)
+        compare = column.type_mapping.compare or "{0}"
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 
 
@@ -234,7 +253,7 @@ def _keyset_condition(values: Sequence[tuple[str, str | None]]) -> str:
 
 def is_version(column: Column) -> bool:
     """Whether a column holds rowversions."""
-    return column.facts.name in _VERSIONS
+    return column.info.name in _VERSIONS
 
 
 def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> Plan:
@@ -242,7 +261,7 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     ``candidates`` that is a time or, with ``versions``, by a rowversion."""
     if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
         return Plan(table, None, table.key, tracked=True)
-    times = [column for column in table.columns if column.kind.first is not None]
+    times = [column for column in table.columns if column.type_mapping.first is not None]
     by_name = {column.name.casefold(): column for column in times}
     by_name |= {column.name: column for column in times}
     names = [name if name in by_name else name.casefold() for name in candidates]
@@ -259,7 +278,7 @@ def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str
     read in full at each sync, else ""; and the columns that look as if they told the changes."""
     full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
     folded = {name.casefold() for name in candidates}
-    times = [c for plan in plans for c in plan.table.columns if c.kind.first is not None]
+    times = [c for plan in plans for c in plan.table.columns if c.type_mapping.first is not None]
     if not full or folded == {NO_COLUMN} or any(c.name.casefold() in folded for c in times):
         return "", []
     alike = Counter(column.name for column in times if _TELLS_CHANGES.search(column.name))
@@ -290,20 +309,20 @@ def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -
     ``greatest``: the greatest value seen; ``clock``: the earlier of the server's clocks when the
     read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is never before the type's first.
     """
-    convert, first = column.kind.convert, column.kind.first
+    convert, first = column.type_mapping.convert, column.type_mapping.first
     assert convert is not None and first is not None  # noqa: S101, PT018  # a type of times
     earliest = min(_naive(convert(greatest)), datetime.fromisoformat(clock[:26]))
     floor = _naive(convert(first))
     moment = max(earliest - min(lookback, earliest - _BEGINNING), floor)
-    if column.facts.name == "date":
+    if column.info.name == "date":
         return moment.date().isoformat()
     # The server must not round it up: `datetime` has steps of 1/300 s, `smalldatetime` minutes.
-    if column.facts.name == "smalldatetime":
+    if column.info.name == "smalldatetime":
         moment = moment.replace(second=0)
-    digits = {"datetime": 2, "smalldatetime": 0}.get(column.facts.name, column.facts.fraction)
+    digits = {"datetime": 2, "smalldatetime": 0}.get(column.info.name, column.info.fraction)
     cut = 20 + min(6 if digits is None else digits, 6)
     text = moment.isoformat(" ", "microseconds")[:cut].rstrip(".")
-    return f"{text} +00:00" if column.facts.name == "datetimeoffset" else text
+    return f"{text} +00:00" if column.info.name == "datetimeoffset" else text
 
 
 def _naive(moment: Any) -> datetime:

@@ -49,8 +49,8 @@ class TypeMapping:
     parameter: Callable[[str], Any] = str
     first: str | None = None
 
-    def sdk_type(self, facts: ColumnInfo) -> Any:
-        return self.type(facts) if callable(self.type) else self.type
+    def sdk_type(self, info: ColumnInfo) -> Any:
+        return self.type(info) if callable(self.type) else self.type
 
 
 def _moment(text: str) -> datetime:
@@ -108,8 +108,8 @@ def _variant(text: str) -> str:
     return convert(value) if convert else value
 
 
-def _decimal(facts: ColumnInfo) -> dict[str, Any]:
-    return decimal(facts.precision or 18, facts.scale or 0)
+def _decimal(info: ColumnInfo) -> dict[str, Any]:
+    return decimal(info.precision or 18, info.scale or 0)
 
 
 # Only of datetime and smalldatetime does the server read years, months and days in its own order.
@@ -159,7 +159,7 @@ def _time(first: str, compare: str = "CAST({0} AS {type})") -> TypeMapping:
     )
 
 
-KINDS = {
+TYPE_MAPPINGS = {
     "bit": TypeMapping("BOOLEAN", **_WHOLE),  # type: ignore[arg-type]
     "tinyint": TypeMapping("SHORT"),
     "smallint": TypeMapping("SHORT"),
@@ -204,24 +204,24 @@ _SIZED = ("char", "varchar", "nchar", "nvarchar", "binary", "varbinary")
 _FRACTIONS = ("datetime2", "datetimeoffset", "time")
 
 
-def declared(facts: ColumnInfo) -> str:
+def declared(info: ColumnInfo) -> str:
     """The type as a declaration has it, for example varchar(20) or decimal(18,4)."""
-    if facts.name in _SIZED:
-        length = facts.length or (4000 if facts.name.startswith("n") else 8000)
-        return f"{facts.name}({'max' if length < 0 else length})"
-    if facts.name in ("decimal", "numeric"):
-        return f"{facts.name}({facts.precision or 18},{facts.scale or 0})"
-    if facts.name in _FRACTIONS and facts.fraction is not None:
-        return f"{facts.name}({facts.fraction})"
+    if info.name in _SIZED:
+        length = info.length or (4000 if info.name.startswith("n") else 8000)
+        return f"{info.name}({'max' if length < 0 else length})"
+    if info.name in ("decimal", "numeric"):
+        return f"{info.name}({info.precision or 18},{info.scale or 0})"
+    if info.name in _FRACTIONS and info.fraction is not None:
+        return f"{info.name}({info.fraction})"
     return {"timestamp": "binary(8)", "rowversion": "binary(8)", "sysname": "nvarchar(128)"}.get(
-        facts.name, facts.name
+        info.name, info.name
     )
 
 
-def text(facts: ColumnInfo) -> str:
+def text(info: ColumnInfo) -> str:
     """The type that any text of a column fits into."""
-    fits = facts.length is not None and 0 < facts.length <= 4000
-    return f"nvarchar({facts.length})" if fits else "nvarchar(max)"
+    fits = info.length is not None and 0 < info.length <= 4000
+    return f"nvarchar({info.length})" if fits else "nvarchar(max)"
 
 
 _ROOMY = {
@@ -234,11 +234,11 @@ _ROOMY = {
 }
 
 
-def width(facts: ColumnInfo) -> int | None:
+def width(info: ColumnInfo) -> int | None:
     """The most bytes that a value takes on its way; None: without a limit."""
-    if facts.name in _SIZED:
-        per_character = 1 if "binary" in facts.name else 2
-        return None if not facts.length or facts.length < 0 else facts.length * per_character
-    if facts.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
+    if info.name in _SIZED:
+        per_character = 1 if "binary" in info.name else 2
+        return None if not info.length or info.length < 0 else info.length * per_character
+    if info.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
         return None
-    return _ROOMY.get(facts.name, 36) if facts.name in KINDS else None
+    return _ROOMY.get(info.name, 36) if info.name in TYPE_MAPPINGS else None

@@ -32,7 +32,7 @@ from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-column_types = import_module("sqlserver.type_mapping")
+type_mapping = import_module("sqlserver.type_mapping")
 
 KEYED: Columns = [("id", "int", False), ("part", "int", False), ("v", "nvarchar(20)")]
 OLD_STATE = ("types", "id", "names")  # what states of older versions have not
@@ -159,7 +159,7 @@ def test_a_key_that_still_tells_rows_apart_is_kept(project: Project, source: Sou
     source.delete("dbo.m", {"id": 0})
     result = synced(project, source)
     assert "its key was (id, part) and is (id) now: rows are stored under the old" in result.output
-    assert "loaded anew" not in result.output
+    assert "reloaded" not in result.output
     assert ids(project, "m") == [1, 2, 3, 4, 5, 50]
     source.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK2")
     source.execute("CREATE UNIQUE INDEX UX ON dbo.m (part, id)")
@@ -293,7 +293,7 @@ def test_a_table_that_changes_while_the_sync_begins(
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-def test_a_table_that_was_made_anew_is_loaded_anew(
+def test_a_table_that_was_recreated_is_reloaded(
     project: Project, server: MssqlSandbox, keyed: bool
 ) -> None:
     """Under the old cursor its rows would be passed over, and the old ones would stay."""
@@ -306,9 +306,9 @@ def test_a_table_that_was_made_anew_is_loaded_anew(
     server.create_table("dbo", "t", columns, key=["id"] if keyed else [], rows=rows)
     if keyed:
         result = synced(project, server)
-        assert "dbo.t: the table was dropped and made anew at the source" in result.output
+        assert "dbo.t: the table was dropped and recreated at the source" in result.output
         assert ids(project) == [100, 101, 102]
-        assert "made anew" not in synced(project, server).output
+        assert "recreated" not in synced(project, server).output
     else:
         assert "dbo.t: its key was (id) and is none now" in failed(project, server).output
 
@@ -326,7 +326,7 @@ def test_a_table_of_the_same_id_that_was_made_later(
     assert 4 not in ids(project)
 
 
-def test_a_table_that_an_older_version_knew_is_not_loaded_anew(
+def test_a_table_that_an_older_version_knew_is_not_reloaded(
     project: Project, server: MssqlSandbox
 ) -> None:
     """What is there is adopted, and what was not known before is kept from then on."""
@@ -339,7 +339,7 @@ def test_a_table_that_an_older_version_knew_is_not_loaded_anew(
     assert entry_of(project).keys() >= {"types", "id"}
 
 
-def test_without_ids_nothing_is_loaded_anew(project: Project, server: MssqlSandbox) -> None:
+def test_without_ids_nothing_is_reloaded(project: Project, server: MssqlSandbox) -> None:
     """Where the server shows them no more, the last known one stays."""
     create_timed(server, moments(10))
     synced(project, server)
@@ -364,7 +364,7 @@ def test_a_key_of_another_type(
     state["tables"]["dbo.t"].pop("id")  # as if ALTER COLUMN had done it
     result = project.sync(configuration(server), state)
     assert result.code == 0, result.output
-    assert ("dbo.t: its key has another type now: it is loaded anew" in result.output) == anew
+    assert ("dbo.t: the type of its key changed: the table is reloaded" in result.output) == anew
     assert len(project.rows("t")) == 10
 
 
@@ -549,8 +549,8 @@ def test_skipped_rows_keep_no_row_of_another_table(
 ) -> None:
     """What could not be replaced is replaced when every row can be read; there is no cursor until
     then, since an incremental read takes nothing away."""
-    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
-    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    kind = replace(type_mapping.TYPE_MAPPINGS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "nvarchar", kind)
     columns: Columns = [("k", "nvarchar(20)", False), ("ModifiedDate", "datetime2(7)")]
 
     def create(keys: list[str]) -> None:
@@ -567,7 +567,7 @@ def test_skipped_rows_keep_no_row_of_another_table(
     create([*(f"new {i:02d}" for i in range(20)), "bad"])
     for _ in range(2):
         output = synced(project, server).output
-        assert "dbo.t: 1 rows were skipped, so nothing is replaced" in output
+        assert "dbo.t: 1 row was skipped, so nothing is replaced" in output
         assert "old 3" in ids(project, column="k")
     server.delete("dbo.t", {"k": "bad"})
     synced(project, server)
@@ -673,15 +673,15 @@ def test_names_are_those_that_were_declared(project: Project, server: MssqlSandb
     server.create_table("old", "Visits", [("id", "int", False)], key=["id"], rows=[(9,)])
     for _ in range(2):
         result = synced(project, server)
-        assert "loaded anew" not in result.output
+        assert "reloaded" not in result.output
     server.execute("ALTER TABLE dbo.t DROP COLUMN [A b]")
     server.execute("DROP TABLE dbo.Visits")
     output = synced(project, server).output
-    assert "dbo.t: the names of its columns are other ones now: it is loaded anew" in output
-    assert "old.Visits: its name at the destination is another one now: it is" in output
+    assert "dbo.t: the names of its columns changed: the table is reloaded" in output
+    assert "old.Visits: its name at the destination changed: the table is" in output
     assert {row["a_b"] for row in project.rows("t")} == {2}
     assert ids(project, "visits") == [9]
-    assert "loaded anew" not in synced(project, server).output
+    assert "reloaded" not in synced(project, server).output
 
 
 @pytest.mark.usefixtures("unknown_state")
@@ -746,7 +746,7 @@ def test_masked_columns_are_named(project: Project, server: MssqlSandbox) -> Non
     for name in ("ssn", "phone"):
         server.mark("dbo.t", name, masked=True)
     output = synced(project, server).output
-    assert "dbo.t: each of phone, ssn is masked for mssql_user: what arrives is the" in output
+    assert "dbo.t: each of phone, ssn is masked for mssql_user: the mask is stored" in output
     assert {row["ssn"] for row in project.rows("t")} == {"xxxx"}
     output = synced(project, server, exclude_columns="dbo.t.ssn,phone").output
     assert "is masked" not in output
@@ -758,7 +758,7 @@ def test_masks_in_a_table_without_a_key(project: Project, server: MssqlSandbox) 
     for name in ("id", "part"):
         server.mark("dbo.m", name, masked=True)
     output = synced(project, server).output
-    assert "dbo.m has no key, and some of its columns are masked or left out" in output
+    assert "dbo.m has no key, and some of its columns are masked or not read" in output
 
 
 def test_encrypted_columns_are_left_out(project: Project, server: MssqlSandbox) -> None:
@@ -781,7 +781,7 @@ def test_denied_columns_are_left_out(project: Project, server: MssqlSandbox) -> 
     create_keyed(server, "m", key=["id"])
     server.mark("dbo.m", "id", denied=True)
     output = failed(project, server).output
-    assert "dbo.t: column ssn may not be read by mssql_user, and is left out" in output
+    assert "dbo.t: column ssn may not be read by mssql_user, and is not read" in output
     assert "dbo.m: column id of its key may not be read by mssql_user" in output
     assert ids(project) == list(range(5))
     assert project.types("t").keys() == {"id", "v"}
