@@ -19,7 +19,16 @@ _MSSQL = [
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
 _UNITS = ("state", "rows", "times", "settings", "rest", "network", "pages", "spool")
-_SQL_SERVER = ("query", "naming", "rows", "workers", "sealing", "table_sync", "table_keys")
+_SQL_SERVER = (
+    "query",
+    "naming",
+    "rows",
+    "workers",
+    "read_start",
+    "read_progress",
+    "table_sync",
+    "table_keys",
+)
 _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {

@@ -14,6 +14,7 @@ from typing import Any
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 
 from shared import times
+from shared.encryption import Encryption
 from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.rest import Retry
@@ -28,7 +29,6 @@ from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, silently_full
 from sqlserver.rows import size
 from sqlserver.schema import DatabaseSchema, Selection, discover
-from sqlserver.sealing import Seal
 from sqlserver.server_features import allows_snapshots, is_replica, tells_active_rowversions
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
@@ -129,7 +129,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         get_table_data,
         saved,
         skipped,
-        _seal(settings),
+        _encryption(settings),
         lookback,
         CHECKPOINT_INTERVAL,
         workers,
@@ -151,9 +151,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             each.close()
 
 
-def _seal(settings: Settings) -> Seal:
+def _encryption(settings: Settings) -> Encryption:
     """Encrypts positions with a key made from the secret of the login."""
-    return Seal(
+    return Encryption(
         settings.mssql_password or settings.mssql_client_secret or "",
         f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from fivetran_connector_sdk import Logging
 
+from shared.encryption import Encryption
+
 from .query import Plan, Position, order_signature
-from .sealing import Seal
 from .source_tables import SourceTable, fingerprint
 from .table_state import SavedRead
 
@@ -48,7 +49,7 @@ class ReadProgress:
         """Forgets what was read: without a position it is read once more."""
         self.rows = self.stored = self.skipped = self.nulls = 0
 
-    def saved(self, plan: Plan, seal: Seal) -> SavedRead:
+    def saved(self, plan: Plan, encryption: Encryption) -> SavedRead:
         """The form for the state."""
         return SavedRead(
             order=order_signature(plan),
@@ -57,7 +58,7 @@ class ReadProgress:
             start=self.start,
             clock=self.clock,
             offset=self.offset,
-            position=None if self.position is None else seal.close(self.position),
+            position=None if self.position is None else encryption.encrypt(self.position),
             greatest=self.greatest,
             stored=self.stored,
             skipped=self.skipped,
@@ -65,14 +66,14 @@ class ReadProgress:
         )
 
     @classmethod
-    def resumed(cls, saved: SavedRead, seal: Seal) -> "ReadProgress":
+    def resumed(cls, saved: SavedRead, encryption: Encryption) -> "ReadProgress":
         """The read that was ``saved``. Raises ValueError if its position cannot be decrypted."""
         return cls(
             mode=saved.mode,
             start=saved.start,
             clock=saved.clock,
             offset=saved.offset,
-            position=None if saved.position is None else seal.open(saved.position),
+            position=None if saved.position is None else encryption.decrypt(saved.position),
             greatest=saved.greatest,
             stored=saved.stored,
             skipped=saved.skipped,

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from fivetran_connector_sdk import Logging
 
+from shared.encryption import Encryption
+
 from .late_rows import LateRows
 from .query import Plan, next_start, order_signature, signature
 from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
-from .sealing import Seal
 from .session import Session
 from .source_clock import Clock, check_columns, read_clock
 from .source_tables import SourceTable, fingerprint
@@ -26,7 +27,7 @@ class ReadStart:
     plan: Plan
     state: TableState
     late_rows: LateRows
-    seal: Seal
+    encryption: Encryption
     warn: Callable[[str], None]
 
     @property
@@ -44,7 +45,7 @@ class ReadStart:
         if plan is None:
             return None
         try:
-            progress = ReadProgress.resumed(saved, self.seal)
+            progress = ReadProgress.resumed(saved, self.encryption)
         except ValueError:
             Logging.warning(
                 f"{self._table.label}: the position in the state cannot be decrypted (was "

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared import fields
 from shared.settings import FLAG, URL, Kind, declared, integer, setting
 
 from . import naming, tds_patches
@@ -183,9 +184,7 @@ class Settings:
     parallel_tables: int = setting(
         "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"
     )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of what failed", integer(0, 10), default="3"
-    )
+    retry_attempts: int = fields.retries()
 
 
 _LOGIN = ("mssql_user", "mssql_password")

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from fivetran_connector_sdk import Logging, Operations as op
 
+from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
 from shared.rows import SkippedRecords
 from shared.state import State
@@ -27,7 +28,6 @@ from .read_progress import (
 )
 from .read_start import ReadStart, leaves_stale_rows
 from .rows import size
-from .sealing import Seal
 from .session import Session, Values
 from .source_clock import check_changes, check_columns
 from .source_tables import fingerprint
@@ -54,7 +54,7 @@ class Sync:
     get_data: GetData
     state: State
     skipped: SkippedRecords
-    seal: Seal
+    encryption: Encryption
     lookback: timedelta
     checkpoint_rows: int
     workers: Workers
@@ -150,7 +150,7 @@ class TableSync:
             self.plan,
             self._state,
             self._sync.late_rows,
-            self._sync.seal,
+            self._sync.encryption,
             self._warn,
         )
 
@@ -354,7 +354,7 @@ class TableSync:
     def _save(self, progress: ReadProgress) -> None:
         """Checkpoints in mid-read."""
         self._check_skipped(progress)
-        read = progress.saved(self.plan, self._sync.seal)
+        read = progress.saved(self.plan, self._sync.encryption)
         self._checkpoint(replace(self._state, read=read))
         progress.unsaved_rows = progress.unsaved_bytes = 0
 
