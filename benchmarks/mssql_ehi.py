@@ -18,7 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
@@ -34,7 +34,8 @@ from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql_ehi import MssqlEhi
 
-from .measure import PROCESSES, Figure, Plan, forget_peak, fresh, peak_memory
+from .measure import Figure, Plan, forget_peak, fresh, peak_memory
+from .server_process import Ask, respond, server_process
 from .sink import Sink, counted, expect
 
 ROWS = 1_000_000  # of the largest table, by default
@@ -118,39 +119,26 @@ def run(plan: Plan) -> Iterator[Figure]:
 # The source, in a process of its own
 
 
-@contextmanager
-def _server(sizes: set[int]) -> Iterator[Callable[[str], Any]]:
-    """A simulator with a table of each size. Ask it for its "configuration" or, by a table's name,
-    for the statement that read the table last."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=_serve, args=(there, sizes), daemon=True)
-    process.start()
-    there.close()  # so that the end of the process is noticed here
-
-    def ask(question: str) -> Any:
-        here.send(question)
-        return here.recv()
-
-    try:
-        yield ask
-    finally:
-        here.close()
-        process.join()
+def _server(sizes: set[int]) -> AbstractContextManager[Ask]:
+    """A simulator with a table of each size. It can be asked for its "configuration", or by a
+    table's name for the statement that read the table last."""
+    return server_process(_serve, sizes)
 
 
 def _serve(pipe: Connection, sizes: set[int]) -> None:
-    with MssqlEhi(patients=1) as source, contextlib.suppress(EOFError):
+    with MssqlEhi(patients=1) as source:
         for size in sizes:
             source.server.create_table(
                 "dbo", _name(size), _COLUMNS, key=["id"], rows=map(_row, range(size))
             )
-        while True:
-            question = pipe.recv()
+
+        def response(question: str) -> Any:
             if question == "configuration":
                 # What encryption costs is the same with and without the connector.
-                pipe.send(source.configuration(mssql_encrypt="false"))
-            else:
-                pipe.send([s.sql for s in source.requests if question in s.sql][-1])
+                return source.configuration(mssql_encrypt="false")
+            return [s.sql for s in source.requests if question in s.sql][-1]
+
+        respond(pipe, response)
 
 
 def _name(size: int) -> str:

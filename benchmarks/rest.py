@@ -39,7 +39,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from tests.sandbox.fivetran import ROOT, load
+from tests.sandbox.fivetran import load
+from tools.paths import ROOT
 
 from .measure import Figure, Plan, forget_peak, fresh, peak_memory, use_one_core
 from .serving import Request, serving

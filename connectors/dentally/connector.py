@@ -284,7 +284,7 @@ def _handle_rate_limit(response: Response) -> bool:
 
 
 def _handle_request_error(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """Advice on a response that no retry changes."""
     return {
         401: "Dentally refuses the access token even after a renewal: create new tokens in the "
         "Developer Portal and put access_token and refresh_token into the configuration",

@@ -142,7 +142,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             if page.following:
                 op.warning(
                     f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
-                    "within an hour goes on from here, a later one from the first page, and "
+                    "within an hour resumes here, a later one begins with the first page, and "
                     f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
                 )
                 current.check()
@@ -194,7 +194,7 @@ class ApiKey(AuthBase):
 
 
 def _explain(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """Advice on a response that no retry changes."""
     return {
         401: "Dexory refuses the key in the header and in the query: check site_api_key",
         403: "The key may not read this: check site_api_key, site_name and customer",
@@ -249,7 +249,7 @@ def fetch_locations_with_retry(
     """The locations of the page at ``link``, and the link of the next one.
 
     A transient failure is retried after ``base_retry_delay * 2**retry`` seconds, half of them
-    random. The list ends where ``links.next`` is null or, where it is left out, ``links.last`` is
+    random. The list ends where ``links.next`` is null or, where that is missing, ``links.last`` is
     this very page, as JSON:API has it; nowhere else. Raises SourceError.
     """
     response = client.get(link)
@@ -454,7 +454,7 @@ class Pass:
         if self._too_many:
             return f"there are more than {REPLACED_AT_ONCE}"
         if repeated:
-            return f"{repeated} of the locations came on several pages, for the list moved"
+            return f"{repeated} of the locations came on several pages, since the list moved"
         return f"{skipped} of the records were skipped" if skipped else ""
 
     def _added(self) -> int:
@@ -518,7 +518,7 @@ def _upsert(objects: list[Row]) -> None:
 
 
 def _was_never_scanned(record: Any) -> bool:
-    """Whether a location has no date of a scan, a blank one, or what stands for no date."""
+    """Whether a location has no date of a scan, or text that stands for no date."""
     if not isinstance(record, dict):
         return False
     given = record.get("scan_date")

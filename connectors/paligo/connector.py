@@ -197,7 +197,7 @@ def _connect(settings: Settings) -> RestClient:
 def _fix_oldest(settings: Settings, saved: State, started: datetime) -> None:
     """At a first sync, sets how far back assignments are taken; saved with its first checkpoint.
 
-    What lies after ``started`` was written by a clock that was wrong, and is set anew.
+    A moment after ``started`` was written by a clock that was wrong, and is replaced.
     """
     oldest = saved.values.get("oldest")
     if oldest is None or times.parse(oldest) > started:
@@ -207,7 +207,7 @@ def _fix_oldest(settings: Settings, saved: State, started: datetime) -> None:
 
 def get_time_range(settings: Settings, saved: State, table: str) -> Window:
     """Which rows of ``table`` to store: of assignments what changed since the cursor or, when a
-    full reading is due, since the oldest moment; of the others all, for they carry no times."""
+    full refresh is due, since the oldest moment; of the others all, since they have no times."""
     if table != ASSIGNMENTS.name:
         return window(saved.table(table), reconcile_hours=0)
     hours = settings.reconcile_hours if settings.enable_incremental_sync else 0
@@ -230,13 +230,13 @@ class _Credentials(HTTPBasicAuth):
 
 def _handle_rate_limit(response: requests.Response, **_: Any) -> None:
     """Sees to it that a 429 says how long to wait: Paligo leaves ``Retry-After`` out at times, and
-    the usual back-off would use up its repeats within the minute that the limit lasts."""
+    the usual back-off would use up its retries within the minute that the limit lasts."""
     if response.status_code == 429 and retry_after(response.headers) is None:
         response.headers["Retry-After"] = str(RATE_LIMIT_SECONDS)
 
 
 def _handle_request_error(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """Advice on a response that no retry changes."""
     advice = {
         401: "Paligo refuses username and api_key: check both in your account settings",
         403: "This user may not read the list: use the API key of an administrator",
@@ -313,7 +313,7 @@ def get_taxonomies_data(client: RestClient, settings: Settings) -> Iterator[Page
 
 
 def get_assignments_data(client: RestClient, settings: Settings) -> Iterator[Page]:
-    """Pages of assignments, all of them: what did not change is left out when rows are stored."""
+    """Pages of all assignments; those that did not change are not stored again."""
     return _get_pages(client, settings, "assignments")
 
 

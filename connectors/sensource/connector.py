@@ -10,14 +10,15 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from typing import Any
 
 import requests
-from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 from requests.auth import AuthBase
 
+from hours import DAY, FIRST, UNPROVEN, Chunk, HoursState, HoursSync, Plan
 from setting_kinds import DATE, METRICS, Metric, each_once
 from shared import fields, times
 from shared.errors import (
@@ -27,13 +28,12 @@ from shared.errors import (
     redact_errors,
 )
 from shared.form import setup_form
-from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD, Listing
+from shared.listing import Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, Row, SkippedRecords, Table
+from shared.rows import Column, SkippedRecords, Table
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
-from shared.spool import Spool
 from shared.state import State, window
 from source_messages import Messages, plain_messages
 
@@ -44,11 +44,6 @@ TOKEN_INTERVAL = 30.0  # seconds
 STATIC_ENDPOINTS = ("location", "site", "zone", "space", "sensor")
 ENTITIES = {"traffic": "zone", "occupancy": "space"}  # whose hours are in a table
 OCCUPANCY_METRICS = "occupancy(max),occupancy(min),occupancy(avg)"
-DAY = timedelta(days=1)
-# How far the load of a table of hours is, as its state says; nothing is said when it is over.
-FIRST = "first"  # not begun
-UNFINISHED = "unfinished"  # it was streamed, or broke off: it goes on from the cursor
-UNPROVEN = "unproven"  # the rows are there, but took no other's place: a full refresh is due
 
 ENDPOINTS = each_once(f"some of {', '.join(STATIC_ENDPOINTS)}", one_of(*STATIC_ENDPOINTS).parse)
 
@@ -178,8 +173,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
-                load = Load(plan, today, saved, skipped)
-                _sync_hours(client, load, settings.chunk_days, said)
+                hours = HoursSync(plan, today, saved, skipped)
+                _sync_hours(client, hours, settings.chunk_days, said)
     finally:
         said.report()
         skipped.report()
@@ -191,12 +186,12 @@ def _sync_listing(
 ) -> None:
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
-    reading = window(saved.table(table.name), reconcile_hours=0)
+    to_read = window(saved.table(table.name), reconcile_hours=0)
     records, messages = fetch_static_data(client, table.name)
     said.add(table.name, messages)
     listing = Listing(
         table,
-        replace(reading, full=not messages),
+        replace(to_read, full=not messages),
         client,
         pages=lambda: iter([Page(records)]),
         to_rows=table.rows,
@@ -204,119 +199,19 @@ def _sync_listing(
     listing.sync(saved, skipped)
 
 
-def _sync_hours(client: RestClient, load: "Load", days: int, said: Messages) -> None:
+def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages) -> None:
     """Reads the hours of a table, ``days`` in a request, and stores them. Raises SourceError when
     what came before the failure is stored."""
-    chunks = in_order(client, _chunks(client, load.plan, days, load.today))
-    with load.waiting:
+    chunks = in_order(client, _chunks(client, hours.plan, days, hours.today))
+    with hours.waiting:
         try:
             for chunk in read_ahead(chunks, client.closed):
-                said.add(load.plan.table.name, chunk.messages)
-                load.add(chunk)
-            load.end()
+                said.add(hours.plan.table.name, chunk.messages)
+                hours.add(chunk)
+            hours.end()
         except SourceError:
-            load.break_off()
+            hours.break_off()
             raise
-
-
-class Load:
-    """The hours of one table on their way to the destination, and its cursor.
-
-    The rows of a first load wait, up to STREAMED_FIRST_LOAD of them, and replace the table when
-    all have come. The rows of a longer one are stored as they come and replace nothing, like
-    those before a failure, those that a message came with, and all of a load that skipped a
-    record. Once such a load is over, the next sync is a full refresh, of which REPLACED_AT_ONCE
-    rows may wait. Whether that replaces the table or not, there is no other one.
-    """
-
-    def __init__(self, plan: "Plan", today: date, state: State, skipped: SkippedRecords) -> None:
-        self.plan, self.today, self.waiting = plan, today, Spool()
-        self._state, self._skipped = state, skipped
-        self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
-        self._waits = self._may_wait > 0
-        self._end, self._records, self._has_messages = plan.begin, 0, False
-
-    def add(self, chunk: "Chunk") -> None:
-        """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
-        table, where = self.plan.table, f"{chunk.start} to {chunk.end}, record "
-        rows = self._skipped.take(table.name, table.rows(chunk.records), where)
-        self._end = chunk.end
-        self._records += len(chunk.records)
-        self._has_messages |= bool(chunk.messages)
-        if not self._waits:
-            self._upsert(rows)
-        else:
-            self.waiting.add(rows)
-            if self.waiting.rows <= self._may_wait:
-                return
-            self._waits = False
-            Logging.info(
-                f"{self.plan.table.name}: more than {self._may_wait} hours, which are stored as "
-                "they come from here on; they replace nothing"
-            )
-            self._hand_over()
-        self._save(UNFINISHED if self.plan.load else "")
-
-    def end(self) -> None:
-        """All hours have come. Raises SourceError if more than a tenth was skipped."""
-        plan, name = self.plan, self.plan.table.name
-        self._skipped.check(name, self._records)
-        why = self._why_unproven()
-        replaces = self._waits and self.waiting.rows > 0 and not why
-        if replaces:
-            op.truncate(name)
-        self._hand_over()
-        due = UNPROVEN if plan.load in (FIRST, UNFINISHED) and not replaces else ""
-        if why:
-            then = ". The next sync is a full refresh" if due else ""
-            op.warning(
-                f"{name}: {why}. The rows were stored, but nothing was replaced: deletes were not "
-                f"looked for{then}"
-            )
-        self._save(due)
-
-    def break_off(self) -> None:
-        """A request failed, or too much was skipped. What waits in a first load is stored; that of
-        a full refresh was there before, and the next sync goes on from the cursor."""
-        if not self._waits:
-            return
-        if self.plan.load == UNPROVEN:
-            self._end = self.plan.begin
-            self._state.save({self.plan.table.name: self._entry(UNFINISHED)})
-        elif self._end > self.plan.begin and self._is_sound():
-            self._hand_over()
-            self._save(UNFINISHED)
-
-    def _hand_over(self) -> None:
-        for rows in self.waiting.batches():
-            self._upsert(rows)
-        self.waiting.clear()
-
-    def _upsert(self, rows: list[Row]) -> None:
-        for row in rows:
-            op.upsert(self.plan.table.name, row)
-
-    def _save(self, load: str) -> None:
-        # While more than a tenth was skipped, the cursor stays: the table may yet fail.
-        if self._is_sound():
-            self._state.save({self.plan.table.name: self._entry(load)})
-
-    def _entry(self, load: str) -> dict[str, Any]:
-        return self.plan.entry(self._end, self.today, load)
-
-    def _is_sound(self) -> bool:
-        return self._skipped.counts[self.plan.table.name] * 10 <= self._records
-
-    def _why_unproven(self) -> str:
-        """What the dashboard says of a load that replaces nothing, or ""."""
-        if not self._may_wait:
-            return ""
-        if skipped := self._skipped.counts[self.plan.table.name]:
-            return f"{skipped} of {self._records} records were skipped"
-        if self._has_messages:
-            return "SenSource sent messages with the hours, which may not be all"
-        is_last = self.plan.load == UNPROVEN
-        return f"more than {self._may_wait} hours" if is_last and not self._waits else ""
 
 
 def configuration_form() -> ConfigurationForm:
@@ -381,10 +276,10 @@ class Token(AuthBase):
         return request
 
     def renew(self, refused: requests.PreparedRequest, refusals: int) -> bool:
-        """After a 401: whether to repeat the request, once as it was, once with a new token.
+        """After a 401: whether to send the request again, once as it was, once with a new token.
 
         A token younger than TOKEN_INTERVAL is not replaced: it raises TransientError, so that the
-        request is repeated when the interval is over.
+        request is retried when the interval is over.
         """
         with self._lock:
             used = self._token.value if self._token else ""
@@ -408,7 +303,7 @@ class Token(AuthBase):
 
 
 def _explain(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """Advice on a response that no retry changes."""
     return {
         400: "Check traffic_metrics and occupancy_metrics: SenSource may not know one of them",
         401: "SenSource refuses a token that it has just given. Does something else use the same "
@@ -426,12 +321,12 @@ def make_request_with_retry(
     """What ``read`` makes of the JSON at ``path``; transient failures are retried after a
     back-off. Raises SourceError, also for an ``error`` in a response of status 200."""
 
-    def read_answer(response: Any) -> Any:
+    def read_response(response: Any) -> Any:
         if isinstance(response, dict) and response.get("error"):
             raise SourceError(f"{client.base_url}{path}: status 200, but the response is an error")
         return read(response)
 
-    return client.get(path, params, read_answer)
+    return client.get(path, params, read_response)
 
 
 def fetch_static_data(client: RestClient, endpoint: str) -> tuple[list[Any], tuple[str, ...]]:
@@ -451,7 +346,7 @@ def _read_results(
 ) -> tuple[list[Any], tuple[str, ...]]:
     """The records of a response, and its messages in plain words; ``may_be_bare``: the list of
     records may be all of it. Raises SourceError if there is no list, and TransientError for a
-    message in the place of records: that is no empty list."""
+    message without records: that is no empty list."""
     fields = response if isinstance(response, dict) else {}
     records = as_list(fields.get("results"))
     if records is None and may_be_bare:
@@ -464,50 +359,26 @@ def _read_results(
     return records, messages
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to read of a table: the days from ``begin`` on. What it has is whole from ``start`` up
-    to ``cursor``, as far as the source does not change it. ``load``: FIRST, UNFINISHED, UNPROVEN,
-    or "" when that is over."""
-
-    table: Table
-    metrics: tuple[Metric, ...]
-    begin: date
-    start: date
-    cursor: date
-    load: str
-
-    def entry(self, end: date, today: date, load: str) -> dict[str, Any]:
-        """The state of the table when it has the days before ``end``. Yesterday is never over:
-        the account's zone may be behind UTC."""
-        return {
-            "cursor": max(self.cursor, min(end, today - DAY)).isoformat(),
-            "start": self.start.isoformat(),
-            "metrics": [metric.field for metric in self.metrics],
-            **({"load": load} if load else {}),
-        }
-
-
 def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) -> Plan:
-    """Goes on from the cursor, less the look-back. Begins anew at ``start_date`` if there is no
+    """Resumes at the cursor, less the look-back. Begins anew at ``start_date`` if there is no
     cursor, if it is ahead of the clock, or if an earlier day or another metric is wanted now; at
     the first day that the table has if a full refresh is due."""
     metrics, start = settings.metrics[name], settings.start_date
-    table = _data_table(name, metrics)
-    if "start" not in entry:
-        return Plan(table, metrics, start, start, start, FIRST)
-    known_from, known_to = (times.parse(entry[key]).date() for key in ("start", "cursor"))
-    added = {metric.field for metric in metrics} - set(entry["metrics"])
+    table, fields = _data_table(name, metrics), tuple(metric.field for metric in metrics)
+    before = HoursState.from_json(entry)
+    if before is None:
+        return Plan(table, metrics, start, HoursState(start, start, fields, FIRST))
     begin = whole_from = cursor = start
-    if known_from <= start and known_to <= today and not added:
-        begin = max(start, known_to - settings.lookback_days * DAY)
-        whole_from, cursor = (known_from if known_to >= start else start), known_to
-    load = entry.get("load", "")
-    if whole_from > known_from:
-        load = ""  # the table has days that are not read, so no load may take its place
+    added = {*fields} - {*before.metrics}
+    if before.start <= start and before.cursor <= today and not added:
+        begin = max(start, before.cursor - settings.lookback_days * DAY)
+        whole_from = before.start if before.cursor >= start else start
+        cursor = before.cursor
+    # A table with days that are not read cannot be replaced.
+    load = before.load if whole_from <= before.start else ""
     if load == UNPROVEN:
         begin = whole_from
-    return Plan(table, metrics, begin, whole_from, cursor, load)
+    return Plan(table, metrics, begin, HoursState(cursor, whole_from, fields, load))
 
 
 def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tuple[date, date]]:
@@ -516,17 +387,6 @@ def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tup
         last = min(start + days * DAY, end)
         yield start, last
         start = last
-
-
-@dataclass(frozen=True, repr=False)
-class Chunk:
-    """The hours of the days from ``start`` up to ``end``, which is not in it, and what the source
-    says of them, in plain words."""
-
-    start: date
-    end: date
-    records: list[Any]
-    messages: tuple[str, ...]
 
 
 def _chunks(
@@ -541,7 +401,7 @@ def _chunks(
 def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
     """The hours of ``[start, end)``. SenSource takes both as midnights in the account's zone.
 
-    A message in the place of results is no empty day: the request is repeated. Raises SourceError,
+    A message without results is no empty day: the request is retried. Raises SourceError,
     also when no record has the field of a metric that was asked for.
     """
     name = plan.table.name

@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project
 from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 BEGAN = NOW - timedelta(hours=2)
@@ -42,7 +43,7 @@ def local(server: MssqlSandbox, moment: datetime = BEGAN) -> datetime:
     "kind", ["datetime2(7)", "datetime", "smalldatetime", "datetimeoffset(3)"]
 )
 @pytest.mark.parametrize("stamp", ["local", "utc"])
-@pytest.mark.parametrize("offset", [-300, 0, 120])
+@pytest.mark.parametrize("offset", [-300, *wide(0, 120)])
 def test_a_transaction_of_two_hours_loses_no_row(
     project: Project, server: MssqlSandbox, offset: int, stamp: str, kind: str
 ) -> None:
@@ -140,7 +141,7 @@ def test_readers_of_the_connector_hold_nothing_up(project: Project, server: Mssq
     assert project.state["tables"]["dbo.t"]["cursor"] == "2026-11-20 12:00:00.000000"
 
 
-@pytest.mark.parametrize("number", [300, 262, 297, 371])
+@pytest.mark.parametrize("number", [300, *wide(262, 297, 371)])
 @pytest.mark.parametrize("view", ["sys.dm_tran_database_transactions", "sys.dm_exec_sessions"])
 def test_transactions_that_the_login_may_not_see(
     project: Project, server: MssqlSandbox, view: str, number: int

@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
 from tests.sandbox.mssql.browser import Browser
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
@@ -37,11 +38,13 @@ addresses, driver = map(import_module, ("sqlserver.addresses", "sqlserver.tds_pa
     [
         ("reader", "<Abc-123>", "EHR"),
         ("reader", " p w ", "EHR"),
-        ("reader", "pass🩺word𝄞", "EHR"),
         ("läs🩺are", "🩺", "EHR"),
-        ("reader", "plain", "患者🩺 data"),
-        (" reader", "<abc>", "<Ehr>"),
-        ("𠮷" * 60, "𠮷" * 60, "𠮷" * 60),
+        *wide(
+            ("reader", "pass🩺word𝄞", "EHR"),
+            ("reader", "plain", "患者🩺 data"),
+            (" reader", "<abc>", "<Ehr>"),
+            ("𠮷" * 60, "𠮷" * 60, "𠮷" * 60),
+        ),
     ],
 )
 @pytest.mark.parametrize("encrypted", ["true", "false"])
@@ -64,15 +67,17 @@ def test_names_and_passwords_are_passed_on_exactly(
     ("written", "port"),
     [
         ("127.0.0.1", "{port}"),
-        ("tcp:127.0.0.1", "{port}"),
-        ("127.0.0.1,{port}", ""),
-        ("127.0.0.1,{port}", "{port}"),
-        ("127.0.0.1 , {port}", "<YOUR_SQL_SERVER_PORT>"),
-        ("127.0.0.1:{port}", ""),
         ("tcp:127.0.0.1,{port}", ""),
+        ("127.0.0.1 , {port}", "<YOUR_SQL_SERVER_PORT>"),
         ("(local)", "{port}"),
-        (".", "{port}"),
-        ("localhost,{port}", ""),
+        *wide(
+            ("tcp:127.0.0.1", "{port}"),
+            ("127.0.0.1,{port}", ""),
+            ("127.0.0.1,{port}", "{port}"),
+            ("127.0.0.1:{port}", ""),
+            (".", "{port}"),
+            ("localhost,{port}", ""),
+        ),
     ],
 )
 def test_a_server_is_written_as_people_do(
@@ -121,7 +126,7 @@ def test_two_ports_that_differ_are_an_error(project: Project, server: MssqlSandb
     assert server.logins == []
 
 
-@pytest.mark.parametrize("deaf", [0, 2])
+@pytest.mark.parametrize("deaf", [*wide(0), 2])
 @pytest.mark.parametrize("noise", [b"", b"\x05\0\0ServerName;X;InstanceName;OTHER;tcp;1;;", b"?"])
 def test_the_browser_tells_the_port_of_an_instance(
     project: Project,
@@ -206,8 +211,9 @@ def _free_port() -> int:
 @pytest.mark.parametrize(
     "written",
     [
-        *("[dbo].[t]", "[DBO].[T]", '"dbo"."t"', "EHR.dbo.t", "ehr.DBO.t", "[EHR].[dbo].[t]"),
-        *("EHR..t", "srv.EHR.dbo.t", "dbo.[t]", "[t]", " [dbo] . [t] ", "[dbo].t, [dbo].[a]]b,c]"),
+        *('"dbo"."t"', "srv.EHR.dbo.t", " [dbo] . [t] ", "[dbo].t, [dbo].[a]]b,c]"),
+        *wide("[dbo].[t]", "[DBO].[T]", "EHR.dbo.t", "ehr.DBO.t", "[EHR].[dbo].[t]"),
+        *wide("EHR..t", "dbo.[t]", "[t]"),
     ],
 )
 def test_tables_are_written_as_in_statements(
@@ -264,8 +270,8 @@ def test_quoted_names_that_differ_in_case_only(project: Project, written: str) -
 @pytest.mark.parametrize(
     "written",
     [
-        *("[dbo].[t].[s,s]", "t.[s,s]", "[s,s]", "EHR.dbo.t.[s,s]", "EHR..t.[s,s]"),
-        *('"s,s"', "[EHR].[dbo].[t].[s*]"),
+        *("[dbo].[t].[s,s]", "EHR..t.[s,s]", '"s,s"'),
+        *wide("t.[s,s]", "[s,s]", "EHR.dbo.t.[s,s]", "[EHR].[dbo].[t].[s*]"),
     ],
 )
 def test_columns_are_written_like_tables(
@@ -332,7 +338,7 @@ def test_a_replica_is_read_without_rowversions(
     assert "dbo.t: small, about 30 rows, in full, in key order" in output
 
 
-@pytest.mark.parametrize("instance", ["", "\\inst-1", "\\a\\b"])
+@pytest.mark.parametrize("instance", ["", "\\a\\b", *wide("\\inst-1")])
 @pytest.mark.parametrize("encrypted", ["true", "false"])
 def test_a_redirect_to_an_instance(
     project: Project, server: MssqlSandbox, replica: MssqlSandbox, encrypted: str, instance: str
@@ -425,7 +431,8 @@ WINDOWS = {"mssql_domain": "CORP", "mssql_user": "reader", "mssql_password": "Pa
 
 @pytest.mark.parametrize("encrypted", ["true", "false"])
 @pytest.mark.parametrize(
-    ("domain", "user"), [("CORP", "reader"), ("corp", "READER"), ("corp.example", "svc-läsare$")]
+    ("domain", "user"),
+    [("CORP", "reader"), ("corp.example", "svc-läsare$"), *wide(("corp", "READER"))],
 )
 def test_a_windows_account_logs_in(
     project: Project, server: MssqlSandbox, domain: str, user: str, encrypted: str

@@ -22,8 +22,10 @@ from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
-from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
+from tests.width import wide
+from tools.paths import ROOT
 
 DEVELOPMENT_FILES = (
     "test_connector.py",
@@ -89,7 +91,7 @@ def days_ago(days: float) -> str:
 
 @pytest.mark.parametrize("shape", ["live", "documented"])
 @pytest.mark.parametrize("paging", ["both", "pages", "links", "none"])
-@pytest.mark.parametrize("cap", [7, 1000])
+@pytest.mark.parametrize("cap", [7, *wide(1000)])
 def test_every_form_of_lists_is_read_to_its_end(
     project: Project, shape: str, paging: str, cap: int
 ) -> None:
@@ -171,12 +173,14 @@ USER = {"id": 1, "name": "A Name Nobody Else Has"}
         ),
         ({"total_pages": 9, "users": []}, "page 2 is empty, but more are announced"),
         ({"next_page": "more", "users": []}, "page 2 is empty, but more are announced"),
-        ({"page": "second", "users": [USER]}, "page does not fit its type"),
-        ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
         ({"error": "overloaded", "users": []}, 'no list "users" or "data"'),
-        ({"users": {"one": USER}}, 'no list "users" or "data"'),
-        ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
-        ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
+        *wide(
+            ({"page": "second", "users": [USER]}, "page does not fit its type"),
+            ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
+            ({"users": {"one": USER}}, 'no list "users" or "data"'),
+            ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
+            ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
+        ),
     ],
 )
 def test_a_page_that_is_not_understood_fails_its_table(
@@ -231,8 +235,8 @@ def test_pages_are_read_when_they_are_wanted(paligo: Paligo) -> None:
 
 
 @pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
-@pytest.mark.parametrize("skip", [1, 2, 3])
-@pytest.mark.parametrize("shape", ["live", "documented"])
+@pytest.mark.parametrize("skip", [1, *wide(2, 3)])
+@pytest.mark.parametrize("shape", ["live", *wide("documented")])
 def test_a_record_deleted_while_pages_are_read_hides_no_other(
     project: Project, resource: str, skip: int, shape: str
 ) -> None:
@@ -867,8 +871,8 @@ def test_a_bound_ahead_of_the_clock_is_set_anew(project: Project, documented: Pa
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
-@pytest.mark.parametrize("skip", [0, 2])
+@pytest.mark.parametrize("resource", ["users", *wide("taxonomies"), "assignments"])
+@pytest.mark.parametrize("skip", [*wide(0), 2])
 def test_killed_at_any_table_the_next_sync_reads_the_rest(
     project: Project, resource: str, skip: int
 ) -> None:

@@ -23,6 +23,7 @@ from shared.errors import SettingsError, TransientError
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
+from tests.width import wide
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)  # the clock of tests that need a known time
@@ -73,8 +74,9 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 hours of a first load may wait, and 1,000 of a full refresh."""
-    monkeypatch.setattr(load("sensource"), "STREAMED_FIRST_LOAD", 200)
-    monkeypatch.setattr(load("sensource"), "REPLACED_AT_ONCE", 1_000)
+    load("sensource")
+    monkeypatch.setattr("hours.STREAMED_FIRST_LOAD", 200)
+    monkeypatch.setattr("hours.REPLACED_AT_ONCE", 1_000)
 
 
 def synced(project: Project, sandbox: SenSource, **changes: str) -> Result:
@@ -216,7 +218,7 @@ def test_a_row_that_cannot_be_stored_is_reported(
     assert len(project.rows("traffic")) == 11
 
 
-@pytest.mark.parametrize("value", [12.6, "many", 2**63, True, [1]])
+@pytest.mark.parametrize("value", [12.6, 2**63, *wide("many", True, [1])])
 def test_a_count_that_is_none_costs_that_count(
     project: Project, sandbox: SenSource, dashboard: list[str], value: Any
 ) -> None:
@@ -381,7 +383,7 @@ def plan(entry: dict[str, Any], **changes: str) -> Any:
 def test_where_a_table_resumes(known: dict[str, Any], expected: tuple[str, str, str]) -> None:
     """At the cursor, less the look-back; at the first day if the known days have a gap."""
     found = plan({**known, "metrics": ["sumins", "sumouts"]})
-    days = (found.begin, found.start, found.cursor)
+    days = (found.begin, found.state.start, found.state.cursor)
     assert tuple(day.strftime("%m-%d") for day in days) == expected
     assert found.table.name == "traffic"
 
@@ -403,7 +405,7 @@ def test_the_cursor_of_a_chunk(cursor: int, end: int, expected: int) -> None:
     """The days before it are stored and over; it never moves back."""
     entry = {"start": "2026-05-01", "cursor": f"2026-06-{cursor:02d}", "metrics": ["sumins"]}
     found = plan(entry, traffic_metrics="ins")
-    assert found.entry(date(2026, 6, end), NOON.date(), "") == {
+    assert found.after(date(2026, 6, end), NOON.date(), "").to_json() == {
         "cursor": f"2026-06-{expected:02d}",
         "start": "2026-05-01",
         "metrics": ["sumins"],
@@ -438,7 +440,7 @@ def _days(start: date, end: date) -> list[date]:
     return [start + n * DAY for n in range((end - start).days)]
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Asia/Kathmandu"])
+@pytest.mark.parametrize("zone", ["America/New_York", *wide("UTC", "Asia/Kathmandu")])
 def test_every_hour_of_100_days_is_there(project: Project, zone: str) -> None:
     """Across the borders of chunks, and across a night that lacks an hour (New York, 8 March)."""
     first = date(2026, 1, 20)
@@ -491,8 +493,8 @@ def test_the_days_of_a_request_can_be_fewer(
         assert_equal_to_source(project, sandbox)
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "Asia/Kathmandu"])
-@pytest.mark.parametrize("hour", [0, 11])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", *wide("Asia/Kathmandu")])
+@pytest.mark.parametrize("hour", [0, *wide(11)])
 @pytest.mark.parametrize("pause", [1, 30])
 def test_today_is_inside_in_every_zone(
     project: Project, clock: time_machine.Traveller, zone: str, hour: int, pause: int
@@ -669,11 +671,10 @@ def test_a_chunk_that_fails_keeps_what_came_before(
 @pytest.mark.parametrize(
     ("known", "request_number", "parallel"),
     [
-        (False, 0, "4"),
         (False, 5, "4"),  # hours wait
-        (False, 10, "1"),  # those of the other table
         (True, 5, "1"),  # nothing waits
-        (True, 5, "4"),
+        *wide((False, 0, "4"), (True, 5, "4")),
+        *wide((False, 10, "1")),  # those of the other table
     ],
 )
 def test_killed_in_the_hours_the_next_sync_resumes(
@@ -1184,11 +1185,8 @@ def test_hours_that_are_missing_delete_nothing(project: Project, sandbox: SenSou
     "body",
     [
         '{"error": "quota", "results": [], "messages": []}',
-        '{"error": {"code": 7}, "results": []}',
         '{"results": null}',
-        '{"results": {}}',
-        "[]",
-        "null",
+        *wide('{"error": {"code": 7}, "results": []}', '{"results": {}}', "[]", "null"),
     ],
 )
 @pytest.mark.parametrize("skip", [0, 1])
@@ -1245,9 +1243,11 @@ def test_a_refusal_says_what_to_do(
     "response",
     [
         {"messages": ["The query was cut short"]},
-        {"messages": ["The query was cut short"], "results": []},
-        {"messages": "The query was cut short", "results": None},
-        {"messages": {"0": "The query was cut short"}, "results": {}},
+        *wide(
+            {"messages": ["The query was cut short"], "results": []},
+            {"messages": "The query was cut short", "results": None},
+            {"messages": {"0": "The query was cut short"}, "results": {}},
+        ),
     ],
 )
 def test_a_message_in_the_place_of_results_is_no_empty_day(
@@ -1408,7 +1408,9 @@ def test_a_metric_that_some_records_lack_is_null_there(
     ]
 
 
-@pytest.mark.parametrize("messages", ["one text", 7, {"a": 1}, [[["x"]]], [None], {"0": "x"}, " "])
+@pytest.mark.parametrize(
+    "messages", ["one text", {"0": "x"}, *wide(7, {"a": 1}, [[["x"]]], [None], " ")]
+)
 def test_messages_of_any_form_do_no_harm(
     project: Project, sandbox: SenSource, messages: Any
 ) -> None:
@@ -1459,7 +1461,9 @@ def test_a_token_is_renewed_before_it_ends(
         assert_equal_to_source(project, sandbox)
 
 
-@pytest.mark.parametrize("lifetime", [None, 0, -5, 1, "3600", "soon", 10**400, "NaN", "Infinity"])
+@pytest.mark.parametrize(
+    "lifetime", [None, 0, "3600", "soon", *wide(-5, 1, 10**400, "NaN", "Infinity")]
+)
 def test_a_lifetime_of_any_form(
     project: Project, clock: time_machine.Traveller, lifetime: Any
 ) -> None:

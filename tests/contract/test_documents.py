@@ -7,7 +7,8 @@ from typing import Any
 
 from shared.rows import decimal
 from shared.settings import declared
-from tests.sandbox.fivetran import ROOT, load
+from tests.sandbox.fivetran import load
+from tools.paths import ROOT
 
 
 def test_the_template_has_every_key_and_no_other(sandbox: Any) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests import house
 from tests.sandbox import names
-from tests.sandbox.fivetran import ROOT
+from tools.checks import check_templates
+from tools.module_names import check_module_names
+from tools.paths import CONNECTORS, NAMES, ROOT
+from tools.vendored import check_vendored
 
 
-def test_every_connector_has_a_simulator() -> None:
-    """Without one, none of these tests would run the connector."""
-    assert names() == [folder.name for folder in house.CONNECTORS]
+def test_every_connector_has_a_stand_in() -> None:
+    """Without one it would be in none of these tests."""
+    assert names() == NAMES
 
 
 # Files that are left over where somebody works.
@@ -65,7 +67,7 @@ def test_git_adds_what_is_deployed_and_the_template(project: Any) -> None:
     assert set(git(project.path, "ls-files", "-z").split("\0")) == wanted | {"one_more.py", ""}
 
 
-@pytest.mark.parametrize("folder", house.CONNECTORS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", CONNECTORS, ids=lambda folder: folder.name)
 def test_what_git_keeps_is_deployed_or_known(folder: Path) -> None:
     """A file in the repository is deployed, the template, or for development."""
     if not (ROOT / ".git").exists():
@@ -80,7 +82,7 @@ def test_what_git_keeps_is_deployed_or_known(folder: Path) -> None:
 def test_the_list_of_deployed_files_is_the_same_everywhere() -> None:
     """A connector's own list only adds folders of modules."""
     common = (ROOT / "tools/skeleton/connectors/example/.gitignore").read_text()
-    for folder in house.CONNECTORS:
+    for folder in CONNECTORS:
         more = sorted({path.parent.name for path in folder.glob("*/__init__.py")} - {"shared"})
         lines = (f"!/{n}/\n/{n}/*\n!/{n}/*.py\n/{n}/*[!a-z0-9_]*.py\n" for n in more)
         assert (folder / ".gitignore").read_text() == common + "".join(lines)
@@ -140,7 +142,9 @@ def _is_used(module: str, folder: Path) -> bool:
     return any(path.parent.name != "shared" or _is_used(path.stem, folder) for path in used)
 
 
-def test_the_house_is_in_order() -> None:
-    """Vendored copies are identical and no template holds a secret."""
-    assert house.check_vendored() == []
-    assert house.check_templates() == []
+def test_the_folders_are_in_order() -> None:
+    """Vendored copies are identical, no module has a name that is taken, and no template holds a
+    secret."""
+    assert check_vendored() == []
+    assert check_module_names() == []
+    assert check_templates() == []

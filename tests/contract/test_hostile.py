@@ -21,16 +21,16 @@ from tests.sandbox.forging import forge
 from tests.sandbox.proxy import Proxy
 from tests.sandbox.server import Sandbox
 from tests.soak import schedules
+from tests.width import wide
 
 quickly = {"phases": [Phase.generate], "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_hostile_source_or_setting_costs_no_row(name: str) -> None:
-    """The outcome is rows or one clear error; then a sync without faults makes the destination
-    equal to the source."""
+def test_a_hostile_source_or_setting_costs_no_row(name: str, full: bool) -> None:
+    """The outcome is rows or one clear error; then a quiet sync makes the destination equal."""
 
-    @settings(max_examples=2 if name == "mssql_ehi" else 4, **quickly)  # type: ignore[arg-type]
+    @settings(max_examples=10 if full else 2, **quickly)  # type: ignore[arg-type]
     @given(schedules.hostile_schedules(name))
     def check(steps: list[str]) -> None:
         schedules.run(name, steps)
@@ -39,13 +39,13 @@ def test_a_hostile_source_or_setting_costs_no_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_any_configuration_is_read_or_refused(name: str) -> None:
-    """Any values give the settings or one SettingsError that shows no value."""
+def test_any_configuration_is_read_or_refused(name: str, full: bool) -> None:
+    """Whatever stands in it, the settings or one SettingsError without a value come out."""
     module = load(name)
     hostile = st.sampled_from(schedules.HOSTILE_VALUES) | st.text(min_size=4)
     value: Any = hostile | st.sampled_from((None, 0, True, 17, 1e300, [], ["x"], {"a": 1}))
 
-    @settings(max_examples=40, **quickly)  # type: ignore[arg-type]
+    @settings(max_examples=300 if full else 40, **quickly)  # type: ignore[arg-type]
     @given(st.dictionaries(st.sampled_from([*declared(module.Settings)]), value))
     def check(configuration: dict[str, Any]) -> None:
         message = "No error"
@@ -62,7 +62,7 @@ def test_any_configuration_is_read_or_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(Sandbox))
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, *wide(1, 2)])
 def test_a_body_without_an_end_takes_bounded_memory(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,8 +100,8 @@ def test_a_forged_response_is_drawn_from_its_number() -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stalled"])
-@pytest.mark.parametrize("after", [100, 3_000, 9_000])
-def test_sql_server_behind_a_broken_connection(
+@pytest.mark.parametrize("after", [*wide(100), 3_000, 9_000])
+def test_sql_server_behind_a_broken_line(
     how: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection that breaks at a login, in the catalogue or among rows costs no row of the same

@@ -10,6 +10,7 @@ from shared.settings import declared
 from tests.compare import assert_equal_to_source
 from tests.contract.helpers import failed, succeeded
 from tests.sandbox.fivetran import load
+from tests.width import wide
 
 
 def test_every_wrong_setting_is_named_before_any_request(sync: Any, sandbox: Any) -> None:
@@ -23,7 +24,7 @@ def test_every_wrong_setting_is_named_before_any_request(sync: Any, sandbox: Any
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("value", ["", "  ", "<A_PLACEHOLDER>"])
+@pytest.mark.parametrize("value", [*wide("", "  "), "<A_PLACEHOLDER>"])
 def test_what_is_required_must_be_given(sync: Any, sandbox: Any, value: str) -> None:
     """A required key that is empty or a placeholder is missing; an optional one has its
     default."""

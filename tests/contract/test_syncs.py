@@ -28,14 +28,15 @@ def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbo
         assert len(keys) == len(rows), table
 
 
-def test_the_command_line_does_the_same(project: Any, sandbox: Any) -> None:
-    """The real `fivetran debug`, with the folder as it is deployed. It connects to the source
-    alone, and looks up no other name."""
+def test_the_command_line_does_the_same(little: Any, tmp_path: Path) -> None:
+    """The real `fivetran debug`, with the folder as it is deployed; it asks nobody but the source,
+    neither for a connection nor for the address of a name."""
+    project = Project(little.name, tmp_path)
     asked = project.watch()
-    succeeded(project.debug(sandbox.configuration()))
-    assert_equal_to_source(project, sandbox)
+    succeeded(project.debug(in_full(little)))
+    assert_equal_to_source(project, little)
     assert project.state["version"] == 1
-    host, _, port = sandbox.url.rpartition("/")[2].partition(":")
+    host, _, port = little.url.rpartition("/")[2].partition(":")
     assert set(asked.read_text().splitlines()) == {f"{host} {port}"}
 
 

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from faker import Faker
 from flask import jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
 from .simulator import PAGE
+from .texts import Texts
 
 Record = dict[str, Any]
 SITE = "Halle & Ost #1"
@@ -77,8 +77,7 @@ class Dexory(Sandbox):
         self.field = "expected_inventory_object" + ("s" if shape == "live" else "")
         self.api_key = "site-key-" + secrets.token_hex(16)
         self._random = random.Random(seed)
-        self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
-        self._faker.seed_instance(seed)
+        self._texts = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         now = datetime.now(timezone.utc)
         self.records = [self._make(n, now - self._age()) for n in range(locations)]
         # Scans from before the window are there, and are not served.
@@ -236,13 +235,13 @@ class Dexory(Sandbox):
             "occupancy": self._random.choice([0, 1, 0.3, self._random.random(), None]),
             "zoning": {
                 "priority": self._random.randint(1, 3),
-                "client_categories": [self._faker.word()],
+                "client_categories": [self._texts.word()],
             },
             self.field: objects or self._random.choice([[], None]),
             "scanned_markers": [{"marker": f"0{self._random.randint(0, 99999)}"}],
             "status": self._random.choice(["Match", "Empty", "Not Scanned"]),
             "status_type": self._random.choice(["Correct", "Warning", "Error"]),
-            "message": self._faker.sentence(),
+            "message": self._texts.sentence(),
             "image_url": f"https://images.test/{number}.jpg?token={secrets.token_hex(8)}",
             "robot": {"id": self._random.randint(1, 4), "tags": []},
         }
@@ -251,20 +250,20 @@ class Dexory(Sandbox):
         choose = self._random.choice
         thing: Record = {
             "marker": choose(["0012", "1E5", f"{self._random.randint(0, 10**9):012d}"]),
-            "sku": self._faker.bothify("??-####"),
-            "description": self._faker.sentence(),
+            "sku": self._texts.bothify("??-####"),
+            "description": self._texts.sentence(),
             "expected_weight_g": choose([12_500, 3 * 10**9, "800", None]),
             "quantity": choose([1, "12", 0, None]),
             "product_code": choose(["t", "true", "2024-01-01"]),
-            "client": self._faker.company(),
+            "client": self._texts.company(),
             "batch": "07",
-            "tracking_number": self._faker.bothify("TRACK-????-########"),
+            "tracking_number": self._texts.bothify("TRACK-????-########"),
             "received_date": choose(["2025-11-18", "18/11/2025", None]),
             "expiry_date": choose(["2026-02-30", "1790000000", ""]),
         }
         if self.shape == "live":
-            thing["name"] = self._faker.word()  # a name of its own, beside its location's
-            thing["hazards"] = [self._faker.word()]
+            thing["name"] = self._texts.word()  # a name of its own, beside its location's
+            thing["hazards"] = [self._texts.word()]
         kept = self._random.sample(sorted(thing), self._random.randint(1, len(thing)))
         return {name: value for name, value in thing.items() if name in kept or name == "batch"}
 

@@ -13,7 +13,9 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import duckdb
-from fivetran_connector_sdk_core import renaming, runner
+from fivetran_connector_sdk_core import cells, renaming, runner
 from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDestination
 
 CAN_FORK = sys.platform == "linux"  # macOS has libraries that do not survive a fork
@@ -67,13 +69,56 @@ def _create_declared_once(writer: Any) -> None:
         _create_declared(writer)
 
 
+class _Connection:
+    """The engine's connection. It remembers the columns of a table, for which the engine asks some
+    hundred times a sync, until a statement may have changed them."""
+
+    _changes = re.compile(r"(ALTER|CREATE|DROP) (?!TEMP |TABLE stage_|SCHEMA )")
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._tables: dict[tuple[str, str], list[Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if self._changes.match(sql):
+            self._tables.clear()
+        return self._connection.execute(sql, *parameters)
+
+    def rollback(self) -> None:
+        self._tables.clear()
+        self._connection.rollback()
+
+    def table_info(self, schema: str, table: str) -> list[Any]:
+        """A row for each column: number, name, type, ..., whether it is part of the key."""
+        if (schema, table) not in self._tables:
+            try:
+                self.execute(f'PRAGMA table_info(\'"{schema}"."{table}"\')')
+            except duckdb.CatalogException:
+                return []
+            self._tables[schema, table] = self._connection.fetchall()
+        return self._tables[schema, table]
+
+
 def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
-    """What the engine asks for, which it does often, in a fifteenth of the time."""
-    try:
-        rows = destination.con.execute(f'PRAGMA table_info(\'"{destination.schema}"."{table}"\')')
-    except duckdb.CatalogException:
-        return {}
-    return {name: kind for _, name, kind, *_ in rows.fetchall()}
+    found = destination.con.table_info(destination.schema, table)
+    return {name: kind for _, name, kind, *_ in found}
+
+
+def _primary_key(destination: DuckDbDestination, table: str) -> list[str]:
+    found = destination.con.table_info(destination.schema, table)
+    return [name for _, name, *_, is_key in found if is_key]
+
+
+# Of every text it sees whether it could be a number, a date or a time; texts come again.
+_text_type = cells._text_type
+_short_text_type = functools.lru_cache(10_000)(_text_type)
+
+
+def _quick_text_type(text: str) -> Any:
+    return _short_text_type(text) if len(text) < 100 else _text_type(text)
 
 
 # It is slow on purpose; simulators have few secrets.
@@ -84,11 +129,13 @@ _scrypt = functools.lru_cache(hashlib.scrypt)
 def quick_engine(connect: Callable[[str], duckdb.DuckDBPyConnection] = connect) -> Iterator[None]:
     """While this context is open, the SDK's engine does the same work in less time."""
     with (
-        mock.patch.object(duckdb, "connect", connect),
+        mock.patch.object(duckdb, "connect", lambda path: _Connection(connect(path))),
         mock.patch.dict(sys.modules, {"pandas": None}),  # DuckDB looks for it at each parameter
         mock.patch.object(hashlib, "scrypt", _scrypt),
         mock.patch.object(renaming, "redshift_safe", _rename),
+        mock.patch.object(cells, "_text_type", _quick_text_type),
         mock.patch.object(DuckDbDestination, "columns", _columns),
+        mock.patch.object(DuckDbDestination, "primary_key", _primary_key),
         mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
     ):
         yield
@@ -122,6 +169,9 @@ class Fork:
         self.wait()
         text = b"".join(chunks).decode("utf-8").replace("\r\n", "\n")
         return text, None
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """The exit code, once the command has ended; negative if a signal ended it."""

@@ -90,8 +90,8 @@ class SenSource(Sandbox):
     small_pages: ClassVar = {"chunk_days": str(PAGE)}
     limits: ClassVar = {
         **Sandbox.limits,
-        "sensource_connector.STREAMED_FIRST_LOAD": 100,
-        "sensource_connector.REPLACED_AT_ONCE": 250,
+        "hours.STREAMED_FIRST_LOAD": 100,
+        "hours.REPLACED_AT_ONCE": 250,
     }
 
     def __init__(

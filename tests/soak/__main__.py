@@ -20,6 +20,7 @@ from . import schedules
 
 AT_ONCE = 10  # schedules of one connector before those of the next one
 LONGEST = 60  # seconds that a schedule may take
+RESUME = "resume"  # from every state that two syncs of a form write; in place of a schedule
 
 
 def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exception] | None:
@@ -48,6 +49,8 @@ def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exc
 
     try:
         check()
+        last[:] = [f"{RESUME} {number % 1_000}"]
+        schedules.resume(name, number % 1_000, every=True)
     except Exception as error:
         return list(last), error
     return None
@@ -96,7 +99,11 @@ def main() -> int:
     # The SDK's log, as `fivetran debug` sets it up.
     Logging.LOG_LEVEL, constants.DEBUGGING = Logging.Level.DEBUG, True
     if given.replay:
-        schedules.run(connectors[0], [step.strip() for step in given.replay.split(";")])
+        verb, _, form = given.replay.partition(" ")
+        if verb == RESUME:
+            schedules.resume(connectors[0], int(form), every=True)
+        else:
+            schedules.run(connectors[0], [step.strip() for step in given.replay.split(";")])
         print("the destination equals the source")
         return 0
     return soak(connectors, given.minutes, given.seed)

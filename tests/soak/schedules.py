@@ -102,18 +102,27 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     return responses | responses | settings
 
 
-def resume(name: str, form: int) -> None:
-    """Runs two syncs of a simulator that is drawn from ``form``. From each state that they wrote,
-    one more sync follows, after changes. Raises AssertionError if a row is missing then."""
+def resume(name: str, form: int, *, every: bool) -> None:
+    """Two syncs of a simulator that is drawn from ``form``; then, from each state that they have
+    written, one more, after changes. Raises AssertionError if a row is missing then.
+
+    Without ``every``: from the first state, one in the middle and the last one of the first sync,
+    and from the first and the last one of the second."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
         kind_of(name).small(random.Random(form)) as simulator,
     ):
         schedule = _Schedule(simulator, Project(name, Path(folder)), clock, None)
-        for step in ("sync", "wait 2", "change 1", "sync"):
+        for step in ("sync", "wait 2", "change 1"):
             schedule.take(step)
-        for number, state in enumerate(dict.fromkeys(schedule.states[1:])):
+        first = schedule.states[1:]
+        schedule.take("sync")
+        second = schedule.states[1 + len(first) :]
+        if not every:
+            first = [first[0], first[len(first) // 2], first[-1]]
+            second = [second[0], second[-1]]
+        for number, state in enumerate(dict.fromkeys([*first, *second])):
             schedule.take("wait 1")
             for change in range(20):
                 simulator.mutate(random.Random(20 * number + change))

@@ -1,5 +1,6 @@
 """Pages are read ahead, and concurrently where their number is known."""
 
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from shared.pages import (
     in_order,
     read_ahead,
 )
-from shared.rest import Response, RestClient, Retry
+from shared.rest import RestClient, Retry
 
 
 def client(parallel: int) -> RestClient:
@@ -179,22 +180,20 @@ def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
     assert threading.active_count() == before
 
 
-def test_a_limit_stops_all_requests_and_halves_their_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Four requests that meet the limit wait together, and no request is sent meanwhile."""
+def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
+    """Four that are told to wait do so together, and nothing is sent meanwhile."""
     together, waiting = threading.Barrier(4), threading.Event()
     waited, disturbed, limited = list[float](), list[int](), set[int]()
 
-    def exchange(_client: RestClient, _what: str, _method: str, url: str, _c: Any) -> Response:
-        number, request = int(url[-1]), requests.Request("GET", url).prepare()
+    def respond(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+        number = int(str(request.url)[-1])
         if waiting.is_set():
             disturbed.append(number)
         if 1 <= number <= 4 and number not in limited:
             limited.add(number)
             together.wait(10)
-            return Response(429, {"Retry-After": "30"}, b"", request)
-        return Response(200, {}, b"%d" % number, request)
+            return 429, {"Retry-After": "30"}, ""
+        return 200, {}, str(number)
 
     def wait(_closed: threading.Event, seconds: float) -> bool:
         waiting.set()
@@ -203,19 +202,20 @@ def test_a_limit_stops_all_requests_and_halves_their_number(
         waiting.clear()
         return False
 
-    monkeypatch.setattr(RestClient, "_exchange", exchange)
     source = client(4)
     source.pause = wait
     calls = [partial(source.get, f"/{number}") for number in range(10)]
-    assert list(in_order(source, calls)) == list(range(10))
+    with responses.RequestsMock() as server:
+        server.add_callback("GET", re.compile(re.escape(source.base_url)), respond)
+        assert list(in_order(source, calls)) == list(range(10))
     assert disturbed == []
     assert waited == pytest.approx([30] * 4, abs=1)
     assert source.parallel == 2
 
 
 def test_a_large_response_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several responses of its size would take too much memory."""
-    monkeypatch.setattr("shared.rest._LARGE_RESPONSE", 6)
+    """Several of its size would take too much memory."""
+    monkeypatch.setattr("shared.rest.LARGE_RESPONSE", 6)
     source = client(4)
     with responses.RequestsMock() as server:
         server.get("https://api.example.com/a", body="123456", content_type="application/json")

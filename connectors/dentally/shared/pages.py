@@ -1,4 +1,4 @@
-"""Pages of a list, the next of which are on their way while the rows of one are handed over."""
+"""Pages of a list, read ahead: the next ones are requested while the rows of one are stored."""
 
 import hashlib
 import threading
@@ -63,11 +63,11 @@ def digest(text: str) -> str:
 
 
 def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
-    """``pages``, the next two of which a thread reads while the caller has the last one: so it
-    sends a request before the caller, who may be busy, has taken the response to the last.
+    """``pages``; a thread reads the next two while the caller works on one. So a request is sent
+    before the caller takes the page that came last.
 
-    When the caller stops early, ``closed``, which is set meanwhile, must end a request that is
-    under way; no thread is left behind.
+    When the caller stops early, ``closed`` is set until the thread has ended: it must end the
+    back-off of a request.
     """
     end: Any = object()
     try:
@@ -87,11 +87,12 @@ def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
 def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     """The results of ``calls``, each a request, in their order.
 
-    After the first, whose size nobody knows, ``client.parallel`` of them are under way or wait to
-    be taken. An error ends the others, too; where the caller stops early they are waited for.
+    The first call runs alone, since the size of its response is not known; after it
+    ``client.parallel`` calls run concurrently, or have results that wait for the caller. An error
+    ends the others, too. When the caller stops early, this waits for the calls that run.
     """
     left, begun = iter(calls), deque[Future[T]]()
-    taken: tuple[T, ...] = ()  # handed on when another call has its place
+    taken: tuple[T, ...] = ()  # yielded when the next call runs
     try:
         with ThreadPoolExecutor(client.parallel) as pool:
             try:
@@ -131,13 +132,13 @@ class NumberedPages:
         self._empty: list[int] = []  # the numbers of pages without records
 
     def __iter__(self) -> Iterator[Page]:
-        """The pages up to the last one that is announced, by their number, by that of the records
-        or by a link to the next one; where nothing is announced, up to an empty one.
+        """The pages up to the last one that the source announces: by the number of pages, the
+        number of records, or a link to a next page. Without any of these, up to an empty page.
 
-        A source may stop counting, or count records that it does not list: where the last page
-        that is announced is full, or where records are missing, those behind it are asked for,
-        too, and the last ones of those announced may be empty. Raises SourceError for a page that
-        is not the one asked for, an empty one before others, and for pages that repeat.
+        A source may stop counting, or count records that it does not list. So if the last page
+        announced is full, or records are missing, further pages are requested; and the last pages
+        announced may be empty. Raises SourceError for a page that is not the one requested, for an
+        empty page before others, and for pages that repeat others.
         """
         for page in self._announced():
             self._check(page)
@@ -174,8 +175,8 @@ class NumberedPages:
         return bool(links) and not any(links)
 
     def _announced(self) -> Iterator[Page]:
-        """Pages for as long as the caller takes them: one by one, but for those that the first one
-        announces, be it by the number of records."""
+        """Pages for as long as the caller takes them: concurrently those that the first page
+        announces, by a number of pages or of records; then one by one."""
         first = self._fetch(1)
         yield first
         announced = max(first.pages or (first.total or 0) // max(len(first.records), 1), 1)
@@ -184,8 +185,8 @@ class NumberedPages:
         yield from map(self._fetch, count(announced + 1))
 
     def _behind(self, last: int) -> Iterator[Page]:
-        """The pages behind the ``last`` that was announced, until one is empty or refused, or the
-        source sends one again that it has sent before."""
+        """The pages behind the ``last`` one announced, until one is empty or refused, or is one
+        that the source has sent before."""
         for number in count(last + 1):
             try:
                 page = self._fetch(number)
@@ -220,8 +221,9 @@ class LinkedPages:
         self._repeats = RepeatedPages(where, identities)
 
     def __iter__(self) -> Iterator[Page]:
-        """The pages, each with its ``place`` and that of the ``following`` one. A page may be
-        empty before others are. Raises SourceError for links in a circle and pages that repeat."""
+        """The pages, each with its ``place`` and that of the ``following`` page. An empty page may
+        come before others. Raises SourceError for links in a circle, and for pages that repeat
+        others."""
         place: Place | None = self._start
         while place:
             page, link = self._fetch(place.link)
@@ -266,8 +268,8 @@ class RepeatedPages:
         return repeated
 
     def check(self, number: int, records: list[Any]) -> None:
-        """Raises SourceError at the second repeated page in a row: what is inserted meanwhile may
-        move one page on."""
+        """Raises SourceError at the second repeated page in a row. One alone may be the effect of
+        records that were inserted meanwhile."""
         self._repeats = self._repeats + 1 if self.is_repeated(records) else 0
         if self._repeats > 1:
             raise SourceError(f"{self._where}: page {number} and the one before it repeat others")

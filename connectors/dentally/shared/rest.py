@@ -30,7 +30,7 @@ from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
-_LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
@@ -257,7 +257,7 @@ def pause(closed: threading.Event, seconds: float) -> bool:
 
 @dataclass(repr=False, eq=False)
 class RestClient:
-    """A session with one origin, usable from several threads.
+    """Requests to one origin; usable from several threads.
 
     ``timeout``: for connecting and for reading, in seconds. ``auth`` adds the credentials;
     ``unauthorized`` gets a request that met a 401 and how often it did, and says whether there
@@ -267,8 +267,8 @@ class RestClient:
     gives the tokens for all others.
     ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
     and a large response makes it 1.
-    ``closed``, when it is set, ends the back-offs that threads are in, with an error; clients that
-    need each other share it. ``pause`` waits, ``clock`` tells seconds.
+    ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
+    each other share it. ``pause`` waits, ``clock`` tells seconds.
     """
 
     base_url: str
@@ -421,7 +421,7 @@ class RestClient:
             body += chunk
             if len(body) > LARGEST_RESPONSE:
                 raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
-        if len(body) > _LARGE_RESPONSE:
+        if len(body) > LARGE_RESPONSE:
             self.parallel = 1
         return bytes(body)
 
@@ -452,7 +452,7 @@ def _status(response: Response) -> str:
 
 
 def _firewall(response: Response) -> str:
-    """What to say of a response that a firewall (WAF) gave in the place of the source, or "".
+    """What to say of a response that comes from a firewall (WAF), not from the source, else "".
 
     Challenges bear a header of Cloudflare's [1] or of AWS's [2], whatever their status is; other
     pages are known by being HTML: an API says in JSON that something is forbidden.
@@ -476,8 +476,8 @@ def _firewall(response: Response) -> str:
 
 
 def _is_unsendable(error: Exception) -> bool:
-    """Whether requests refused to send what it was given. It says InvalidHeader of responses, too,
-    but then knows of the request."""
+    """Whether requests refused to send the request. It raises InvalidHeader for responses, too,
+    but then the error holds the request."""
     kinds = requests.exceptions
     if isinstance(error, kinds.InvalidHeader):
         return error.request is None
@@ -485,7 +485,8 @@ def _is_unsendable(error: Exception) -> bool:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Scheme, host and port; None for what libraries do not read alike (``\\``, ``@``)."""
+    """Scheme, host and port; None for an address that libraries read in several ways (``\\``,
+    ``@``)."""
     parts, usual = urlsplit(url), {"https": 443, "http": 80}
     try:
         origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)

@@ -62,14 +62,14 @@ def to_text(moment: datetime) -> str:
 def parse(value: Any) -> datetime:
     """A timestamp as an aware datetime in UTC.
 
-    Takes ISO 8601 (T or a blank; without an offset it is UTC; a date alone is its midnight;
+    Takes ISO 8601 (T or a space; without an offset it is UTC; a date alone is its midnight;
     digits after the microsecond are cut), the dates of RFC 1123 and RFC 2822, ASP.NET's
     ``/Date(milliseconds)/``, and unix time, as a number or as text of 9 digits or more, in
     seconds or, from 100,000,000,000 on, in milliseconds.
 
     Raises ValueError, without the value, for anything else: an order of day and month that has
     to be guessed, the hour 24, a weekday that is not that of the date. It is a NoDate where the
-    value says that there is no date: blank text, ``0000-00-00``, false, ``N/A``, ``-``.
+    value says that there is no date: text of spaces, ``0000-00-00``, false, ``N/A``, ``-``.
     """
     try:
         if isinstance(value, str):

@@ -1,12 +1,12 @@
-"""The errors that end a sync, and the guard that keeps data out of what the SDK prints of them.
+"""The errors that end a sync, and what keeps data out of the text that the SDK prints of them.
 
 ConnectorError       its message never holds a secret or a row's value
 ├── SettingsError    the configuration is wrong (a ValueError, too); nothing was requested
 ├── StateError       the state is not one that this version understands; nothing was requested
 ├── SourceError      the source refused, or sent what cannot be understood; the cursor stays
 │   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for;
-│   │                       `concerns_all`: if none does, that is a SourceUnavailable
-│   └── SourceUnavailable   it concerns every table: credentials are refused, nobody answers
+│   │                       `concerns_all`: after the last retry it is a SourceUnavailable
+│   └── SourceUnavailable   it concerns every table: credentials are refused, no server responds
 └── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
 """
 

@@ -74,8 +74,8 @@ class Listing:
             state.save({name: self._after(verdict, staged, before).to_json()})
 
     def _may_wait(self, before: TableState) -> int:
-        """How many rows wait until they are proven whole; the others are handed over as they
-        come."""
+        """How many rows wait until the read is proven whole. If there are more, all are upserted
+        as they come."""
         if not self.window.full:
             return 0
         return REPLACED_AT_ONCE if before.is_known else STREAMED_FIRST_LOAD
@@ -186,8 +186,8 @@ class Listing:
 
 
 class _StagedRows:
-    """The rows of one or two reads on their way to the destination: ``may_wait`` of a read wait in
-    spools, and are handed over as they come when there are more."""
+    """The rows of one or two reads, before they are upserted. Up to ``may_wait`` rows of a read
+    wait in spools; when there are more, all are upserted as they come."""
 
     def __init__(self, table: str, state: State, may_wait: int, stack: ExitStack) -> None:
         self._table, self._state, self._may_wait, self._stack = table, state, may_wait, stack

@@ -1,4 +1,4 @@
-"""Rows that wait until their table is proven whole."""
+"""Rows that wait, until it is known what to do with them: in memory or compressed on disk."""
 
 import os
 import pickle

@@ -43,7 +43,7 @@ _LOST = "the connection broke off before it was complete"
 _REFUSED = "the connection was refused: nothing listens at that port, or a firewall refuses it"
 _TIMED_OUT = "timed out connecting: the host is down, or a firewall drops what it is sent"
 
-# Not every platform has every one; those that are left mean that the DNS does not answer.
+# Not every platform has every one. All other codes mean that the DNS gave no response.
 _NO_SUCH_HOST = {
     getattr(socket, name, socket.EAI_NONAME)
     for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")
@@ -76,7 +76,7 @@ class Deadline:
     """Seconds from the first connection that a response may take, in the thread that enters this
     context.
 
-    A read timeout begins anew with each byte, so a header or a body that trickles could go on for
+    The read timeout starts again at each byte, so a header or a body that trickles could last for
     ever. When the time is over, the sockets of the response are shut down: whoever waits for them
     gets an error, and ``passed`` is true. A timer does it, since the libraries read headers, and
     compressed bodies, in loops of their own that no caller can leave.

@@ -1,4 +1,4 @@
-"""A source's records as rows of typed columns; the types do not depend on the data."""
+"""Records of a source as rows of typed columns. The types are declared, never taken from data."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ _DIFFERENCE = Context(prec=28)
 # What a conversion, or a `derive`, raises for what it cannot read.
 _UNFIT = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 _UNREADABLE = object()  # no type holds it
-_DEEPER = 100  # calls that the SDK may add, when it writes JSON, to those under way here
+_DEEPER = 100  # levels by which the stack of the SDK may be deeper when it writes JSON
 _EXAMPLES = 3  # positions that are named in the log
 
 
@@ -163,8 +163,8 @@ class Table:
 
 
 class _Batch:
-    """Records on their way to be rows: what is ``left`` of each, which are ``skipped`` and why,
-    and the ``odd`` values so far."""
+    """Records that become rows: which fields of each are ``left``, which records are ``skipped``
+    and why, and the ``odd`` values so far."""
 
     def __init__(self, records: Sequence[Any]) -> None:
         self.skipped: dict[int, InvalidRecord] = {}
@@ -193,8 +193,8 @@ class _Batch:
         return values
 
     def give_back(self, index: int, sources: Iterable[str], value: Any) -> None:
-        """Puts a value back under that of the ``sources`` that it was taken from. One that was
-        derived is under none of them, and what it was made of has not been taken."""
+        """Puts a value back under the field of ``sources`` that it was taken from. A derived value
+        is under none of them, and the fields that it was made of were not taken."""
         for source in sources:
             if self._records[index].get(source) is value:
                 self.left[index][source] = _encodable(value)
@@ -275,7 +275,7 @@ def _converted_one_by_one(
     values: Sequence[Any], to_type: Callable[[Any], Any]
 ) -> tuple[list[Any], dict[int, bool]]:
     """The values of a column, with None for those that do not fit; and of these, by their index,
-    whether they stand for "no date". Blank text is null, and nothing to speak of."""
+    whether they stand for "no date". Text of spaces is null, and is not reported."""
     converted: list[Any] = []
     unfit: dict[int, bool] = {}
     for index, value in enumerate(values):
@@ -464,8 +464,9 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
 
 @dataclass
 class SkippedRecords:
-    """The records of a sync that cannot be stored, and the values that are null in its rows since
-    their columns cannot hold them: named by position and column, never by value."""
+    """The records of a sync that were skipped, since they cannot be stored, and the values that
+    are null in its rows, since their columns cannot hold them. Reports name position and column,
+    never a value."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -510,8 +511,9 @@ class SkippedRecords:
             raise SourceError(f"{self._sentence(table)}. That is more than a tenth of {records}")
 
     def report(self) -> None:
-        """A warning in the log for each table, and for each column with odd values; and one for
-        all on the dashboard, without what stands for "no date": nobody can mend that."""
+        """Logs a warning for each table with skipped records and for each column with odd values,
+        and shows one for all on the dashboard. That one leaves out values that stand for "no
+        date", which nobody can mend."""
         for table in self.counts:
             Logging.warning(self._sentence(table))
         for key, places in self.odd.items():

@@ -24,10 +24,10 @@ OVERLAP = timedelta(minutes=10)
 
 
 class State:
-    """The state of the last sync, which ``save`` carries on; usable from several threads.
+    """The state, from the last sync's to this one's; usable from several threads.
 
-    The bare ``last_sync_time`` of older connectors is taken as the cursor of all ``tables``.
-    Raises StateError for a state of another form: a fresh start would hide the loss. The advice to
+    ``last_sync_time``, the whole state of older connectors, becomes the cursor of all ``tables``.
+    Raises StateError for a state of another form: a new start would hide the loss. The advice to
     re-sync ends with ``before_resync``.
     """
 
@@ -113,8 +113,8 @@ class TableState:
 
 @dataclass(frozen=True)
 class Window:
-    """What to read: rows that changed at ``since`` or later (None: all), from ``started`` on.
-    ``full``: what is read replaces the table."""
+    """What to read: rows that changed at ``since`` or later (None: all). ``started``: when the
+    read began. ``full``: the rows replace the table."""
 
     since: datetime | None
     started: datetime

@@ -8,6 +8,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,6 +190,15 @@ class MssqlSandbox:
     def open_connections(self) -> int:
         with self._lock:
             return len(self._connections)
+
+    def clients_left(self, seconds: float = 5) -> int:
+        """How many are connected; those that have left had so long to be noticed."""
+        with self._lock:
+            threads = list(self._connections.values())
+        ends = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(max(0, ends - time.monotonic()))
+        return self.open_connections
 
     # Encryption and logins
 

@@ -1,0 +1,184 @@
+"""The hours of one table: what is read of them, and how they come into the destination."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+from fivetran_connector_sdk import Logging, Operations as op
+
+from setting_kinds import Metric
+from shared import times
+from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
+from shared.rows import Row, SkippedRecords, Table
+from shared.spool import Spool
+from shared.state import State
+
+DAY = timedelta(days=1)
+# The values of HoursState.load.
+FIRST = "first"  # the first load has not begun
+UNFINISHED = "unfinished"  # it was streamed, or broke off: it resumes at the cursor
+UNPROVEN = "unproven"  # the rows are there, but replaced nothing: a full refresh is due
+
+
+@dataclass(frozen=True)
+class HoursState:
+    """The entry of a table of hours in the state.
+
+    cursor   the first day that is to be read
+    start    the table is whole from this day on, as far as the source does not change it
+    metrics  the fields of the metrics that its rows have
+    load     how far its first load is: FIRST, UNFINISHED, UNPROVEN, or "" when that is over
+    """
+
+    cursor: date
+    start: date
+    metrics: tuple[str, ...]
+    load: str = ""
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "HoursState | None":
+        """None: the table was never read, or by an older connector whose cursor tells nothing."""
+        if "start" not in entry:
+            return None
+        cursor, start = (times.parse(entry[key]).date() for key in ("cursor", "start"))
+        return cls(cursor, start, tuple(entry["metrics"]), entry.get("load", ""))
+
+    def to_json(self) -> dict[str, Any]:
+        entry = {
+            "cursor": self.cursor.isoformat(),
+            "start": self.start.isoformat(),
+            "metrics": [*self.metrics],
+        }
+        return {**entry, "load": self.load} if self.load else entry
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to read of a table: the days from ``begin`` on. ``state``: what is known before."""
+
+    table: Table
+    metrics: tuple[Metric, ...]
+    begin: date
+    state: HoursState
+
+    @property
+    def load(self) -> str:
+        return self.state.load
+
+    def after(self, end: date, today: date, load: str) -> HoursState:
+        """The state of the table when it has the days before ``end``. Yesterday is never over:
+        the account's zone may be behind UTC."""
+        cursor = max(self.state.cursor, min(end, today - DAY))
+        return replace(self.state, cursor=cursor, load=load)
+
+
+@dataclass(frozen=True, repr=False)
+class Chunk:
+    """The hours of the days from ``start`` up to ``end``, which is not in it, and what the source
+    says of them, in plain words."""
+
+    start: date
+    end: date
+    records: list[Any]
+    messages: tuple[str, ...]
+
+
+class HoursSync:
+    """The hours of one table on their way to the destination, and its cursor.
+
+    The rows of a first load wait, up to STREAMED_FIRST_LOAD of them, and replace the table when
+    all have come. The rows of a longer one are stored as they come and replace nothing, like
+    those before a failure, those that a message came with, and all of a load that skipped a
+    record. Once such a load is over, the next sync is a full refresh, of which REPLACED_AT_ONCE
+    rows may wait. Whether that replaces the table or not, there is no other one.
+    """
+
+    def __init__(self, plan: Plan, today: date, state: State, skipped: SkippedRecords) -> None:
+        self.plan, self.today, self.waiting = plan, today, Spool()
+        self._state, self._skipped = state, skipped
+        self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
+        self._waits = self._may_wait > 0
+        self._end, self._records, self._has_messages = plan.begin, 0, False
+
+    def add(self, chunk: Chunk) -> None:
+        """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
+        table, where = self.plan.table, f"{chunk.start} to {chunk.end}, record "
+        rows = self._skipped.take(table.name, table.rows(chunk.records), where)
+        self._end = chunk.end
+        self._records += len(chunk.records)
+        self._has_messages |= bool(chunk.messages)
+        if not self._waits:
+            self._upsert(rows)
+        else:
+            self.waiting.add(rows)
+            if self.waiting.rows <= self._may_wait:
+                return
+            self._waits = False
+            Logging.info(
+                f"{self.plan.table.name}: more than {self._may_wait} hours, which are stored as "
+                "they come from here on; they replace nothing"
+            )
+            self._hand_over()
+        self._save(UNFINISHED if self.plan.load else "")
+
+    def end(self) -> None:
+        """All hours have come. Raises SourceError if more than a tenth was skipped."""
+        plan, name = self.plan, self.plan.table.name
+        self._skipped.check(name, self._records)
+        why = self._why_unproven()
+        replaces = self._waits and self.waiting.rows > 0 and not why
+        if replaces:
+            op.truncate(name)
+        self._hand_over()
+        due = UNPROVEN if plan.load in (FIRST, UNFINISHED) and not replaces else ""
+        if why:
+            then = ". The next sync is a full refresh" if due else ""
+            op.warning(
+                f"{name}: {why}. The rows were stored, but nothing was replaced: deletes were not "
+                f"looked for{then}"
+            )
+        self._save(due)
+
+    def break_off(self) -> None:
+        """A request failed, or too much was skipped. What waits in a first load is stored; that of
+        a full refresh was there before, and the next sync resumes at the cursor."""
+        if not self._waits:
+            return
+        if self.plan.load == UNPROVEN:
+            self._end = self.plan.begin
+            self._state.save({self.plan.table.name: self._entry(UNFINISHED)})
+        elif self._end > self.plan.begin and self._is_sound():
+            self._hand_over()
+            self._save(UNFINISHED)
+
+    def _hand_over(self) -> None:
+        for rows in self.waiting.batches():
+            self._upsert(rows)
+        self.waiting.clear()
+
+    def _upsert(self, rows: list[Row]) -> None:
+        for row in rows:
+            op.upsert(self.plan.table.name, row)
+
+    def _save(self, load: str) -> None:
+        # While more than a tenth was skipped, the cursor stays: the table may yet fail.
+        if self._is_sound():
+            self._state.save({self.plan.table.name: self._entry(load)})
+
+    def _entry(self, load: str) -> dict[str, Any]:
+        return self.plan.after(self._end, self.today, load).to_json()
+
+    def _is_sound(self) -> bool:
+        return self._skipped.counts[self.plan.table.name] * 10 <= self._records
+
+    def _why_unproven(self) -> str:
+        """What the dashboard says of a load that replaces nothing, or ""."""
+        if not self._may_wait:
+            return ""
+        if skipped := self._skipped.counts[self.plan.table.name]:
+            return f"{skipped} of {self._records} records were skipped"
+        if self._has_messages:
+            return "SenSource sent messages with the hours, which may not be all"
+        is_last = self.plan.load == UNPROVEN
+        return f"more than {self._may_wait} hours" if is_last and not self._waits else ""
