@@ -301,5 +301,5 @@ def _watch(child: int, output: int, status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # a connector finds nothing that stands beside this file
+    sys.path.pop(0)  # connectors must not import modules beside this file
     _serve(socket.socket(fileno=int(sys.argv[1])))

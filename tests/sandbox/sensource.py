@@ -260,7 +260,7 @@ class SenSource(Sandbox):
             self.insert(name)
         elif kind == "delete" and deletes:
             self.delete(name, draw.randrange(len(listing)))
-        elif name != "zone":  # a zone's name stands in the hours, too
+        elif name != "zone":  # the hours hold the zone's name, too
             field = {"space": "maxCapacity"}.get(name, f"{name}Id")
             value = draw.randint(1, 999) if name == "space" else self._guid()
             self.change(name, draw.randrange(len(listing)), **{field: value})

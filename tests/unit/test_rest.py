@@ -339,15 +339,15 @@ def https(
 def test_only_a_certificate_that_fits_is_taken(https: tuple[str, str], waits: list[float]) -> None:
     """Any other certificate is final: no retry makes it right."""
     kind, url = https
-    reading = RestClient(url, 30, Retry(2))
+    secured = RestClient(url, 30, Retry(2))
     if kind == "valid":
-        assert reading.get("/a") == {"n": 1}
+        assert secured.get("/a") == {"n": 1}
     else:
         told = {"expired": "certificate has expired", "unknown_ca": "unable to get local issuer"}
         why = told.get(kind, "it is another host's")
         expected = rf"/a: the TLS certificate could not be verified \({why}"
         with pytest.raises(SourceUnavailable, match=expected):
-            reading.get("/a")
+            secured.get("/a")
     assert waits == []
 
 
