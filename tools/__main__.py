@@ -9,6 +9,8 @@ from typing import TypeAlias
 from tools.mutants import PARTS, STEPS
 from tools.paths import NAMES
 
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line. ``action`` of a parsed verb names the function that does its work, by
@@ -20,9 +22,6 @@ def build_parser() -> argparse.ArgumentParser:
     _add_deploy(verbs)
     _add_mutants(verbs)
     return parser
-
-
-_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
