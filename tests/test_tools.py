@@ -75,10 +75,19 @@ def test_options_that_deploy_does_not_know_are_passed_on(monkeypatch: pytest.Mon
     deploy = mock.Mock(return_value=7)
     monkeypatch.setattr("tools.deploy.deploy", deploy)
     where = ["--destination", "d", "--connection", "c"]
-    assert main(["deploy", "paligo", *where, "--proxy-id", "p", "--force"]) == 7
+    assert main(["deploy", "paligo", *where, "--proxy-id", "p", "--force", "--dest", "x"]) == 7
     [(name, options, _)] = [call.args for call in deploy.call_args_list]
     assert name == "paligo"
-    assert options == [*where, "--python-version", "3.14", "--proxy-id", "p", "--force"]
+    assert options == [
+        *where,
+        "--python-version",
+        "3.14",
+        "--proxy-id",
+        "p",
+        "--force",
+        "--dest",
+        "x",
+    ]
 
 
 def test_a_verb_works_from_any_folder(

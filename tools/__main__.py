@@ -99,7 +99,9 @@ def _add(
     """Adds a verb whose ``action`` is a function as "module:name"; its parameters are the verb's
     arguments."""
     sentence = f"{summary[0].upper()}{summary[1:]}."
-    parser = verbs.add_parser(name, help=summary, description=f"{sentence} {more}".strip())
+    description = f"{sentence} {more}".strip()
+    # An option that is not known here, and that goes on to `fivetran deploy`, is no short form.
+    parser = verbs.add_parser(name, help=summary, description=description, allow_abbrev=False)
     parser.set_defaults(action=action)
     return parser
 
