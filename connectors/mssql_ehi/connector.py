@@ -26,7 +26,7 @@ from sqlserver.addresses import DEFAULT_PORT, ask_browser
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
-from sqlserver.query import Plan, Position, category, choose, silently_full
+from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.rows import size
 from sqlserver.schema import DatabaseSchema, Selection, discover
 from sqlserver.server_features import allows_snapshots, is_replica, tells_active_rowversions
@@ -259,7 +259,7 @@ def find_incremental_columns(settings: Settings) -> None:
     finally:
         session.close()
     plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
-    warning, found = silently_full(plans, settings.incremental_column)
+    warning, found = full_read_warning(plans, settings.incremental_column)
     if found:
         raise SourceError(warning)
     if warning:
@@ -409,7 +409,7 @@ def _warn(database: DatabaseSchema) -> None:
 
 
 def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:
-    warning, _ = silently_full(plans, settings.incremental_column)
+    warning, _ = full_read_warning(plans, settings.incremental_column)
     if warning:
         op.warning(warning)
 

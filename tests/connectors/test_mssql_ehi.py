@@ -242,7 +242,7 @@ def test_a_table_of_bad_rows_fails(project: Project, server: MssqlSandbox) -> No
 
 
 def test_bytes_are_no_text(project: Project, server: MssqlSandbox) -> None:
-    """Whatever the reason for which they arrive: here the catalogue does not tell it."""
+    """Whatever the reason for which they arrive: here the catalog view does not tell it."""
     columns: Columns = [("id", "int", False), ("ssn", "nvarchar(20)"), ("at", "time(0)")]
     rows = [(i, f"ssn {i}", "12:00:00") for i in range(20)]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)
@@ -909,7 +909,7 @@ def test_names_in_statements() -> None:
 
 
 @pytest.mark.source
-def test_system_tables_are_left_out_and_users_are_not(project: Project, source: Source) -> None:
+def test_system_tables_are_not_synced_and_users_are(project: Project, source: Source) -> None:
     """By schema and exact name, never by the beginning of a name."""
     for name in ("sysdiagrams", "system_user", "sysproc", "dtproperties"):
         create_plain(source, 1, name)
@@ -983,7 +983,7 @@ def test_columns_come_and_go(project: Project, source: Source) -> None:
 def test_what_can_heal_is_repeated(
     project: Project, server: MssqlSandbox, slept: list[float], number: int, after_rows: int
 ) -> None:
-    """Once; the read goes on from the last row."""
+    """Once; the read resumes behind the last row."""
     create_plain(server)
     server.faults.add(faults.fail(number, match=DATA, after_rows=after_rows))
     result = synced(project, server)
@@ -1006,7 +1006,7 @@ def test_a_dropped_connection_is_made_up_for(
 def test_endless_deadlocks_end_the_sync(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
-    """After `retry_attempts` repeats; the other tables are done, and the failure is recorded."""
+    """After `retry_attempts` retries; the other tables are done, and the failure is recorded."""
     create_plain(server)
     create_plain(server, name="u")
     server.faults.add(faults.fail(1205, match=r"\[t\]", times=100))
@@ -1049,7 +1049,7 @@ def test_a_silent_server_is_asked_once_more(project: Project, server: MssqlSandb
 def test_a_server_that_is_not_there(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
-    """The repeats are bounded, and the message names the settings."""
+    """The retries are bounded, and the message names the settings."""
     create_plain(server)
     server.pause()
     output = failed(project, server).output
@@ -1111,7 +1111,7 @@ def test_a_table_that_may_not_be_read(
 def test_a_row_that_cannot_be_decoded_is_passed(
     project: Project, server: MssqlSandbox, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is bad only once arrives at its second reading; a bad one is left out."""
+    """One that is bad only once arrives at its second read; a bad one is skipped."""
     monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "date", type_mapping.TypeMapping("NAIVE_DATE"))
     rows = [(i, date(2026, 1, 1 + i)) for i in range(30)]
     columns: Columns = [("id", "int", False), ("v", "date")]
@@ -1185,7 +1185,7 @@ def test_values_across_short_packets_are_right(
 
 
 def test_the_whole_session_is_encrypted_by_default(project: Project, server: MssqlSandbox) -> None:
-    """And in the clear only by choice, with a warning."""
+    """And unencrypted only by choice, with a warning."""
     create_plain(server, 1)
     synced(project, server)
     assert all(login.encrypted for login in server.logins)
@@ -1217,7 +1217,7 @@ def test_a_certificate_that_does_not_hold_is_refused(
 
 
 def test_a_server_without_encryption(project: Project) -> None:
-    """The setting is named; nothing is sent in the clear."""
+    """The setting is named; nothing is sent unencrypted."""
     with MssqlSandbox(encryption="not_supported") as server:
         create_plain(server, 1)
         assert "mssql_encrypt" in failed(project, server).output
@@ -1226,7 +1226,7 @@ def test_a_server_without_encryption(project: Project) -> None:
 
 
 def test_the_driver_is_of_the_version_that_is_patched() -> None:
-    """For another version each patch is to be judged anew, and VERSION to be set."""
+    """For another version each patch must be reviewed, and VERSION set."""
     installed, patched = version("python-tds"), tds_patches.VERSION
     assert installed == patched, (
         f"python-tds {installed} is installed, and sqlserver/tds_patches.py was written for "

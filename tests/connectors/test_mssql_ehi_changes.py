@@ -178,7 +178,7 @@ def test_what_is_forgotten_leads_to_a_load_of_everything(
     cause: str,
     large: bool,
 ) -> None:
-    """Never to a silent gap: rows that went meanwhile are gone here, too."""
+    """Never to a silent gap: rows that were deleted meanwhile are deleted here, too."""
     if large:
         monkeypatch.setattr(table_sync, "SMALL", 10)
     create_tracked(server, 60)
@@ -211,7 +211,7 @@ def test_what_is_forgotten_leads_to_a_load_of_everything(
 def test_a_large_table_that_is_loaded_anew_resumes(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is emptied once, and a sync that dies goes on; changes meanwhile are not lost."""
+    """It is truncated once, and a sync that dies resumes; changes meanwhile are not lost."""
     monkeypatch.setattr(table_sync, "SMALL", 10)
     create_tracked(server, 100)
     synced(project, server)
@@ -289,7 +289,7 @@ def test_tracking_that_the_login_may_not_see(project: Project, server: MssqlSand
 
 
 def test_no_key_of_a_deleted_row_is_shown(project: Project, server: MssqlSandbox) -> None:
-    """Neither in the log nor in the state; the position in the changes is sealed."""
+    """Neither in the log nor in the state; the position in the changes is encrypted."""
     columns: Columns = [("mrn", "varchar(40)", False), ("v", "int")]
     secrets = [f"Patient-MRN{i:05d}" for i in range(40)]
     server.create_table("dbo", "t", columns, key=["mrn"], rows=[(s, 1) for s in secrets])
@@ -383,7 +383,7 @@ def test_tracking_that_cannot_be_read_is_not_used(
 def test_a_key_that_cannot_be_stored_cannot_be_deleted(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is counted as a row that was left out, at its delete as at its insert."""
+    """It is counted as a skipped row, at its delete as at its insert."""
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
@@ -601,7 +601,7 @@ def test_readers_and_faults(project: Project, server: MssqlSandbox) -> None:
 
 
 def test_a_server_that_goes_away_ends_all_readers(project: Project, server: MssqlSandbox) -> None:
-    """No reader is left behind, and the tables that nobody tried are counted."""
+    """No worker is left behind, and the tables that nobody tried are counted."""
     for number in range(8):
         create_plain(server, 40, f"t{chr(97 + number)}")
     server.faults.add(faults.call(lambda: server.pause(drop_connections=False), DATA))

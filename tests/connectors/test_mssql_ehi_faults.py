@@ -1,4 +1,4 @@
-"""mssql_ehi: which errors of the server heal, which are final, and what each costs."""
+"""mssql_ehi: which errors of the server are transient, which are final, and what each costs."""
 
 import random
 
@@ -35,7 +35,7 @@ _OF_STATEMENTS = (601, 982, 1203, 1221, 3935, 8628, 9515, 10922)
 def test_what_passes_costs_no_cursor(
     project: Project, server: MssqlSandbox, slept: list[float], number: int
 ) -> None:
-    """The read is repeated from the same start: no full read, and no other isolation."""
+    """The read is retried from the same start: no full read, and no other isolation."""
     create_timed(server, moments(30))
     synced(project, server, lookback_seconds="0")
     server.faults.add(faults.fail(number, match=DATA))
@@ -218,7 +218,7 @@ def test_a_clock_that_is_refused_later_keeps_the_old_cursor(
 def test_a_full_read_in_place_of_an_incremental_one_resumes(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """It goes on by the key, and has a cursor in the end."""
+    """It resumes by the key, and has a cursor in the end."""
     create_timed(server, moments(100))
     server.faults.add(faults.fail(8115, match=r"ORDER BY T\.\[ModifiedDate\]"))
     server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
@@ -238,7 +238,7 @@ def test_a_full_read_in_place_of_an_incremental_one_resumes(
 def test_a_table_without_snapshots_is_read_without_them(
     project: Project, server: MssqlSandbox, slept: list[float], number: int, attempts: str
 ) -> None:
-    """It alone, at once, and at any number of repeats: the tables behind it have snapshots."""
+    """It alone, at once, and at any number of retries: the tables behind it have snapshots."""
     for name in ("a", "b", "c"):
         create_plain(server, name=name)
     server.faults.add(faults.fail(number, match=r"\[b\]"))

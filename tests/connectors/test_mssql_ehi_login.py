@@ -51,7 +51,7 @@ addresses, tds_patches = map(import_module, ("sqlserver.addresses", "sqlserver.t
 def test_names_and_passwords_are_passed_on_exactly(
     project: Project, user: str, password: str, database: str, encrypted: str
 ) -> None:
-    """With characters beyond the basic plane, blanks at the ends, and angle brackets."""
+    """With characters beyond the basic plane, spaces at the ends, and angle brackets."""
     with MssqlSandbox(user=user, password=password, database=database) as server:
         create_plain(server)
         synced(project, server, mssql_encrypt=encrypted)
@@ -122,7 +122,7 @@ def test_what_is_no_server_is_named(project: Project, server: MssqlSandbox, writ
 def test_two_ports_that_differ_are_an_error(project: Project, server: MssqlSandbox) -> None:
     """Nobody can know which one is meant."""
     output = failed(project, server, mssql_server=f"127.0.0.1,{server.port + 1}").output
-    assert "mssql_port must be the port that stands in mssql_server, or empty" in output
+    assert "mssql_port must be the port in mssql_server, or empty" in output
     assert server.logins == []
 
 
@@ -150,7 +150,7 @@ def test_the_browser_tells_the_port_of_an_instance(
 def test_the_port_of_an_instance_is_asked_for_again(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is another one after the instance was started anew."""
+    """It may change when the instance is restarted."""
     create_plain(server)
 
     def restart() -> None:
@@ -190,7 +190,7 @@ def test_an_instance_without_tcp_fails_at_once(
     slept: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No repeat switches it on."""
+    """No retry switches it on."""
     with Browser({"X": None}) as browser:
         monkeypatch.setattr(addresses, "_BROWSER_PORT", browser.port)
         output = failed(project, server, mssql_server="127.0.0.1\\X", mssql_port="").output
@@ -321,7 +321,7 @@ def test_read_only_intent_is_sent_to_a_secondary(
 
 
 def test_without_the_intent_nothing_is_said_of_it(project: Project, server: MssqlSandbox) -> None:
-    """The primary answers."""
+    """The primary responds."""
     create_plain(server)
     server.read_only_route = ("localhost", 1)
     synced(project, server)
@@ -331,7 +331,7 @@ def test_without_the_intent_nothing_is_said_of_it(project: Project, server: Mssq
 def test_a_replica_is_read_without_rowversions(
     project: Project, server: MssqlSandbox, replica: MssqlSandbox
 ) -> None:
-    """Nothing tells there which of the primary's transactions are under way."""
+    """Nothing tells there which of the primary's transactions are open."""
     columns: Columns = [("id", "int", False), ("rv", "rowversion", False)]
     replica.create_table("dbo", "t", columns, key=["id"], rows=[(i,) for i in range(30)])
     output = synced(project, replica, read_only_intent="true").output
@@ -378,7 +378,7 @@ def test_redirects_in_a_circle_end(project: Project, server: MssqlSandbox) -> No
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of an address that answers nothing, as one of a subnet that is offline."""
+    """The port of an address that does not respond, as one of a subnet that is offline."""
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.2", 0))
         listener.listen(0)
@@ -453,7 +453,7 @@ def test_a_windows_account_logs_in(
 def test_a_windows_account_is_redirected(
     project: Project, server: MssqlSandbox, replica: MssqlSandbox
 ) -> None:
-    """The exchange begins anew at the other server."""
+    """The exchange starts again at the other server."""
     create_plain(replica)
     for each in (server, replica):
         each.accounts.add("CORP", "reader", WINDOWS["mssql_password"])
@@ -509,7 +509,7 @@ def test_a_server_of_windows_accounts_alone(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mssql_user": "CORP\\reader"}, "mssql_user must be without a domain: put that into"),
+        ({"mssql_user": "CORP\\reader"}, "mssql_user must be without a domain: set mssql_domain"),
         ({"mssql_user": "CORP\\r", "mssql_domain": ""}, "mssql_user must be without a domain"),
         ({"mssql_password": ""}, "mssql_password is missing"),
         ({"mssql_domain": "CORP\\x"}, "mssql_domain must be the name of a Windows domain"),

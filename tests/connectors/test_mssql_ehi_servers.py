@@ -1,4 +1,4 @@
-"""mssql_ehi: servers that answer, fail and change in ways that a connector must survive."""
+"""mssql_ehi: servers that respond, fail and change in ways that a connector must survive."""
 
 import re
 import socket
@@ -140,10 +140,10 @@ def test_a_defect_fails_its_table_only(
     create_plain(server, name="u")
     original = table_sync.TableSync._finish
 
-    def broken(load: Any, reading: Any) -> None:
-        if load.plan.table.name == "t":
+    def broken(sync: Any, progress: Any) -> None:
+        if sync.plan.table.name == "t":
             raise KeyError("a value")
-        original(load, reading)
+        original(sync, progress)
 
     monkeypatch.setattr(table_sync.TableSync, "_finish", broken)
     output = failed(project, server).output
@@ -158,7 +158,7 @@ def test_a_defect_fails_its_table_only(
 def test_one_silent_table_does_not_starve_the_others(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """A blocked writer holds up one table; the server answers all the same."""
+    """A blocked writer blocks one table; the server still responds."""
     for name in ("a", "b", "c"):
         create_plain(server, name=name)
     server.faults.add(faults.stall(r"\[b\]", times=2))
@@ -284,7 +284,7 @@ def test_a_plan_that_is_refused_for_good(project: Project, server: MssqlSandbox)
 def test_endless_deadlocks_end_within_three_minutes(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
-    """With the default settings, however many tables there are and whatever else is answered."""
+    """With the default settings, however many tables there are and whatever else succeeds."""
     for number in range(10):
         columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
         server.create_table("dbo", f"t{chr(97 + number)}", columns, key=["id"], rows=[(1, None)])
@@ -367,7 +367,7 @@ def test_a_catalogue_that_changes_while_it_is_read(project: Project, server: Mss
 def test_a_catalogue_that_calls_a_primary_key_nullable(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, incremental: bool
 ) -> None:
-    """It is one all the same, in other catalogues than SQL Server's."""
+    """It is one all the same, in catalog views of other servers, too."""
     original = session.Session.rows
 
     def rows(self: Any, sql: str, parameters: Any = None) -> Any:
@@ -472,7 +472,7 @@ def test_an_hour_that_comes_twice_and_a_sync_without_rows(
     ],
 )
 def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> None:
-    """Also where a catalogue tells little of them."""
+    """Also where a catalog view tells little of them."""
     assert type_mapping.declared(type_mapping.ColumnInfo(*facts)) == declared
 
 
@@ -565,7 +565,7 @@ def test_a_float_of_a_position_is_sent_as_a_number(kind: str) -> None:
 
 
 def test_names_are_sent_as_names(project: Project, server: MssqlSandbox) -> None:
-    """Text of any length has the server look through all of its catalogue. Only a real server's
+    """Text of any length has the server look through the names of all tables. Only a real server's
     plan shows it, so this looks at the statements."""
     create_timed(server, moments(3))
     synced(project, server)

@@ -211,7 +211,7 @@ def explain_login(
     if isinstance(error, pytds.Error) and "does not match host name" in text:
         return SourceError(
             f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
-            "stands in the certificate as a subject alternative name"
+            "the certificate has as a subject alternative name"
         )
     if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
         return SourceError(

@@ -23,18 +23,18 @@ def bracketed(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in a statement, where the driver halves per cent signs."""
+    """A name for a statement, where the driver halves per cent signs."""
     return bracketed(name).replace("%", "%%")
 
 
 def label(*parts: str) -> str:
-    """`schema.table`, with brackets where two tables could be meant otherwise, or where the
-    settings would not take a part as it is."""
+    """`schema.table`, with brackets where it would be ambiguous without, or where the settings
+    would not take a part as it is."""
     return ".".join(bracketed(part) if _AMBIGUOUS.search(part) else part for part in parts)
 
 
 def pattern(parts: Sequence[str]) -> str:
-    """The pattern of a name. A part that holds a point was quoted: it is one part of the name."""
+    """The pattern for a name. A part that holds a point was quoted: it is one part of the name."""
     return label(*parts) if any("." in part for part in parts) else ".".join(parts)
 
 
@@ -105,10 +105,10 @@ def of_tables(
     tables: Sequence[Name], kept: Mapping[Name, str] | None = None, taken: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The names at the destination, and warnings. ``tables`` are in the order in which they were
-    created; ``kept``: names that tables have already; ``taken``: those of others.
+    created; ``kept``: names that tables have already; ``taken``: names of other tables.
 
-    Of tables that would have one name, those outside dbo carry their schema's before it; the later
-    gets a number where that is not enough.
+    Of tables that would have the same name, those outside dbo get the name of their schema as a
+    prefix; where that is not enough, the later one gets a number.
     """
     kept = kept or {}
     schemas = defaultdict(set)
@@ -141,8 +141,8 @@ def _table_warning(schema: str, name: str, destination: str) -> str:
     if destination == f"{schema}_{name}":
         return f"Several schemas have a table {name}: {schema}.{name} is stored as {destination}"
     return (
-        f"{label(schema, name)} is stored as {destination}, since its own name is no name at the "
-        "destination, or that of another table"
+        f"{label(schema, name)} is stored as {destination}, since its own name is not possible at "
+        "the destination, or is that of another table"
     )
 
 
@@ -155,11 +155,11 @@ def of_columns(
     as_before: bool = False,
 ) -> tuple[list[str], list[str]]:
     """The names at the destination, and warnings. ``columns`` are in their order; ``kept``: names
-    that columns, also some that are no more, have already; ``first``: columns that have theirs,
-    too, and go before new ones. ``as_before``: as connectors named them that knew no letters but
-    Latin ones.
+    that columns have already, also some that do not exist any more; ``first``: columns that have a
+    name already, too, and are named before new ones. ``as_before``: as earlier versions named
+    columns without a Latin letter.
 
-    Of columns that would have one name, the later gets a number.
+    Of columns that would have the same name, the later one gets a number.
     """
     kept = kept or {}
     destinations = {name: kept[name] for name in columns if name in kept}
@@ -186,7 +186,7 @@ def of_columns(
 def _free(
     plain: str, taken: Collection[str], wanted: Collection[str], stored: Callable[[str], str]
 ) -> str:
-    """The name, with a number if it is taken: the first that others neither have nor want."""
+    """The name, with a number if it is taken: the first that no other has or will get."""
     if stored(plain) not in taken:
         return plain
     numbered = (f"{plain}_{number}" for number in count(2))
@@ -194,8 +194,8 @@ def _free(
 
 
 def to_remember(names: Mapping[str, str]) -> dict[str, str]:
-    """Those of the ``names`` at the destination, by column, that must be remembered: of columns
-    that would share one, and of columns that have another one than they would be given."""
+    """Those of the ``names`` at the destination, by column, that the state must keep: of columns
+    that would share a name, and of columns that have another name than they would get now."""
     plain = {name: _latin(name, "column") for name in names}
     shared = Counter(map(stored_name, plain.values()))
     return {

@@ -1,6 +1,6 @@
 """How a table is read: which rows, in which order, and from where on.
 
-A position is the text of the order's columns in one row; it is exact, so that a read goes on
+A position is the text of the order's columns in one row. It is exact, so that a read resumes
 behind that very row. Text is compared as the column's own type (see
 type_mapping).
 """
@@ -21,8 +21,8 @@ from .source_tables import Column, SourceTable
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
 _VERSIONS = ("rowversion", "timestamp")
-NO_COLUMN = "none"  # as incremental_column: that tables are read in full is known
-# How columns are called that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
+NO_COLUMN = "none"  # as incremental_column: the user knows that tables are read in full
+# Names of columns that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
 _TELLS_CHANGES = re.compile(
     "modif|updat|upd_|_upd|chang|chg|edit|revis|touch|etl|load|last_?(mod|wri|sav)", re.IGNORECASE
 )
@@ -35,8 +35,9 @@ class Plan:
     """Rows of ``table`` ordered by ``column``, which says when a row changed, and the ``key``.
 
     Without ``column`` the order is that of the key, and without a key there is none. ``tracked``:
-    Change Tracking says which rows changed. ``whole``: all rows are read by the key alone, since
-    the server refuses the incremental read, and the cursor of the next sync is found all the same.
+    Change Tracking tells which rows changed. ``whole``: all rows are read, ordered by the key
+    alone, since the server refuses the incremental read; the cursor of the next sync is still
+    found.
     """
 
     table: SourceTable
@@ -87,9 +88,9 @@ class Plan:
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
     ) -> tuple[str, dict[str, Any]]:
-        """The SELECT of the rows whose ``column`` is ``start`` or later and, of a rowversion,
-        before ``end``, behind position ``after``, and its parameters; ``columns`` are all, if not
-        given."""
+        """A SELECT and its parameters. It reads ``columns`` (None: all) of the rows behind
+        position ``after`` whose ``column`` is ``start`` or later and, if it is a rowversion,
+        before ``end``."""
         parameters, source = _Parameters(), _name(self.table)
         conditions = []
         if start is not None and self.column:
@@ -116,8 +117,8 @@ class Plan:
         ]
 
     def greatest(self, batch: Sequence[Values], before: str | None) -> str | None:
-        """The greatest moment of ``column`` so far, as the text of a position: that of ``batch``,
-        or the one ``before`` it."""
+        """The greatest moment of ``column`` in ``batch`` and ``before`` it, as the text of a
+        position."""
         column = self.column
         if column is None or self.by_version:
             return before
@@ -156,8 +157,8 @@ class Plan:
 
 
 class Changes(Plan):
-    """The rows of a tracked table that changed since a version: their columns, behind these once
-    more their key, which is all that there is of a row that was deleted, and then the operation.
+    """The changes of a tracked table since a version: the columns of the row, then its key again,
+    which is all that a delete has, then the operation.
 
     https://learn.microsoft.com/sql/relational-databases/system-functions/changetable-transact-sql
     """
@@ -240,14 +241,14 @@ class _Parameters:
 
 
 def _keyset_condition(values: Sequence[tuple[str, str | None]]) -> str:
-    """The condition that a row comes behind one with these values. Nulls come first."""
+    """The condition for rows behind the one with these values. Nulls come first."""
     (name, value), rest = values[0], values[1:]
     further = _keyset_condition(rest) if rest else None
     if value is None:
         return f"({name} IS NOT NULL OR {further})" if further else f"{name} IS NOT NULL"
     if further is None:
         return f"{name} > {value}"
-    # The first part says nothing new, but it is what the server finds in an index.
+    # The first part is redundant, but it is what the server looks up in an index.
     return f"({name} >= {value} AND ({name} > {value} OR {further}))"
 
 
@@ -268,14 +269,14 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     found = [by_name[name] for name in names if name in by_name]
     if versions:
         found += [column for column in table.columns if is_version(column)]
-    # Without a key at the destination a row that changed would stand beside what it was.
+    # Without a key at the destination a changed row would be stored beside the old one.
     usable = found and table.order and table.key
     return Plan(table, found[0] if usable else None, table.order)
 
 
-def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
-    """What the user should know where not one table has a column of ``candidates``, and some are
-    read in full at each sync, else ""; and the columns that look as if they told the changes."""
+def full_read_warning(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
+    """A warning if no table has a column of ``candidates`` and some are read in full at each sync,
+    else ""; and the columns that look as if they told the changes."""
     full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
     folded = {name.casefold() for name in candidates}
     times = [c for plan in plans for c in plan.table.columns if c.type_mapping.first is not None]
@@ -284,10 +285,10 @@ def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str
     alike = Counter(column.name for column in times if _TELLS_CHANGES.search(column.name))
     found = [f"{name} ({number} tables)" for name, number in alike.most_common(_NAMED)]
     advice = (
-        f"These look as if they told it: {', '.join(found)}. Name those in incremental_column "
-        f'that the source sets at every change, or "{NO_COLUMN}" if there is none'
+        f"These look as if they did: {', '.join(found)}. Name those in incremental_column that "
+        f'the source sets at every change, or "{NO_COLUMN}" if there is none'
         if found
-        else "None looks as if it told it: where tables are large, Change Tracking tells it"
+        else "None looks as if it did: for large tables, switch Change Tracking on"
     )
     warning = (
         f"No table has a column that tells when a row changed ({', '.join(candidates)}), so "
@@ -297,17 +298,18 @@ def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str
 
 
 def category(estimate: int | None) -> str:
-    """The size of a table in a word."""
+    """The size of a table, in a word for the log."""
     if estimate is None:
         return "of unknown size"
     return next((name for most, name in _CATEGORIES if estimate <= most), "large")
 
 
 def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -> str:
-    """From where on the next sync reads: the smaller of two moments, less ``lookback``.
+    """Where the next sync starts to read: at the earlier of two moments, less ``lookback``.
 
     ``greatest``: the greatest value seen; ``clock``: the earlier of the server's clocks when the
-    read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is never before the type's first.
+    read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is not before the first
+    moment of the type.
     """
     convert, first = column.type_mapping.convert, column.type_mapping.first
     assert convert is not None and first is not None  # noqa: S101, PT018  # a type of times

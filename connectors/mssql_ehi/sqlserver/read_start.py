@@ -79,7 +79,7 @@ class ReadStart:
         return ReadProgress(INCREMENTAL, start, self._next_clock(clock), clock.offset)
 
     def _changes(self) -> ReadProgress | None:
-        """A read by Change Tracking, None if it began anew since the last sync."""
+        """A read by Change Tracking, None if that was switched off and on since the last sync."""
         cursor = self.state.cursor
         if cursor.version is None or cursor.tracked_since != self._table.tracked_since:
             return None

@@ -413,8 +413,8 @@ def _can_read_changes(session: Session, table: SourceTable, version: int | None)
     """The login may lack the right, and a replica may list what it cannot read.
 
     ``version`` is the current one, since which little or nothing changed: to ask for all changes
-    that the server knows would be the most expensive query there is. It stands in the statement as
-    a number, since an expression there is an error.
+    that the server knows would be the most expensive query there is. The statement has it as a
+    number, since an expression there is an error.
     """
     if version is None:
         return False

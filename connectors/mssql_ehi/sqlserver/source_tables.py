@@ -82,7 +82,7 @@ class SourceTable:
 
     @cached_property
     def row_width(self) -> int | None:
-        """The most bytes of a row; None: without a limit."""
+        """The most bytes that a row takes; None: there is no limit."""
         widths = [type_mapping.width(column.info) for column in self.columns]
         return None if None in widths else sum(width or 0 for width in widths)
 

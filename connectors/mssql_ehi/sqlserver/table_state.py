@@ -1,4 +1,4 @@
-"""What the state keeps of a table between two syncs, and the keys under which it stands there."""
+"""What the state keeps of a table between two syncs, and the keys under which it does."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -133,7 +133,7 @@ def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -
     redirects a login, for a part of the host's name; and which follows redirects without end.
 
     Here connecting has ``timeout`` seconds in all, redirects included. Raises SourceError after
-    too many redirects. The driver's answer to several addresses is a loop over them:
+    too many redirects. Why the driver tries them one after the other:
     https://github.com/denisenkom/pytds/issues/56
     """
     if login.access_token_callable:  # which has a timeout of its own
