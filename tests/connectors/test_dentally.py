@@ -463,8 +463,6 @@ def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None
     "response",
     [
         *({}, [], None, {"access_token": ""}, {"access_token": 7}),
-        *({**PAIR, "refresh_token": 7}, {**PAIR, "expires_in": "soon"}),
-        {**PAIR, "expires_in": [1]},
     ],
 )
 def test_a_response_without_usable_tokens_is_an_error(

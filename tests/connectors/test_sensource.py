@@ -1475,10 +1475,7 @@ def test_a_lifetime_of_any_form(
         sandbox.tokens.append("from-the-fault")
         result = project.sync(sandbox.configuration())
         assert len(sandbox.paths("/oauth/token")) == 1
-        if lifetime == "soon":
-            assert "the response holds no usable access token" in result.output
-        else:
-            assert result.code == 0, result.output
+        assert result.code == 0, result.output
 
 
 def test_a_token_that_dies_in_mid_load_is_renewed_once(
@@ -1579,11 +1576,6 @@ def test_a_token_endpoint_with_a_rate_limit(
         (200, '{"access_token": ""}', "the response holds no usable access token"),
         (200, '{"access_token": 7}', "the response holds no usable access token"),
         (200, '{"access_token": "two\\nlines"}', "the response holds no usable access token"),
-        (
-            200,
-            '{"access_token": "x", "expires_in": [1]}',
-            "the response holds no usable access token",
-        ),
         (302, "", "a redirect, which is not followed"),
     ],
 )

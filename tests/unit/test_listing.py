@@ -1,7 +1,7 @@
 """What a listing hands over, when it checkpoints, and what it writes into the state."""
 
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -468,6 +468,7 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
     deleted, skipped = list[Any](), SkippedRecords()
     state = State({"version": 1, "tables": {"things": KNOWN}}, ())
     pages = partial(iter, [Page([], total=0)])
+    good = [{"id": number} for number in range(18)]
     with (
         time_machine.travel(NOW, tick=False),
         mock.patch.object(Operations, "delete", lambda table, keys: deleted.append(keys)),
@@ -480,10 +481,150 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
             CLIENT,
             pages,
             TABLE.rows,
-            deletions=lambda since: iter([Page([{"id": None}, {"id": 4}, 5])]),
+            deletions=lambda since: iter([Page([{"id": None}, *good, 5])]),
         )
         listing.sync(state, skipped)
         skipped.report()
-    assert deleted == [{"id": "4"}]
-    reasons = "page 1, record 1: id is missing; page 1, record 3: it is not an object"
+    assert deleted == [{"id": str(number)} for number in range(18)]
+    reasons = "page 1, record 1: id is missing; page 1, record 20: it is not an object"
     assert f"things (deletes): 2 records skipped, first {reasons}" in capsys.readouterr().out
+
+
+class SyncedTable:
+    """A table whose syncs are made of given pages; what they did is in ``log`` and ``entry``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]) -> None:
+        self.log = list[Any]()
+        self.state = State({"version": 1, "tables": {"things": entry}}, ())
+        monkeypatch.setattr(Operations, "upsert", lambda table, row: self.log.append(row["id"]))
+        monkeypatch.setattr(
+            Operations, "delete", lambda table, keys: self.log.append(("delete", keys["id"]))
+        )
+        monkeypatch.setattr(Operations, "truncate", lambda table: self.log.append("truncate"))
+        monkeypatch.setattr(Operations, "checkpoint", lambda state: None)
+        monkeypatch.setattr(Operations, "warning", lambda message: None)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return self.state.table("things")
+
+    def sync(
+        self,
+        *lists: Iterable[Page],
+        hours: int = 24,
+        history: timedelta | None = None,
+        deletions: Callable[[datetime], Iterator[Page]] | None = None,
+    ) -> None:
+        left = iter(lists)
+        window_ = window(self.entry, hours, history=history)
+        Listing(
+            TABLE,
+            window_,
+            CLIENT,
+            lambda: iter(next(left)),
+            TABLE.rows,
+            deletions=deletions,
+        ).sync(self.state, SkippedRecords())
+
+
+def page(*ids: int, total: int | None = None, number: int = 1) -> Page:
+    return Page([{"id": each} for each in ids], number, total=total)
+
+
+def test_rows_that_came_since_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table that was empty once, and proven so, has rows again by changes alone."""
+    table = SyncedTable(monkeypatch, {"rows": 0, "cursor": CURSOR, "listed_at": LISTED})
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, 3, total=3)])
+        assert table.entry["rows"] == 3
+        table.sync([page(total=0)], hours=0)
+        assert table.log == ["1", "2", "3"]
+        assert table.entry["emptied"] is True
+        table.sync([page(total=0)], hours=0)
+        assert table.log[-1] == "truncate"
+
+
+def test_rows_of_a_list_that_moves_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are stored, though the cursor stays."""
+    table = SyncedTable(monkeypatch, {"rows": 0, "emptied": True, "cursor": CURSOR})
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, total=9)], [page(2, 3, total=8)], hours=0)
+        table.sync([page(total=0)], hours=0)
+    assert "truncate" not in table.log
+
+
+def test_rows_that_were_streamed_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sync that read them failed."""
+    monkeypatch.setattr("shared.listing.CHECKPOINT_ROWS", 2)
+    table = SyncedTable(monkeypatch, {"rows": 0, "cursor": CURSOR, "listed_at": LISTED})
+
+    def broken() -> Iterator[Page]:
+        yield page(1, 2, 3)
+        raise SourceError("it broke off")
+
+    with time_machine.travel(NOW, tick=False):
+        with pytest.raises(SourceError, match="broke off"):
+            table.sync(broken())
+        table.sync([page(total=0)], hours=0)
+    assert "truncate" not in table.log
+
+
+@pytest.mark.parametrize(
+    ("cursor", "history"),
+    [("2026-05-01T00:00:00Z", timedelta(days=30)), ("2026-06-11T00:00:00Z", None)],
+)
+def test_deletes_that_a_source_cannot_tell_are_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch, cursor: str, history: timedelta | None
+) -> None:
+    """The list is not asked for what it does not know; full refreshes are due until one is whole,
+    and has found the deletes."""
+    table = SyncedTable(monkeypatch, {**KNOWN, "cursor": cursor})
+
+    def deletions(since: datetime) -> Iterator[Page]:
+        raise AssertionError(since)
+
+    with time_machine.travel(NOW, tick=False):
+        options: Any = {"hours": 8_760, "history": history, "deletions": deletions}
+        table.sync([page(1, 2, total=3)], [page(1, 2, total=3)], **options)
+        assert "listed_at" not in table.entry
+        table.sync([page(1, 2, total=2)], hours=8_760, history=history)
+        assert table.log == ["1", "2", "1", "2", "truncate", "1", "2"]
+        assert "listed_at" in table.entry
+
+
+def test_a_list_of_deletes_that_moves_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once more at once; if it still moves, by the next sync."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    feeds = [
+        [page(1, 2, total=4), page(4, total=3, number=2)],
+        [page(1, 2, total=3), page(4, total=2, number=2)],
+        [page(1, 3, total=2)],
+    ]
+    since = list[datetime]()
+
+    def deletions(moment: datetime) -> Iterator[Page]:
+        since.append(moment)
+        return iter(feeds.pop(0))
+
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(total=0)], deletions=deletions)
+        assert table.entry["cursor"] == CURSOR
+        table.sync([page(total=0)], deletions=deletions)
+    assert len({*since}) == 1
+    assert table.log[-2:] == [("delete", "1"), ("delete", "3")]
+    assert table.entry["cursor"] == SYNCED["cursor"]
+
+
+def test_deletes_that_nobody_can_read_end_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a tenth of them: the cursor does not pass the others."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    feed = Page([{"id": None}, {"id": 1}])
+    with time_machine.travel(NOW, tick=False), pytest.raises(SourceError, match="more than a ten"):
+        table.sync([page()], deletions=lambda _: iter([feed]))
+    assert table.entry == KNOWN

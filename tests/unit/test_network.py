@@ -9,11 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from shared.errors import SourceError, SourceUnavailable
+from shared.network import Deadline
 from shared.rest import RestClient, Retry
 from tests.sandbox.mssql import tls
 
@@ -384,3 +387,35 @@ def test_an_error_of_tls_is_told_from_its_lookalikes() -> None:
             assert not issubclass(kind, tuple(earlier))
             earlier.append(kind)
     assert ssl.SSLError in earlier
+
+
+def test_a_deadline_that_passes_while_connecting(
+    listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent after it: there was no socket to shut when it passed."""
+    listener, look_up = listen(JSON + b'{"a": 1}', stay=True), socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(10)  # until the deadline has passed
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("shared.rest.DEADLINE", 0.001)
+    with pytest.raises(SourceUnavailable, match="timed out connecting"):
+        RestClient(f"http://127.0.0.1:{listener.port}", 30, Retry(0)).get("/a")
+    assert listener.heard in ([], [b""])
+
+
+def test_a_deadline_shuts_the_socket_within_a_tunnel() -> None:
+    """As of TLS within TLS, behind a proxy of HTTPS; what is closed already holds nothing up."""
+    closed, near = socket.socket(), socket.socketpair()
+    closed.close()
+    with Deadline(0.01) as deadline:
+        for sock in (closed, SimpleNamespace(socket=near[0])):
+            deadline.watch(cast("HTTPConnection", SimpleNamespace(sock=sock)))
+        assert near[1].recv(1) == b""  # the end of what was sent
+    assert deadline.passed
+    for each in near:
+        each.close()

@@ -1,5 +1,6 @@
 """Access tokens: what a response must hold, and when a token is renewed."""
 
+import threading
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -38,14 +39,41 @@ def test_a_token_is_renewed_before_it_expires(expires_in: Any, seconds: float | 
     [
         *({}, [], None, "a", {"access_token": ""}, {"access_token": None}, {"access_token": 7}),
         *({"access_token": "two\nlines"}, {"access_token": "a b"}, {"access_token": "é"}),
-        *({"access_token": "a", "expires_in": "soon"}, {"access_token": "a", "expires_in": [1]}),
-        {"access_token": "a", "refresh_token": 7},
     ],
 )
 def test_a_response_without_a_usable_token(response: Any) -> None:
     """The error names the endpoint, and nothing of the response."""
     with pytest.raises(SourceError, match=f"^{URL}: the response holds no usable access token$"):
         parse_token(response, URL, NOW)
+
+
+@pytest.mark.parametrize("expires_in", ["soon", "2 weeks", [1], {}, True])
+def test_an_odd_lifetime_costs_no_token(expires_in: Any) -> None:
+    """The request may have spent what could get another one."""
+    found = parse_token({"access_token": "a", "expires_in": expires_in}, URL, NOW)
+    assert found.value == "a"
+
+
+@pytest.mark.parametrize(("given", "kept"), [(7, "7"), ("r 1", "r 1"), ([1], ""), (None, "")])
+def test_an_odd_refresh_token_costs_no_token(given: Any, kept: str) -> None:
+    """Any text goes into a form."""
+    found = parse_token({"access_token": "a", "refresh_token": given}, URL, NOW)
+    assert found == AccessToken("a", kept)
+
+
+@responses.activate
+def test_the_lifetime_begins_with_the_try_that_succeeds() -> None:
+    """A retry may come an hour after the first try."""
+    responses.post(f"{URL}/token", status=429, headers={"Retry-After": "3500"})
+    responses.post(f"{URL}/token", json={"access_token": "a", "expires_in": 3600})
+    with time_machine.travel(NOW, tick=False) as clock:
+
+        def pause(_closed: threading.Event, seconds: float) -> bool:
+            clock.shift(seconds)
+            return False
+
+        client = RestClient(URL, 30, Retry(1), pause=pause)
+        assert not request_token(client, "/token", data={}).is_due
 
 
 def test_a_refresh_token_is_optional() -> None:

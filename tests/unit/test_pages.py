@@ -478,3 +478,25 @@ def test_tokens_in_a_circle_are_an_error() -> None:
     same = LinkedPages("/things", lambda _: (Page([{"id": 1}]), next(tokens)), by_fields(("id",)))
     with pytest.raises(SourceError, match="page 3 and the one before it repeat others"):
         list(same)
+
+
+@pytest.mark.parametrize("caller", ["read_ahead", "in_order"])
+def test_who_stops_early_does_not_wait_for_a_back_off(caller: str) -> None:
+    """Nor for one that another request begins only after that."""
+    source, stopped = client(4), threading.Event()
+    waits = list[bool]()
+
+    def limited() -> int:
+        stopped.wait(10)
+        threading.Event().wait(0.05)  # until the caller closes
+        waits.append(source.closed.wait(10))
+        return 0
+
+    results: Iterator[int] = in_order(source, [lambda: 1, lambda: 2, limited, limited])
+    if caller == "read_ahead":
+        results = read_ahead(results, source.closed)
+    assert next(results) == 1
+    stopped.set()
+    cast("Generator[int]", results).close()
+    assert all(waits)
+    assert not source.closed.is_set()

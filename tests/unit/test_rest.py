@@ -704,3 +704,23 @@ def test_a_date_without_a_zone_is_in_utc() -> None:
     """RFC 2822 writes such a zone as -0000."""
     with time_machine.travel(NOW, tick=False):
         assert retry_after({"Retry-After": "Sat, 31 Jan 2026 12:00:09 -0000"}) == 9
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "location", ["http://[", "//[::1", "/caf\xe9", "https://evil.example.com/"]
+)
+def test_the_address_of_a_redirect_does_not_matter(location: str) -> None:
+    """It is not followed, so it is not looked at, and neither is what came with it."""
+    responses.get(URL + "/a", status=302, headers={"Location": location}, body="x" * 100)
+    with pytest.raises(SourceError, match=r"/a: status 302, a redirect, which is not followed$"):
+        client().get("/a")
+
+
+def test_a_redirect_has_the_size_limit_of_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body is not read before the limit counts."""
+    monkeypatch.setattr("shared.rest.LARGEST_RESPONSE", 10)
+    with responses.RequestsMock() as server:
+        server.get(URL + "/a", status=302, headers={"Location": "/b"}, body="x" * 100_000)
+        with pytest.raises(SourceError, match="more than 10 bytes in a response"):
+            client().get("/a")

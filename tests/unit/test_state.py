@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from shared import times
 from shared.errors import ConnectorError
-from shared.state import OVERLAP, State, TableState, window
+from shared.state import OVERLAP, State, TableState, fix_oldest, window
 
 MOMENTS = st.datetimes(
     min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)
@@ -168,3 +168,22 @@ def test_the_state_of_a_table_is_kept_as_it_is() -> None:
     assert not TableState.from_json({}).is_known
     assert TableState.from_json({"rows": 0}).confirms_empty
     assert not TableState.from_json({"rows": 3}).confirms_empty
+
+
+def test_how_far_back_a_connection_reads_is_fixed_once() -> None:
+    """Before its first sync; a moment that is to come was written by a clock that was wrong."""
+    state = State({}, ())
+    fix_oldest(state, 90, NOW)
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=90))
+    fix_oldest(state, 30, NOW + timedelta(days=1))
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=90))
+    fix_oldest(state, 30, NOW - timedelta(days=91))
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=121))
+
+
+def test_a_connection_that_reads_all_goes_on_to_do_so() -> None:
+    """Whatever the setting says later."""
+    state = State({}, ())
+    for days in (None, 30):
+        fix_oldest(state, days, NOW)
+        assert state.values["oldest"] is None

@@ -290,7 +290,7 @@ class RestClient:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-        self._session = requests.Session()
+        self._session = _Session()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, Adapter())
         self._session.headers.update(self.headers)
@@ -444,6 +444,14 @@ class RestClient:
                 reason = "no such request can be sent: check the address and the credentials"
                 raise SourceUnavailable(f"{what}: {reason}") from None
             raise TransientError(otherwise) from None
+
+
+class _Session(requests.Session):
+    """A session that does not look at a redirect: even one that is not followed is read by
+    requests as a whole, without a limit, and its address taken apart."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
 
 
 def _status(response: Response) -> str:
