@@ -78,6 +78,21 @@ def test_exactly_the_changes_arrive(project: Project, server: MssqlSandbox) -> N
     assert upserts(synced(project, server)) == 0
 
 
+def test_rows_that_came_since_make_an_empty_table_doubtful(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """A table that was empty once, and proven so, has rows again by changes alone."""
+    create_tracked(server, 0)
+    synced(project, server)
+    server.insert("dbo.t", [(number, 1) for number in range(9)])
+    assert upserts(synced(project, server)) == 9
+    server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+    server.delete("dbo.t")
+    for rows in (9, 0):
+        synced(project, server)
+        assert len(project.rows("t")) == rows
+
+
 def test_it_goes_before_a_column_of_changes(project: Project, server: MssqlSandbox) -> None:
     """Which would not see a row that changed without its time, nor a delete."""
     create_timed(server, moments(30))

@@ -149,6 +149,12 @@ class TableState:
         return {**entry, _READ: self.read.to_json()} if self.read else entry
 
     @property
+    def confirms_empty(self) -> bool:
+        """Whether a table that is empty now may be emptied at the destination: the last full
+        refresh found it empty, too."""
+        return self.emptied or self.rows == 0
+
+    @property
     def is_known(self) -> bool:
         """Whether the table was loaded, or its load has begun."""
         return self.rows is not None or self.read is not None

@@ -354,6 +354,9 @@ class TableSync:
     def _save(self, progress: ReadProgress) -> None:
         """Checkpoints in mid-read."""
         self._check_skipped(progress)
+        if self._state.confirms_empty and progress.stored:
+            # An empty table is not believed at once any more.
+            self._state = replace(self._state, rows=progress.stored, emptied=False)
         read = progress.saved(self.plan, self._sync.encryption)
         self._checkpoint(replace(self._state, read=read))
         progress.unsaved_rows = progress.unsaved_bytes = 0
@@ -371,7 +374,9 @@ class TableSync:
         self._checkpoint(
             replace(
                 self._lasting,
-                rows=rows_before if progress.is_incremental else progress.stored,
+                rows=max(rows_before, progress.stored)
+                if progress.is_incremental
+                else progress.stored,
                 has_stale=keeps_stale,
                 # With a cursor no later sync would delete the rows that this one had to leave.
                 cursor=Cursor() if keeps_stale else self._cursor(progress),
