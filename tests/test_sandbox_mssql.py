@@ -455,7 +455,7 @@ def test_uniqueidentifiers_sort_as_on_the_server(server: MssqlSandbox) -> None:
 
 
 def test_collations(server: MssqlSandbox) -> None:
-    """Case, trailing blanks, binary order; varchar and nvarchar differ in order."""
+    """Case, trailing spaces, binary order; varchar and nvarchar differ in order."""
     words = ["b", "B ", "a-c", "ab", "Ä", "a"]
     columns = [
         ColumnSpec("i", "int"),
@@ -767,7 +767,7 @@ def test_snapshot_sees_the_data_of_its_first_read(busy: MssqlSandbox) -> None:
         assert ask(c, "SELECT COUNT(*), SUM(v) FROM dbo.b") == [(501, 11)]
 
 
-def test_read_committed_sees_each_statement_anew(busy: MssqlSandbox) -> None:
+def test_read_committed_sees_the_data_of_each_statement(busy: MssqlSandbox) -> None:
     """Within a transaction another's commit becomes visible."""
     with connect(busy, autocommit=False) as c:
         assert ask(c, "SELECT COUNT(*) FROM dbo.b") == [(500,)]
@@ -823,7 +823,7 @@ def test_rows_that_commit_late(busy: MssqlSandbox) -> None:
 # Catalogue
 
 
-def test_catalogue(server: MssqlSandbox) -> None:
+def test_catalog_views(server: MssqlSandbox) -> None:
     """Tables, keys in ordinal order, columns, indexes, row counts."""
     server.create_table(
         "hr", "Pay [x]",
@@ -877,7 +877,7 @@ def test_catalogue(server: MssqlSandbox) -> None:
 
 
 def test_views_that_are_missing_or_refused(server: MssqlSandbox) -> None:
-    """208, 262 with 297, 229: as the server words them; others go on."""
+    """208, 262 with 297, 229: as the server words them; other views can still be read."""
     server.switch_off_view("sys.partitions")
     server.refuse_view("sys.dm_db_partition_stats", 262)
     server.refuse_view("sys.databases", 229)
@@ -889,7 +889,7 @@ def test_views_that_are_missing_or_refused(server: MssqlSandbox) -> None:
 
 
 def test_table_that_may_not_be_read(busy: MssqlSandbox) -> None:
-    """229 with the names; a hidden table is not in the catalogue either."""
+    """229 with the names; a hidden table is not in the catalog views either."""
     busy.deny("dbo.b")
     with connect(busy) as c:
         fails_with(229, c, "SELECT * FROM dbo.b")
@@ -950,7 +950,7 @@ def test_attention_ends_a_result(server: MssqlSandbox) -> None:
 
 
 def test_timeout_then_attention(busy: MssqlSandbox) -> None:
-    """A stalled statement times out at the client; its cancel is answered."""
+    """A stalled statement times out at the client; it gets a response to its cancel."""
     stalled = faults.stall(match="FROM dbo.b")
     busy.faults.add(stalled)
     with connect(busy, timeout=0.2) as c:
@@ -1311,7 +1311,7 @@ def test_names_that_differ_in_case_only() -> None:
 
 
 def test_keys_are_dropped_disabled_and_renamed(server: MssqlSandbox) -> None:
-    """As the catalogue shows them afterwards."""
+    """As the catalog views show them afterwards."""
     server.create_table("dbo", "t", [("id", "int", False), ("b", "int", False)], key=["id"])
     server.execute("CREATE UNIQUE INDEX UX ON dbo.t (b)")
     server.execute("ALTER INDEX UX ON dbo.t DISABLE")
