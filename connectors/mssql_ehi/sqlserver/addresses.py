@@ -72,38 +72,49 @@ def open_socket(host: str, port: int, seconds: float) -> socket.socket:
     All are tried at once: the listener of an availability group has an address in each subnet, and
     those that are offline do not respond.
     """
-    end, failure = time.monotonic() + seconds, OSError("the host has no address")
+    end = time.monotonic() + seconds
+    sockets, failure = _start_connecting(host, port)
     waiting = selectors.DefaultSelector()
-    tried: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
-            with suppress(OSError):  # a family that this machine does not have
-                each = socket.socket(family, kind, protocol)
-                tried.append(each)
-                each.setblocking(False)
-                if (code := each.connect_ex(address)) in _CONNECTING:
-                    waiting.register(each, selectors.EVENT_WRITE, each)
-                else:
-                    failure = OSError(code, os.strerror(code))
+        for each in sockets:
+            waiting.register(each, selectors.EVENT_WRITE, each)
         while waiting.get_map():
             ready = waiting.select(max(end - time.monotonic(), 0))
             if not ready:
                 raise TimeoutError
             for key, _ in ready:
                 waiting.unregister(key.fileobj)
-                code = key.data.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                connected: socket.socket = key.data
+                code = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not code:
-                    tried.remove(key.data)
-                    connected: socket.socket = key.data
+                    sockets.remove(connected)
                     return connected
                 failure = OSError(code, os.strerror(code))
     finally:
         waiting.close()
-        for each in tried:
+        for each in sockets:
             each.close()
     raise failure
+
+
+def _start_connecting(host: str, port: int) -> tuple[list[socket.socket], OSError]:
+    """A socket that connects to each address of a host, and the error of the last address that
+    refused at once."""
+    failure = OSError("the host has no address")
+    sockets = []
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        with suppress(OSError):  # a family that this machine does not have
+            each = socket.socket(family, kind, protocol)
+            each.setblocking(False)
+            code = each.connect_ex(address)
+            if code in _CONNECTING:
+                sockets.append(each)
+            else:
+                each.close()
+                failure = OSError(code, os.strerror(code))
+    return sockets, failure
 
 
 def ask_browser(host: str, instance: str, timeout: float) -> int:

@@ -111,9 +111,6 @@ def of_tables(
     prefix; where that is not enough, the later one gets a number.
     """
     kept = kept or {}
-    schemas = defaultdict(set)
-    for schema, name in tables:
-        schemas[stored_table_name(name)].add(schema.casefold())
     own = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES)
     used = {stored_table_name(name) for name in (*own, *taken)}
     destinations = {}
@@ -121,11 +118,7 @@ def of_tables(
         if stored_table_name(name) not in used:
             used.add(stored_table_name(name))
             destinations[table] = name
-    plain = {}
-    for schema, name in tables:
-        several = len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo"
-        latin = _latin(name, "table")
-        plain[schema, name] = f"{schema}_{latin}" if several else latin
+    plain = _with_schemas(tables)
     wanted = {stored_table_name(name) for name in plain.values()}
     warnings = []
     for table in tables:
@@ -135,6 +128,20 @@ def of_tables(
         if destinations[table] != table[1]:
             warnings.append(_table_warning(*table, destinations[table]))
     return [destinations[table] for table in tables], warnings
+
+
+def _with_schemas(tables: Sequence[Name]) -> dict[Name, str]:
+    """The names that tables would have at the destination, with their schemas where several have a
+    table of that name."""
+    schemas = defaultdict(set)
+    for schema, name in tables:
+        schemas[stored_table_name(name)].add(schema.casefold())
+    plain = {}
+    for schema, name in tables:
+        several = len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo"
+        latin = _latin(name, "table")
+        plain[schema, name] = f"{schema}_{latin}" if several else latin
+    return plain
 
 
 def _table_warning(schema: str, name: str, destination: str) -> str:

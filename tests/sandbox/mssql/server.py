@@ -304,7 +304,7 @@ class MssqlSandbox:
         self.instance.allow_view(name)
 
     def deny(self, table: str, permission: str = "SELECT", *, hidden: bool = False) -> None:
-        """Takes a permission away; `hidden` also takes the table out of the catalogue."""
+        """Takes a permission away; `hidden` also hides the table from the catalog views."""
         found = self.table(table)
         found.denied.add(permission)
         found.hidden = hidden
