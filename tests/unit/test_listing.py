@@ -265,7 +265,7 @@ def test_a_list_that_never_stands_still_replaces_nothing(
     done = sync({**KNOWN, "emptied": True}, Source(([[1, 2]], 3), second))
     *rows, warning, checkpoint = done.given
     assert set(rows) == {"1", "2", "4"}
-    assert warning.startswith(f"things: read twice, {totals}, 3 in both: the list changes while")
+    assert warning.startswith(f"things: read twice, {totals}, 3 of both together: the list ch")
     assert "deletes were not looked for, and the next sync reads them again" in warning
     assert checkpoint == "checkpoint"
     assert done.entry == KNOWN
@@ -628,3 +628,66 @@ def test_deletes_that_nobody_can_read_end_the_sync(monkeypatch: pytest.MonkeyPat
     with time_machine.travel(NOW, tick=False), pytest.raises(SourceError, match="more than a ten"):
         table.sync([page()], deletions=lambda _: iter([feed]))
     assert table.entry == KNOWN
+
+
+def test_the_log_says_what_became_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many there were, what was done with them, and since when deletes were asked for."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    shown = list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, total=2)], hours=0)
+        assert "things: 2 rows replaced the table\n" in capsys.readouterr().out
+        deletions = [page(7, 8, total=3), page(9, total=3, number=2)]
+        table.sync([page(3, total=1)], deletions=lambda _: iter(deletions))
+    output = capsys.readouterr().out
+    assert "things: 1 rows were stored, and nothing was taken away\n" in output
+    assert "things (deletes): 3 since 2026-06-10 11:50:00+00:00\n" in output
+    assert shown == []
+
+
+def test_the_dashboard_says_that_a_list_is_empty_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what to check."""
+    table, shown = SyncedTable(monkeypatch, KNOWN), list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(total=0)], hours=0)
+    assert shown == [
+        (
+            "things: the source lists nothing where it had 7 rows. Nothing is replaced unless the "
+            "next sync sees the same: check what the credentials may read"
+        )
+    ]
+
+
+def test_the_dashboard_says_how_a_list_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counts of both reads, and what follows from them."""
+    table, shown = SyncedTable(monkeypatch, KNOWN), list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        first = [page(1, 2, total=4), page(3, total=5, number=2)]
+        table.sync(first, [page(2, 3, total=9)], hours=0)
+    assert shown == [
+        (
+            "things: read twice, 3 distinct of 4 or 5 records, then 2 distinct of 9 records, 3 of "
+            "both together: the list changes while it is read. The rows were stored, deletes were "
+            "not looked for, and the next sync reads them again, since the cursor stays"
+        )
+    ]
+
+
+@pytest.mark.parametrize("number", [19, 20])
+def test_the_known_rows_count_for_a_window_of_changes(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One skipped record of few changes is no tenth of the table."""
+    table = SyncedTable(monkeypatch, {**KNOWN, "rows": number - 10})
+    changes = Page([{"id": None}, {"id": 1}])
+    with time_machine.travel(NOW, tick=False):
+        if number == 20:
+            table.sync([changes])
+        else:
+            with pytest.raises(SourceError, match="more than a tenth of 9"):
+                table.sync([changes])

@@ -187,3 +187,26 @@ def test_a_connection_that_reads_all_goes_on_to_do_so() -> None:
     for days in (None, 30):
         fix_oldest(state, days, NOW)
         assert state.values["oldest"] is None
+
+
+def test_the_oldest_moment_of_the_history_is_known() -> None:
+    """Only what is before it is not."""
+    with time_machine.travel(NOW, tick=False):
+        history = timedelta(days=30)
+        for more, full in ((timedelta(0), False), (timedelta(microseconds=1), True)):
+            entry = TableState(cursor=NOW - history - more, listed_at=NOW).to_json()
+            found = window(entry, 24, history=history)
+            assert found.full is full
+            assert found.covers(NOW - history - more) is not full
+            assert found.covers(NOW + more) is not full
+
+
+@pytest.mark.parametrize("more", ["", ". Put in new tokens"])
+def test_a_state_of_another_version_says_what_to_do(more: str) -> None:
+    """All of it, for no other sync will start."""
+    with pytest.raises(ConnectorError) as error:
+        State({"version": 2}, (), more) if more else State({"version": 2}, ())
+    assert str(error.value) == (
+        "The saved state is not one of version 1, which this connector understands: deploy the "
+        "version that wrote it, or re-sync the connection" + more
+    )
