@@ -21,6 +21,7 @@ from .errors import (
     Unversioned,
     explain,
 )
+from .row_reader import RowReader
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a silence after so many is a first one again
@@ -190,22 +191,20 @@ class Session:
         failure, done = None, False
         try:
             cursor = self._execute(sql, parameters)
-            fetch = cursor.fetchone
+            reader = RowReader(cursor)
             while not done and failure is None:
                 batch: list[Values] = []
                 size = 0
                 try:
-                    for _ in range(rows):
-                        row = fetch()
-                        if row is None:
+                    while len(batch) < rows and size < self.largest_batch:
+                        found = reader.fetch(rows - len(batch))
+                        if not found:
                             _read_to_the_end(cursor)
                             done = True
                             break
-                        batch.append(row)
+                        batch += found
                         if size_of:
-                            size += size_of(row)
-                            if size >= self.largest_batch:
-                                break
+                            size += sum(map(size_of, found))
                 except Exception as error:
                     failure = self._explain(error, "reading")
                 if batch:
