@@ -62,6 +62,7 @@ class RowReader:
         self._decode: Decode | None = None
         # Bytes that the driver's reader has read and that are decoded here, and how far.
         self._data, self._place = b"", 0
+        self._buffer: Any = b""  # the reader's own, while it holds what is given back
         self._pending: _Pending | None = None
 
     def fetch(self, most: int) -> list[Values]:
@@ -100,18 +101,28 @@ class RowReader:
         reader = self._reader
         self._data, self._place = bytes(reader._buf[reader._pos : reader._size]), 0
         reader._pos = reader._size
+        if "_read_packet" in vars(reader):
+            self._restore()
 
     def _give_back(self) -> None:
-        """Lets the driver go on with what is not decoded."""
+        """Lets the driver go on with what is not decoded, up to the next packet."""
         reader, left = self._reader, self._data[self._place :]
-        self._data, self._place = b"", 0
-        buffer = bytearray(max(len(left), reader.get_block_size()))
-        buffer[: len(left)] = left
-        reader._buf, reader._bufview = buffer, memoryview(buffer)
-        reader._pos, reader._size = 0, len(left)
-        if self._pending:
-            self._pending.install(reader)
-            self._pending = None
+        self._buffer, self._data = reader._buf, b""
+        reader._buf, reader._pos, reader._size = left, 0, len(left)
+        reader._read_packet = self._read_packet
+
+    def _read_packet(self) -> None:
+        """In place of the driver's function of this name, for once."""
+        self._restore()
+        pending, self._pending = self._pending, None
+        if pending is None:
+            self._reader._read_packet()
+        else:
+            pending.happen(self._reader)
+
+    def _restore(self) -> None:
+        del self._reader._read_packet
+        self._reader._buf = self._buffer
 
     def _read_more(self) -> bool:
         """Reads packets until there is twice as much as the row that is not whole, so that no byte
@@ -154,16 +165,11 @@ class _Pending:
         reader._status = status
         return pending
 
-    def install(self, reader: Any) -> None:
-        """Lets ``reader`` meet it where it would read the next packet."""
-
-        def read_packet() -> None:
-            del reader._read_packet
-            vars(reader).update(self._state)
-            if self._error is not None:
-                raise self._error
-
-        reader._read_packet = read_packet
+    def happen(self, reader: Any) -> None:
+        """Leaves ``reader`` as it was left by what was read, or raises what was raised."""
+        vars(reader).update(self._state)
+        if self._error is not None:
+            raise self._error
 
 
 def _decoder_of(session: Any) -> Decode | None:
