@@ -7,6 +7,8 @@ Connecting
     tds_patches      python-tds with its defects mended; importing it applies the patches
     errors           errors of the server and the driver, as errors that say what to do
     session          connects, sends statements, retries after transient errors
+    row_decoder      makes a function that decodes the rows of one result
+    row_reader       rows by that function, where the driver would need several times as long
     server_features  what the server and its database allow
 Finding the tables
     type_mapping     the types of SQL Server: how each is selected, declared, converted, compared

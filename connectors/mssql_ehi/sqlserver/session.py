@@ -21,6 +21,7 @@ from .errors import (
     UndecodableRow,
     explain,
 )
+from .row_reader import RowReader
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
 _PROGRESS = 5_000  # rows; a timeout after so many is a first one again
@@ -234,10 +235,11 @@ class Session:
         failure, done = None, False
         try:
             cursor = self._execute(sql, parameters)
+            reader = RowReader(cursor)
             while not done and failure is None:
                 batch: list[Values] = []
                 try:
-                    done = self._fetch(cursor, batch, rows, size_of)
+                    done = self._fetch(cursor, reader, batch, rows, size_of)
                 except Exception as error:
                     failure = self._explain(error, "reading")
                 if batch:
@@ -252,23 +254,22 @@ class Session:
     def _fetch(
         self,
         cursor: Any,
+        reader: RowReader,
         batch: list[Values],
         rows: int,
         size_of: Callable[[Values], int] | None,
     ) -> bool:
         """Adds the next rows to ``batch``, as ``stream`` describes it; those before an error, too.
         Returns whether the result was read to its end."""
-        fetch, size = cursor.fetchone, 0
-        for _ in range(rows):
-            row = fetch()
-            if row is None:
+        size = 0
+        while len(batch) < rows and size < self.largest_batch:
+            found = reader.fetch(rows - len(batch))
+            if not found:
                 _read_to_the_end(cursor)
                 return True
-            batch.append(row)
+            batch += found
             if size_of:
-                size += size_of(row)
-                if size >= self.largest_batch:
-                    break
+                size += sum(map(size_of, found))
         return False
 
     def _execute(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
