@@ -3,6 +3,9 @@
 row, same SELECT        a sync, by row, to the same statement read by the driver, rows dropped
 row, SELECT *           a sync, by row, to the plain columns as the driver decodes them: what it
                         saves to read some types as text
+read, same SELECT       the rows alone, as the connector reads them, to the driver
+read, pymssql           the same to other drivers, where they are installed: see the group `bench`
+                        in pyproject.toml
 memory, 10,000 rows     the peak of memory with the largest table, to that with 10,000 rows
 resumed at 90 %, whole  a sync that resumes from the state of a crash, to one from the beginning
 start, whole            what is done once, without imports: login, catalogue, encryption key
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -87,7 +91,9 @@ def run(plan: Plan) -> Iterator[Figure]:
         plain = f"SELECT * FROM dbo.{_name(some)}"  # noqa: S608
         sync(some)
         statement = ask(_name(some))
-        wholes, resumed, bare, native = [], [], [], []
+        others = [name for name in _OPENERS if _is_usable(name, configuration, say)]
+        wholes, resumed, bare, native, reads = [], [], [], [], []
+        foreign: dict[str, list[Cost]] = {name: [] for name in others}
         for number in range(1, repeats + 1):
             say(f"CPU: {some:,} rows, run {number} of {repeats}")
             bare.append(fresh(_fetch, configuration, statement, some))
@@ -95,6 +101,10 @@ def run(plan: Plan) -> Iterator[Figure]:
             wholes.append(whole)
             native.append(fresh(_fetch, configuration, plain, some))
             resumed.append(sync(some, state)[0])
+            reads.append(fresh(_read, configuration, statement, some))
+            for name in others:
+                cost = fresh(_fetch_by_other, name, configuration, statement, some)
+                foreign[name].append(cost)
 
         chosen = {**configuration, "tables": _name(local)}
         fresh(_sync, chosen, {}, local)
@@ -109,8 +119,11 @@ def run(plan: Plan) -> Iterator[Figure]:
     def per_row(costs: list[Cost]) -> list[float]:
         return [1e6 * cost.seconds / some for cost in costs]
 
-    yield Figure("row, same SELECT", "us CPU", per_row(wholes), per_row(bare), most_ratio=1.1)
-    yield Figure("row, SELECT *", "us CPU", per_row(wholes), per_row(native))
+    yield Figure("row, same SELECT", "us CPU", per_row(wholes), per_row(bare), most_ratio=0.5)
+    yield Figure("row, SELECT *", "us CPU", per_row(wholes), per_row(native), most_ratio=0.3)
+    yield Figure("read, same SELECT", "us CPU", per_row(reads), per_row(bare))
+    for name in others:
+        yield Figure(f"read, {name}", "us CPU", per_row(reads), per_row(foreign[name]))
     seconds = [cost.seconds for cost in wholes]
     yield Figure("resumed at 90 %, whole", "s CPU", [c.seconds for c in resumed], seconds)
     yield Figure("start, whole", "s CPU", [c.start for c in wholes], seconds)
@@ -177,6 +190,76 @@ def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
         cost = Cost(time.process_time() - before, 0.0, peak_memory())
     expect(count, rows)
     return cost
+
+
+def _read(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
+    """The connector's read of the same statement, and nothing done with the rows."""
+    module = load("mssql_ehi")
+    with counted(Sink()):
+        session = module.connect_to_mssql(module.validate_configuration(configuration))
+        session.rows("SELECT 1 AS one")  # now it is connected
+        before = time.process_time()
+        count = sum(map(len, session.stream(sql)))
+        cost = Cost(time.process_time() - before, 0.0, peak_memory())
+        session.close()
+    expect(count, rows)
+    return cost
+
+
+def _fetch_by_other(name: str, configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
+    """What another driver takes, of which most is written in C."""
+    with contextlib.closing(_OPENERS[name](configuration)) as connection:
+        cursor = connection.cursor()
+        before = time.process_time()
+        cursor.execute(sql)
+        count = 0
+        while batch := cursor.fetchmany(_BATCH):
+            count += len(batch)
+        cost = Cost(time.process_time() - before, 0.0, peak_memory())
+    expect(count, rows)
+    return cost
+
+
+def _is_usable(name: str, configuration: Mapping[str, str], say: Callable[[str], object]) -> bool:
+    try:
+        fresh(_fetch_by_other, name, configuration, "SELECT 1 AS one", 1)
+    except Exception as error:  # it, or what it needs of the system, is not installed
+        say(f"without {name}: {type(error).__name__}")
+        return False
+    return True
+
+
+def _open_pymssql(configuration: Mapping[str, str]) -> Any:
+    return import_module("pymssql").connect(
+        server=configuration["mssql_server"],
+        port=configuration["mssql_port"],
+        database=configuration["mssql_database"],
+        user=configuration["mssql_user"],
+        password=configuration["mssql_password"],
+    )
+
+
+def _open_pyodbc(configuration: Mapping[str, str]) -> Any:
+    pyodbc = import_module("pyodbc")
+    driver = next(d for d in pyodbc.drivers() if "SQL Server" in d or "FreeTDS" in d)
+    return pyodbc.connect(f"Driver={{{driver}}};{_odbc(configuration)};TDS_Version=7.4")
+
+
+def _open_mssql_python(configuration: Mapping[str, str]) -> Any:
+    return import_module("mssql_python").connect(_odbc(configuration))
+
+
+def _odbc(configuration: Mapping[str, str]) -> str:
+    c = configuration
+    server = f"Server={c['mssql_server']},{c['mssql_port']};Database={c['mssql_database']}"
+    return f"{server};UID={c['mssql_user']};PWD={c['mssql_password']};Encrypt=no"
+
+
+_OPENERS = {
+    "pymssql": _open_pymssql,
+    "pyodbc": _open_pyodbc,
+    "mssql_python": _open_mssql_python,
+}
 
 
 def _sync(

@@ -58,7 +58,7 @@ from tools.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-schema, type_mapping, tds_patches, table_sync, rows_module, naming, query = map(
+schema, type_mapping, tds_patches, table_sync, rows_module, naming, query, row_reader = map(
     import_module,
     (
         "sqlserver.schema",
@@ -68,6 +68,7 @@ schema, type_mapping, tds_patches, table_sync, rows_module, naming, query = map(
         "sqlserver.rows",
         "sqlserver.naming",
         "sqlserver.query",
+        "sqlserver.row_reader",
     ),
 )
 
@@ -155,6 +156,42 @@ def test_every_type_at_its_extremes(project: Project, source: Source) -> None:
     for name, (kind, _, expected) in zip(names_of, EXTREMES, strict=True):
         assert rows[1][name] == expected, kind
         assert rows[2][name] is None
+
+
+@pytest.mark.source
+def test_every_type_in_many_rows(
+    project: Project, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same values, whether the driver or the connector's own decoder reads them."""
+    decoders: list[Any] = []
+    decoder_of = row_reader._decoder_of
+
+    def noted(session: Any) -> Any:
+        decoder = decoder_of(session)
+        if len(session.res_info.columns) > len(EXTREMES):  # else it is one of the catalogue
+            decoders.append(decoder)
+        return decoder
+
+    monkeypatch.setattr(row_reader, "_decoder_of", noted)
+    names_of = [f"col{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(len(EXTREMES))]
+    columns: Columns = [ColumnSpec("id", "int", nullable=False)]
+    columns += [ColumnSpec(n, kind) for n, (kind, _, _) in zip(names_of, EXTREMES, strict=True)]
+    monkeypatch.setattr(row_reader, "DRIVERS_OWN", 10)
+    count, given = 50, [given for _, given, _ in EXTREMES]
+    rows = [
+        (number, *(None if number % (place + 2) == 1 else v for place, v in enumerate(given)))
+        for number in range(count)
+    ]
+    source.create_table("dbo", "t", columns, key=["id"], rows=rows)
+    synced(project, source)
+    assert len(decoders) == 1
+    assert decoders[0] is not None
+    stored = project.rows("t")
+    assert len(stored) == count
+    for row in stored:
+        for place, (name, (kind, _, expected)) in enumerate(zip(names_of, EXTREMES, strict=True)):
+            value = None if row["id"] % (place + 2) == 1 else expected
+            assert row[name] == value, (row["id"], kind)
 
 
 @pytest.mark.source
