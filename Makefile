@@ -1,5 +1,5 @@
 # Every target works as the first command after a clone: it makes .venv when that is missing.
-# The same steps as plain commands, for Windows: CONTRIBUTING.md.
+# `python -m tools VERB` does the work of most, and has the same verbs where there is no make.
 PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
@@ -11,11 +11,11 @@ BIN := .venv/bin
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
-.PHONY: help test check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
+.PHONY: help test test-all check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
 	debug show package packages lock clean needs-connector
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
 
 .venv/.ready: requirements-dev.txt
 	@echo "Installing the development dependencies into .venv ..."
@@ -24,32 +24,35 @@ help: ## Show this list
 	@touch $@
 
 test: check ## Check, then run all tests
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
-check: .venv/.ready ## Vendored copies, lint, format, types, templates, workflows
-	@$(BIN)/python -m tests.house check
+test-all: check ## All tests at full width, nightly in CI: every case and state, and the packages
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal --full -m ""
+
+check: .venv/.ready ## Check copies, module names, templates, lint, format, types, workflows
+	@$(BIN)/python -m tools check
 
 fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
-	@$(BIN)/python -m tests.house vendor
+	@$(BIN)/python -m tools vendor
 
 vendor: .venv/.ready ## Copy shared/ into every connector
-	@$(BIN)/python -m tests.house vendor
+	@$(BIN)/python -m tools vendor
 
-demo: .venv/.ready ## Two syncs of every connector against the sandbox (or CONNECTOR=name)
-	@$(BIN)/python -m tests.sandbox.demo $(CONNECTOR)
+demo: .venv/.ready ## Sync every connector with its simulator, twice (or CONNECTOR=name)
+	@$(BIN)/python -m tools demo $(CONNECTOR)
 
-sandbox: .venv/.ready needs-connector ## Start one simulator: CONNECTOR=name [PORT=8080]
-	@$(BIN)/python -m tests.sandbox $(CONNECTOR) --port $(PORT)
+sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080]
+	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT)
 
-bench: .venv/.ready ## What a sync costs above its floor: time, CPU, memory (or CONNECTOR=name)
+bench: .venv/.ready ## Measure what a sync costs above its floor (or CONNECTOR=name)
 	@$(BIN)/python -m benchmarks $(CONNECTOR)
 
-coverage: .venv/.ready ## Which lines and branches of shared/ and connectors/ no test takes
+coverage: .venv/.ready ## List the lines and branches of shared/ and connectors/ that no test runs
 	@$(BIN)/python -m pytest -q -n auto --cov --cov-report=term
 
-soak: .venv/.ready ## Generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
+soak: .venv/.ready ## Run generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
 	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 $(MUTANTS)/.ready: requirements-dev.txt Makefile
@@ -58,29 +61,29 @@ $(MUTANTS)/.ready: requirements-dev.txt Makefile
 		-r requirements-dev.txt mutmut==3.8.1
 	@touch $@
 
-mutants: $(MUTANTS)/.ready ## Which small changes to the code does no test notice? PART=state
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART)
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART) confirm
-	@$(MUTANTS)/bin/python -m tools.mutants $(PART) results
+mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notices: PART=state
+	@$(MUTANTS)/bin/python -m tools mutants $(PART)
+	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
+	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
 new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
-	@$(BIN)/python -m tools.new "$(CONNECTOR)"
+	@$(BIN)/python -m tools new "$(CONNECTOR)"
 
-configure: .venv/.ready needs-connector ## Ask for its settings, into configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tests.house configure $(CONNECTOR)
+configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
+	@$(BIN)/python -m tools configure $(CONNECTOR)
 
 check-config: .venv/.ready needs-connector ## Call the source with configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tests.house check-config $(CONNECTOR)
+	@$(BIN)/python -m tools check-config $(CONNECTOR)
 
-debug: .venv/.ready needs-connector ## fivetran debug with configuration.local.json: CONNECTOR=name
+debug: .venv/.ready needs-connector ## Run fivetran debug with configuration.local.json: CONNECTOR=name
 	@cd connectors/$(CONNECTOR) && PATH="$(CURDIR)/$(BIN):$$PATH" fivetran debug \
 		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
 
-show: .venv/.ready needs-connector ## The tables of the last local sync: CONNECTOR=name
-	@$(BIN)/python -m tools.show $(CONNECTOR)
+show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
+	@$(BIN)/python -m tools show $(CONNECTOR)
 
-package: .venv/.ready needs-connector ## The zip that is deployed, in build/: CONNECTOR=name
-	@$(BIN)/python -m tests.house package $(CONNECTOR)
+package: .venv/.ready needs-connector ## Make the zip that is deployed, in build/: CONNECTOR=name
+	@$(BIN)/python -m tools package $(CONNECTOR)
 
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
 	@$(BIN)/python -m pytest -q -m installs
@@ -94,4 +97,4 @@ clean: ## Remove .venv and build/
 
 needs-connector:
 	@test -d "connectors/$(CONNECTOR)" -a -n "$(CONNECTOR)" || \
-		{ echo "Say which: CONNECTOR=$(firstword $(CONNECTORS)) (one of: $(CONNECTORS))"; exit 2; }
+		{ echo "Name a connector, such as CONNECTOR=$(firstword $(CONNECTORS)); there are: $(CONNECTORS)"; exit 2; }

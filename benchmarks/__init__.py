@@ -1,18 +1,18 @@
 """What a sync costs above its floor: `make bench`, or `python -m benchmarks [NAME ...]`.
 
-Each figure stands beside its floor: what the same work costs without the connector, measured in
-the same run. Only the ratio of the two says something; the figures alone depend on the machine.
+Each figure is shown with its floor: what the same work costs without the connector, measured in
+the same run. Only their ratio says something; the figures alone depend on the machine.
 
 - Connector and floor take turns, each in a fresh process, so that neither drift of the machine nor
-  what one of them left in memory favours the other. Shown are medians, and the spread of ratios.
-- The simulator of the source runs in a process of its own: what it spends is not counted.
-- The SDK's sink is replaced by a counter: what the SDK costs is not the connector's to save.
-  "local row" alone has the SDK in it, in the figure and in the floor.
-- CPU is that of user and system together; memory is the most that was resident (Linux only).
-- What each figure means stands in benchmarks/mssql_ehi.py and benchmarks/rest.py.
+  memory that one of them left favours the other. Medians are shown, and the spread of ratios.
+- The simulator of the source runs in a process of its own: its cost is not counted.
+- A counter replaces the SDK's sink, since a connector cannot save what the SDK costs. Only
+  "local row" includes the SDK, in the figure and in the floor.
+- CPU is user and system time together; memory is the peak that was resident (Linux only).
+- benchmarks/mssql_ehi.py and benchmarks/rest.py say what each figure means.
 
-The largest table has `--rows`, without that 1,000,000 in mssql_ehi and 400,000 over HTTP. It
-is the one of the memory; CPU by row is that of a fifth and a tenth of it.
+The largest table has `--rows` rows (by default 1,000,000 in mssql_ehi, 400,000 over HTTP). Memory
+is measured with this table, CPU by row with a fifth or a tenth of it.
 
-`--check` ends with exit code 1 when a figure is over its limit. `--json FILE` is for machines.
+`--check` ends with exit code 1 if a figure exceeds its limit. `--json FILE` writes the figures.
 """

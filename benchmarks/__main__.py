@@ -23,11 +23,11 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}")
-    parser.add_argument("--rows", type=int, help="of the largest table (see above)")
-    parser.add_argument("--repeats", type=int, default=5, help="runs, of which medians are shown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--rows", type=int, help="rows of the largest table (see above)")
+    parser.add_argument("--repeats", type=int, default=5, help="number of runs; medians are shown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--scale", type=float, default=1.0, help=argparse.SUPPRESS)  # for tests
-    parser.add_argument("--check", action="store_true", help="exit code 1 over a limit")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if over a limit")
     chosen = parser.parse_args()
     if unknown := set(chosen.names) - set(NAMES):
         parser.error(f"there is no benchmark of {', '.join(sorted(unknown))}")

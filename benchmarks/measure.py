@@ -12,8 +12,8 @@ from statistics import median
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Processes are forks of one that has imported what they need, and done nothing else: a fork of
-# this one would inherit its memory, and imports would take longer than what is measured.
+# Processes are forks of one that has only imported what they need: a fork of this process would
+# inherit its memory, and imports would take longer than what is measured.
 if sys.platform == "win32":
     PROCESSES = multiprocessing.get_context("spawn")
 else:
@@ -23,10 +23,10 @@ PROCESSES.set_forkserver_preload(["benchmarks.rest", "benchmarks.mssql_ehi"])
 
 @dataclass(frozen=True)
 class Plan:
-    """How often to measure, on how many ``rows`` (None: the usual ones), and who is told of it.
+    """How often to measure, on how many ``rows`` (None: the usual ones); ``say`` reports the
+    progress.
 
-    ``scale`` multiplies the usual sizes, and latencies: a small one shows that all works, and no
-    more.
+    ``scale`` multiplies the usual sizes and latencies: a small one only shows that all works.
     """
 
     repeats: int
@@ -63,7 +63,7 @@ class Figure:
 
     @property
     def ratios(self) -> list[float]:
-        """Those of each run: what slowed a run down as a whole is not in them."""
+        """The ratio of each run, so that the slowness of a whole run cancels out."""
         return [value / floor for value, floor in zip(self.values, self.floors, strict=True)]
 
     @property
@@ -78,7 +78,7 @@ class Figure:
 
     @property
     def within(self) -> bool:
-        """Whether the limits are kept."""
+        """Whether the figure is within its limits."""
         return (self.most_ratio is None or self.ratio <= self.most_ratio) and (
             self.most_above is None or self.value - self.floor <= self.most_above
         )
@@ -117,6 +117,6 @@ def forget_peak() -> None:
 
 
 def use_one_core() -> None:
-    """Keeps this process on one core: threads that fight for the interpreter's lock on several
-    spend more, and never the same."""
+    """Keeps this process on one core: threads that compete for the interpreter's lock on several
+    cores cost more, and a varying amount."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

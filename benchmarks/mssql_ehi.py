@@ -1,14 +1,14 @@
 """mssql_ehi against bare `fetchmany` loops over the stock driver, on ten mixed columns.
 
-row, same SELECT        a sync, by row, to the same statement read by the driver and thrown away
+row, same SELECT        a sync, by row, to the same statement read by the driver, rows dropped
 row, SELECT *           a sync, by row, to the plain columns as the driver decodes them: what it
                         saves to read some types as text
 read, same SELECT       the rows alone, as the connector reads them, to the driver
 read, pymssql           the same to other drivers, where they are installed: see the group `bench`
                         in pyproject.toml
-memory, 10,000 rows     the most memory with the largest table, to that with 10,000 rows
-resumed at 90 %, whole  a sync that goes on from the state of a crash, to one from the beginning
-start, whole            what is done once: imports aside, the login, the catalogue, the seal
+memory, 10,000 rows     the peak of memory with the largest table, to that with 10,000 rows
+resumed at 90 %, whole  a sync that resumes from the state of a crash, to one from the beginning
+start, whole            what is done once, without imports: login, catalogue, encryption key
 local row, parts        a sync into a local file by the SDK's own engine, by row, to the sum of
                         what that takes for the same operations from memory, and the driver for
                         the same SELECT
@@ -21,7 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -36,12 +36,14 @@ from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
 
 from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql.stock import stock_driver
 from tests.sandbox.mssql_ehi import MssqlEhi
 
-from .measure import PROCESSES, Figure, Plan, forget_peak, fresh, peak_memory
+from .measure import Figure, Plan, forget_peak, fresh, peak_memory
+from .server_process import Ask, respond, server_process
 from .sink import Sink, counted, expect
 
-ROWS = 1_000_000  # of the largest table, unless others are asked for
+ROWS = 1_000_000  # of the largest table, by default
 LOCAL = 20_000  # rows of a local sync, in which the SDK takes most of the time
 SMALL = 10_000  # rows of the smaller table whose memory is measured
 _BATCH = 1_000
@@ -131,39 +133,26 @@ def run(plan: Plan) -> Iterator[Figure]:
 # The source, in a process of its own
 
 
-@contextmanager
-def _server(sizes: set[int]) -> Iterator[Callable[[str], Any]]:
-    """A simulator with a table of each size. What it is asked: "configuration", or a table's name
-    for the statement that read the table last."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=_serve, args=(there, sizes), daemon=True)
-    process.start()
-    there.close()  # so that its end is noticed here
-
-    def ask(question: str) -> Any:
-        here.send(question)
-        return here.recv()
-
-    try:
-        yield ask
-    finally:
-        here.close()
-        process.join()
+def _server(sizes: set[int]) -> AbstractContextManager[Ask]:
+    """A simulator with a table of each size. It can be asked for its "configuration", or by a
+    table's name for the statement that read the table last."""
+    return server_process(_serve, sizes)
 
 
 def _serve(pipe: Connection, sizes: set[int]) -> None:
-    with MssqlEhi(patients=1) as source, contextlib.suppress(EOFError):
+    with MssqlEhi(patients=1) as source:
         for size in sizes:
             source.server.create_table(
                 "dbo", _name(size), _COLUMNS, key=["id"], rows=map(_row, range(size))
             )
-        while True:
-            question = pipe.recv()
+
+        def response(question: str) -> Any:
             if question == "configuration":
                 # What encryption costs is the same with and without the connector.
-                pipe.send(source.configuration(mssql_encrypt="false"))
-            else:
-                pipe.send([s.sql for s in source.requests if question in s.sql][-1])
+                return source.configuration(mssql_encrypt="false")
+            return [s.sql for s in source.requests if question in s.sql][-1]
+
+        respond(pipe, response)
 
 
 def _name(size: int) -> str:
@@ -181,14 +170,17 @@ def _row(i: int) -> tuple[Any, ...]:
 
 def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
     """The floor: the driver as it is, and nothing done with the rows."""
-    with pytds.connect(
-        configuration["mssql_server"],
-        port=int(configuration["mssql_port"]),
-        database=configuration["mssql_database"],
-        user=configuration["mssql_user"],
-        password=configuration["mssql_password"],
-        autocommit=True,
-    ) as connection:
+    with (
+        stock_driver(),
+        pytds.connect(
+            configuration["mssql_server"],
+            port=int(configuration["mssql_port"]),
+            database=configuration["mssql_database"],
+            user=configuration["mssql_user"],
+            password=configuration["mssql_password"],
+            autocommit=True,
+        ) as connection,
+    ):
         cursor = connection.cursor()
         before = time.process_time()
         cursor.execute(sql)
@@ -288,7 +280,7 @@ def _sync(
 
 
 def _sync_locally(configuration: Mapping[str, str]) -> float:
-    """Seconds of CPU of a sync into a local file, by the SDK's engine as it is."""
+    """Seconds of CPU of a sync into a local file, by the SDK's unchanged engine."""
     module = load("mssql_ehi")
     return _run_engine(module.update, module.schema, configuration)
 
@@ -353,8 +345,8 @@ class _Saving(Sink):
         self._saved_at = rows * 0.9
 
     def truncate(self, _table: str) -> None:
-        # What comes next is the first SELECT. To make a key of the password took 16 MB, which are
-        # free again: rows that pile up would not show before they took more than that.
+        # The first SELECT comes next. To make a key of the password took 16 MB, which are free
+        # again: rows that pile up would not show before they took more than that.
         self.began = time.process_time()
         forget_peak()
 

@@ -1,24 +1,24 @@
-"""The connectors that read JSON over HTTP, each against the same requests, or the same responses,
-without it.
+"""The connectors that read JSON over HTTP, each compared with the same requests, or the same
+responses, without it.
 
 time, one by one        a sync of 60 pages at 40 ms a request, to its very requests by a bare
                         requests.Session, one after the other. A page has 100 records. SenSource:
                         24 chunks of 30 days for traffic and 24 for occupancy, at 200 ms.
-requests, 2nd and 1st   how many a sync needs where nothing has changed, to the first one
-row, live form          CPU of a sync, by row, to what no Python program can leave out: json.loads
-                        of the same responses, and of each record a dictionary with the columns of
-                        the row, times by datetime.fromisoformat, lists in columns of text by
-                        json.dumps, all else as it was sent, and the fields left over; and since
-                        rows wait until their list is proven whole, those of each response pickled
-                        and read back. In the
-                        connector's figure is all that it does beside that: checks, other types,
-                        keys, pages, state, log, start. In neither is the exchange of a request: it
-                        is handed over from memory in place of `requests.Session.request`. Both
-                        have one core, as production has half of one.
+requests, 2nd and 1st   how many a sync sends when nothing has changed, to those of the first one
+row, live form          CPU of a sync, by row, to the least that any Python program needs:
+                        json.loads of the same responses; for each record a dictionary with the
+                        columns of the row (times by datetime.fromisoformat, lists in text columns
+                        by json.dumps, other values as sent) and the fields without a column; and,
+                        since rows wait until their list is proven whole, pickling the rows of each
+                        response and reading them back. The connector's figure includes all else:
+                        checks, other types, keys, pages, state, log, start. Neither includes the
+                        exchange of requests: responses come from memory in place of
+                        `requests.Session.request`. Both have one core, as production has half of
+                        one.
 row, documented form    the same with the fields that a specification names
-request, bare session   CPU of a sync, by request, of pages that hold one record (of SenSource: 24
-                        hours), to that of the same requests as in "time"
-memory, 400,000 rows    the most memory with so many rows, to that with 4,000
+request, bare session   CPU of a sync, by request, with pages of one record (SenSource: 24 hours),
+                        to that of the same requests as in "time"
+memory, 400,000 rows    the peak of memory with so many rows, to that with 4,000
 state, 400,000 rows     the size of the state that is saved, to that with 4,000
 checkpoints, requests   how often so many rows are checkpointed, to the requests that read them
 import, SDK             CPU from the start of Python until the connector is imported, to importing
@@ -39,15 +39,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from tests.sandbox.fivetran import ROOT, load
+from tests.sandbox.fivetran import load
+from tools.paths import ROOT
 
 from .measure import Figure, Plan, forget_peak, fresh, peak_memory, use_one_core
 from .serving import Request, serving
 from .sink import Sink, counted, expect
 from .sources import Size, Source, create
 
-ROWS = 400_000  # of the largest table, unless others are asked for
-# Of Dexory, a page is known by the link in the one before it alone.
+ROWS = 400_000  # of the largest table, by default
+# Dexory's pages are linked, so they cannot be requested concurrently.
 MOST_TIME = {"dentally": 0.4, "dexory": 1.1, "paligo": 0.4, "sensource": 0.4}
 SHAPES = ("live", "documented")
 _URL = "http://127.0.0.1:1"  # where nobody listens
@@ -66,8 +67,8 @@ def run(name: str, plan: Plan) -> Iterator[Figure]:
 
 
 class Cost(NamedTuple):
-    """Of a sync, or of its requests alone: ``seconds`` that passed, those of ``cpu``, MB at the
-    ``peak``, and ``checkpoints``."""
+    """Of a sync, or of its requests alone: the ``seconds`` that passed, the seconds of ``cpu``,
+    the ``peak`` in MB, and the ``checkpoints``."""
 
     seconds: float
     cpu: float
@@ -95,7 +96,7 @@ def _time_figures(name: str, plan: Plan) -> Iterator[Figure]:
 
 
 def _request_figure(name: str, plan: Plan) -> Figure:
-    """CPU by request, of pages that hold next to nothing."""
+    """CPU by request, with pages that hold almost nothing."""
     size = Size(_scaled(300, plan, 4), 1, days=1)
     values, floors = [], []
     with serving(name, size) as ask:
@@ -140,7 +141,7 @@ def _start_figures(name: str, plan: Plan) -> Iterator[Figure]:
 
 
 def _start(*arguments: str) -> list[float]:
-    """Seconds of CPU when the imports are done, and at the first request."""
+    """Seconds of CPU after the imports, and at the first request."""
     command = [sys.executable, "-m", "benchmarks.startup", *arguments]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S603
     seconds: list[float] = json.loads(done.stderr.splitlines()[-1])
@@ -152,7 +153,7 @@ def _scaled(number: int, plan: Plan, least: int) -> int:
 
 
 class _Forgetful(Sink):
-    """What is done before the first row does not count at the peak of memory."""
+    """The peak of memory counts from the first row on."""
 
     def truncate(self, _table: str) -> None:
         if not self.count:
@@ -200,7 +201,7 @@ def _row_figures(name: str, plan: Plan) -> Iterator[Figure]:
 
 
 def _size(name: str, rows: int, shape: str = "live") -> Size:
-    """About so many rows, in pages of 100 records; of SenSource in chunks of 720 hours."""
+    """About so many rows, in pages of 100 records; for SenSource in chunks of 720 hours."""
     if name == "sensource":
         return Size(max(round(rows / 1440), 1), 1, shape)
     return Size(max(round(rows / (220 if name == "dexory" else 100)), 1), 100, shape)
@@ -212,8 +213,8 @@ class _Raw(io.BytesIO):
 
 
 class _Memory:
-    """Takes the place of ``requests.Session.request``: ``bodies`` holds, by address, the responses
-    of ``source`` that were ever asked for."""
+    """Replaces ``requests.Session.request``. ``bodies`` holds, by address, the responses of
+    ``source`` that were requested so far."""
 
     def __init__(self, source: Source) -> None:
         self.bodies: dict[str, bytes] = {}
@@ -246,7 +247,7 @@ def _sync_in_memory(source: Source, memory: _Memory) -> float:
 
 
 def _sync_seconds(name: str, size: Size) -> float:
-    """Microseconds of CPU by row of a sync; a first one has the responses made."""
+    """Microseconds of CPU by row of a sync; an earlier sync has made the responses."""
     use_one_core()
     source = create(name, size)
     memory = _Memory(source)

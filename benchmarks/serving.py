@@ -1,19 +1,15 @@
-"""The sources in sources.py over HTTP, in a process of their own."""
+"""The sources in sources.py over HTTP, each in a process of its own."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from .measure import PROCESSES
+from .server_process import Ask, respond, server_process
 from .sources import Size, create
-
-Ask = Callable[[str], Any]
 
 
 class Request(NamedTuple):
@@ -24,24 +20,10 @@ class Request(NamedTuple):
     body: bytes
 
 
-@contextmanager
-def serving(name: str, size: Size, latency: float = 0) -> Iterator[Ask]:
-    """A source that answers after ``latency`` seconds. It can be asked for its "configuration",
+def serving(name: str, size: Size, latency: float = 0) -> AbstractContextManager[Ask]:
+    """A source that responds after ``latency`` seconds. It can be asked for its "configuration",
     for its "rows", and to "take" the requests that came since it was last asked."""
-    here, there = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=_serve, args=(there, name, size, latency), daemon=True)
-    process.start()
-    there.close()  # so that its end is noticed here
-
-    def ask(question: str) -> Any:
-        here.send(question)
-        return here.recv()
-
-    try:
-        yield ask
-    finally:
-        here.close()
-        process.join()
+    return server_process(_serve, name, size, latency)
 
 
 def _serve(pipe: Connection, name: str, size: Size, latency: float) -> None:
@@ -72,15 +54,15 @@ def _serve(pipe: Connection, name: str, size: Size, latency: float) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with contextlib.suppress(EOFError):
-            while True:
-                question = pipe.recv()
-                if question == "take":
-                    pipe.send([*requests])
-                    requests.clear()
-                elif question == "rows":
-                    pipe.send(source.rows)
-                else:
-                    address = f"http://127.0.0.1:{server.server_port}"
-                    pipe.send(source.configuration(address))
+
+        def response(question: str) -> Any:
+            if question == "take":
+                taken = [*requests]
+                requests.clear()
+                return taken
+            if question == "rows":
+                return source.rows
+            return source.configuration(f"http://127.0.0.1:{server.server_port}")
+
+        respond(pipe, response)
         server.shutdown()

@@ -1,4 +1,4 @@
-"""What takes the operations in place of the SDK: they are counted, and their rows thrown away."""
+"""Takes the operations in place of the SDK: counts them, and drops their rows."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from fivetran_connector_sdk import Logging, Operations
 
 
 class Sink:
-    """``count``: the rows that came; ``state``: that of the last of the ``checkpoints``."""
+    """``count``: the rows so far; ``state``: that of the last of the ``checkpoints``."""
 
     def __init__(self) -> None:
         self.count, self.checkpoints, self.state = 0, 0, dict[str, Any]()
@@ -27,12 +27,12 @@ class Sink:
         self.state = dict(state)
 
     def warning(self, message: str) -> None:
-        raise AssertionError(message)  # nothing here should give cause to one
+        raise AssertionError(message)  # no benchmark may cause a warning
 
 
 @contextmanager
 def counted(sink: Sink) -> Iterator[None]:
-    """Operations go to ``sink``; what is logged is made up as in production, and not shown."""
+    """Operations go to ``sink``; log lines are made as in production, but not shown."""
     Logging.LOG_LEVEL = Logging.Level.INFO
     names = ("upsert", "truncate", "checkpoint", "warning")
     stubs = {name: getattr(sink, name) for name in names}
@@ -41,6 +41,6 @@ def counted(sink: Sink) -> Iterator[None]:
 
 
 def expect(count: int, rows: int) -> None:
-    """Raises AssertionError unless all rows came: what was not read costs nothing."""
+    """Raises AssertionError unless all rows came: a sync that reads less costs less."""
     if count != rows:
         raise AssertionError(f"{count} rows came, not {rows}")

@@ -1,7 +1,7 @@
-"""The sources over HTTP, so cheap to ask that little is measured but who asks them.
+"""The sources over HTTP, so cheap that almost only the cost of their client is measured.
 
-Their records are those of the simulators in tests/sandbox, a page of them made up once. Every
-further page is that one with other ids, put into its text. Nobody has to sign in.
+Their records are those of the simulators in tests/sandbox. One page of them is made; every further
+page is its text with other ids. Nobody has to sign in.
 """
 
 import json
@@ -19,8 +19,8 @@ from tests.sandbox.sensource import CLIENT_ID, CLIENT_SECRET, SenSource
 
 Record = dict[str, Any]
 Query = Mapping[str, str]
-_HERE = "@here@"  # what is another value on every page
-_DAY = date(2025, 1, 1)  # whose hours are sent for every day
+_HERE = "@here@"  # stands for the value that differs on every page
+_DAY = date(2025, 1, 1)  # its hours are sent for every day
 _LISTINGS = ("location", "site", "zone", "space")
 _HOURS = {
     "traffic": ("zone", "ins,outs"),
@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
 
 class Source:
-    """Where nothing ever changes. ``rows``: how many a first sync finds."""
+    """A source that never changes. ``rows``: how many a first sync finds."""
 
     name: ClassVar[str]
     rows: int
@@ -52,7 +52,7 @@ class Source:
         raise NotImplementedError
 
     def response(self, path: str, query: Query) -> str:
-        """The JSON that answers a request."""
+        """The JSON of the response to a request."""
         raise NotImplementedError
 
     def plain_rows(self, path: str, response: Any) -> Iterator[Record]:
@@ -250,9 +250,9 @@ def _records(response: Any) -> list[Record]:
 
 
 class _Fields:
-    """The columns of a table, but for those that are ``given``, and the field of each. Fields that
-    no column takes nor ``also`` names are kept, as in the connectors' rows. ``lists`` are columns
-    of text where a list or an object is sent."""
+    """The columns of a table, without those that are ``given``, and the field of each. Fields that
+    neither a column nor ``also`` names are kept, as in the connectors' rows. ``lists``: text
+    columns for which a list or an object is sent."""
 
     def __init__(
         self,
@@ -289,8 +289,8 @@ class _Fields:
 
 
 def _numbered(records: list[Record], field: str, form: str) -> Callable[[int], str]:
-    """Makes the text of a page, by its number from 1: ``records``, each with another number, in
-    ``form``, in ``field``."""
+    """A function that makes the text of a page, by its number from 1: ``records``, each with
+    another number, in the form ``form``, in ``field``."""
     text = json.dumps([{**record, field: _HERE} for record in records], ensure_ascii=False)
     text = text.replace("%", "%%").replace(f'"{_HERE}"', form)
     many = len(records)

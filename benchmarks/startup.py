@@ -1,8 +1,8 @@
 """What a connector costs before its first request, in a process that does nothing else.
 
 `python -m benchmarks.startup CONFIGURATION [FOLDER]` writes to stderr the seconds of CPU since the
-process began, when the connector in FOLDER is imported, and when it makes its first request;
-without FOLDER, when the SDK and requests are imported, and at the first request of a bare session.
+process began: after the import of the connector in FOLDER, and at its first request. Without
+FOLDER: after the import of the SDK and requests, and at the first request of a bare session.
 """
 
 import importlib
@@ -16,7 +16,7 @@ import requests
 
 
 class _ReachedError(BaseException):
-    """Passes everything that catches an Exception."""
+    """No Exception, so that nothing catches it."""
 
 
 def _stop(*_: Any, **__: Any) -> None:

@@ -136,7 +136,8 @@ def _judge_two(first: ReadProgress, last: ReadProgress) -> Verdict:
         reason = f"{counts}. Both had the same keys: the source's total {_ONLY_STORED}"
         return Verdict(last_only=False, whole=False, reason=reason, miscount=last.miscount)
     reason = (
-        f"{counts}, {both} in both: the list changes while it is read. The rows were stored, "
-        "deletes were not looked for, and the next sync reads them again, since the cursor stays"
+        f"{counts}, {both} of both together: the list changes while it is read. The rows were "
+        "stored, deletes were not looked for, and the next sync reads them again, since the "
+        "cursor stays"
     )
     return Verdict(last_only=False, whole=False, moves=False, reason=reason)

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +81,8 @@ def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
                 closed.set()
                 raise
     finally:
+        if isinstance(pages, Generator):
+            pages.close()  # what it has begun may back off, which `closed` still ends
         closed.clear()
 
 
@@ -89,7 +91,7 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
 
     The first call runs alone, since the size of its response is not known; after it
     ``client.parallel`` calls run concurrently, or have results that wait for the caller. An error
-    ends the others, too. When the caller stops early, this waits for the calls that run.
+    or a caller who stops early ends the back-offs of the others, and waits for them.
     """
     left, begun = iter(calls), deque[Future[T]]()
     taken: tuple[T, ...] = ()  # yielded when the next call runs
@@ -103,7 +105,7 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
                     if not begun:
                         return
                     taken = (begun.popleft().result(),)
-            except Exception:
+            except BaseException:
                 client.closed.set()
                 raise
     finally:

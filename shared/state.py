@@ -75,7 +75,8 @@ class TableState:
 
     cursor      changes from this moment on are still to be read
     listed_at   when the last full refresh began; None: the next one is due
-    rows        how many rows it left; None: not known
+    rows        how many rows it left, or of those that came since if they are more; None: not
+                known
     emptied     the last full refresh found nothing, and did not replace the table
     miscount    by how many the source's total differs from the distinct keys that it lists
     unfinished  (of older versions) a full refresh broke off, and the table is not whole
@@ -111,14 +112,34 @@ class TableState:
         return self.emptied or self.rows == 0
 
 
+def fix_oldest(state: State, days: int | None, started: datetime) -> None:
+    """Sets ``oldest`` in the state: how far back the connection reads, ``days`` before its first
+    sync (None: all). It is saved with the first checkpoint, and stays.
+
+    A moment after ``started`` was written by a clock that was wrong, and is replaced.
+    """
+    known = state.values.get("oldest")
+    if "oldest" not in state.values or (known and times.parse(known) > started):
+        oldest = started - timedelta(days=days) if days else None
+        state.values["oldest"] = times.to_text(oldest) if oldest else None
+
+
 @dataclass(frozen=True)
 class Window:
     """What to read: rows that changed at ``since`` or later (None: all). ``started``: when the
-    read began. ``full``: the rows replace the table."""
+    read began. ``full``: the rows replace the table. ``history``: how far back the source knows of
+    changes and deletes (None: of all)."""
 
     since: datetime | None
     started: datetime
     full: bool
+    history: timedelta | None = None
+
+    def covers(self, cursor: datetime) -> bool:
+        """Whether the source knows all that happened since ``cursor``: it is not in the future,
+        where a clock that was wrong put it, and not before the history."""
+        reaches = self.history is None or self.started - self.history <= cursor
+        return reaches and cursor <= self.started
 
 
 def window(
@@ -143,4 +164,4 @@ def window(
         or not listed <= started < listed + timedelta(hours=reconcile_hours)
         or (history is not None and cursor < started - history)
     )
-    return Window(oldest if full else cursor, started, full)
+    return Window(oldest if full else cursor, started, full, history)

@@ -71,5 +71,7 @@ def _plain(row: Mapping[str, Any], ignored: set[str]) -> dict[str, Any]:
 
 def _told(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc).isoformat()
+        # Without a zone it is in UTC; the local one could lead out of the years 1 to 9999.
+        aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return aware.astimezone(timezone.utc).isoformat()
     return value.replace("\0", "") if isinstance(value, str) else value  # the platform does so

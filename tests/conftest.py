@@ -2,13 +2,10 @@
 
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytds.tds_reader
-import pytds.tds_types
-import pytds.tls
-import pytds.utils
 import pytest
 from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
@@ -17,14 +14,30 @@ from hypothesis import settings
 from tests.sandbox.engine import CAN_FORK, Forks
 from tests.sandbox.fivetran import Project
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "repeatable", max_examples=40, derandomize=True, deadline=None, database=None
+)
+settings.register_profile("full", settings.get_profile("repeatable"), max_examples=300)
 settings.load_profile("repeatable")
 
-_DRIVER = (pytds.tds_reader, pytds.tds_types, pytds.tls, pytds.utils)
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="at full width: `wide` tests, too, and more examples"
+    )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On Windows, tests that need what it does not have are skipped."""
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--full"):
+        settings.load_profile("full")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --full, `wide` tests are left out; on Windows those that need what it has not."""
+    if not config.getoption("--full"):
+        wide = [item for item in items if item.get_closest_marker("wide")]
+        config.hook.pytest_deselected(items=wide)
+        items[:] = [item for item in items if item not in wide]
     if sys.platform == "win32":
         for item in items:
             if item.get_closest_marker("posix"):
@@ -38,6 +51,12 @@ def _forks() -> Iterator[None]:
     yield
     if Project.forks:
         Project.forks.stop()
+
+
+@pytest.fixture
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether the tests run at full width."""
+    return bool(pytestconfig.getoption("--full"))
 
 
 @pytest.fixture(autouse=True)
@@ -64,13 +83,18 @@ def _collectable() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture(autouse=True)
-def _stock_driver() -> Iterator[None]:
-    """What a connector replaced in python-tds is not there in the next test."""
-    before = [(module, dict(vars(module))) for module in _DRIVER]
-    yield
-    for module, names in before:
-        vars(module).update(names)
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """Those that this test starts, and those that they start; not those of simulators."""
+    started, start = [threading.current_thread()], threading.Thread.start
+
+    def noting(thread: threading.Thread) -> None:
+        if threading.current_thread() in started:
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noting)
+    return started
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What `tools.deploy` uploads and sends, by the real `fivetran deploy`, to a simulator."""
+"""What `tools deploy` uploads and sends, by the real `fivetran deploy`, to a simulator."""
 
 import json
 import re
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import create, names
-from tests.sandbox.fivetran import ROOT, Project, copy_connector
+from tests.sandbox.fivetran import Project
 from tests.sandbox.fivetran_api import KEY, FivetranApi
 from tools.changed import changed
-from tools.deploy import CONNECTORS
+from tools.fivetran import copy_connector
+from tools.paths import NAMES, ROOT
 
 pytestmark = pytest.mark.posix  # CI deploys on Linux
 Deploy = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -27,7 +28,7 @@ def api() -> Iterator[FivetranApi]:
 
 @pytest.fixture
 def deploy(api: FivetranApi, tmp_path: Path) -> Deploy:
-    """`python -m tools.deploy`, as CI runs it."""
+    """`python -m tools deploy`, as CI runs it."""
     home = tmp_path / "home"
     environment = Project("paligo", tmp_path).environment
     api.home(home)
@@ -38,7 +39,7 @@ def deploy(api: FivetranApi, tmp_path: Path) -> Deploy:
     ) -> "subprocess.CompletedProcess[str]":
         where = ["--destination", "warehouse", "--connection", f"{name}_live"]
         done = subprocess.run(
-            [sys.executable, "-m", "tools.deploy", name, *where, *options],
+            [sys.executable, "-m", "tools", "deploy", name, *where, *options],
             cwd=ROOT,
             env={
                 **environment,
@@ -180,19 +181,19 @@ def test_a_requirements_file_that_was_rewritten_is_an_error(
     command = tmp_path / "fivetran"
     command.write_text('#!/bin/sh\necho "other==1" > "$2/requirements.txt"\n')
     command.chmod(0o755)
-    monkeypatch.setattr(module, "FIVETRAN", command)
+    monkeypatch.setattr(module, "command", lambda _: str(command))
     with pytest.raises(SystemExit, match="is not what dentally"):
         module.deploy("dentally", [], {"FIVETRAN_API_KEY": KEY})
 
 
 def test_no_configuration_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the template nor another one; the list of what is deployed goes along."""
-    from tools import deploy as module
+    from tools import deploy, fivetran
 
     folder = copy_connector("paligo", tmp_path / "connectors")
     (folder / "configuration.prod.json").write_text("{}")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    staged = module._stage("paligo", tmp_path / "staged")
+    monkeypatch.setattr(fivetran, "ROOT", tmp_path)
+    staged = deploy._stage("paligo", tmp_path / "staged")
     assert not list(staged.rglob("*.json"))
     assert (staged / ".gitignore").read_text() == (folder / ".gitignore").read_text()
     assert (staged / "shared" / "rest.py").exists()
@@ -202,7 +203,7 @@ def test_the_workflow_offers_every_connector() -> None:
     """For a deployment by hand."""
     text = (ROOT / ".github" / "workflows" / "deploy.yml").read_text()
     [options] = re.findall(r"options: \[(.*)\]", text)
-    assert options.split(", ") == CONNECTORS
+    assert options.split(", ") == NAMES
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -216,7 +217,7 @@ def git(root: Path, *arguments: str) -> str:
 
 def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     """By the folder or the copy of shared/ in it; other files concern no connector."""
-    for name in CONNECTORS:
+    for name in NAMES:
         (tmp_path / "connectors" / name / "shared").mkdir(parents=True)
         (tmp_path / "connectors" / name / "shared" / "rest.py").touch()
     git(tmp_path, "init", "-q")
@@ -231,4 +232,4 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     assert changed(first, tmp_path) == ["dexory", "paligo"]
     assert changed("HEAD", tmp_path) == []
     for unknown in ("", "0" * 40, "--output=x"):
-        assert changed(unknown, tmp_path) == CONNECTORS
+        assert changed(unknown, tmp_path) == NAMES

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house import CONNECTORS
-from tests.sandbox.fivetran import ROOT
+from tools.paths import NAMES, ROOT
 
 DOCUMENTS = sorted(
     [*ROOT.glob("*.md"), *ROOT.glob("connectors/*/README.md"), *ROOT.glob("tests/**/README.md")]
@@ -25,7 +24,7 @@ def test_the_readme_lists_every_connector() -> None:
     """With a link to its own README."""
     text = (ROOT / "README.md").read_text()
     linked = re.findall(r"\(connectors/(\w+)/README.md\)", text)
-    assert sorted(linked) == [folder.name for folder in CONNECTORS]
+    assert sorted(linked) == NAMES
 
 
 def test_contributing_lists_every_command() -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.fivetran import ROOT
 from tools.new import new
+from tools.paths import ROOT
 
 # As long as a name may be; it sorts before other modules, which `example` follows.
 NAME = "acme_of_the_farthest_northwest"
 # The types are those of the templates, which `make check` reads where they are.
 CHECK = (
-    "from tests import house as h; print(h.check_vendored(), h.check_templates(), h.check_lint())"
+    "from tools import checks; print(checks.check_vendored(), checks.check_module_names(),"
+    " checks.check_templates(), checks.check_lint())"
 )
 WHAT = f"{NAME} or lists_every_connector or offers_every_connector"
 TESTS = (
@@ -55,15 +56,15 @@ def run(repository: Path, *arguments: str) -> str:
 @pytest.mark.timeout(600)
 def test_a_new_connector_passes_as_it_stands(repository: Path) -> None:
     """Checks, contract, setup form, package, documents and its own tests, in a copy of all."""
-    assert f"connectors/{NAME}/connector.py" in run(repository, "-m", "tools.new", NAME)
-    assert run(repository, "-c", CHECK) == "[] [] []\n"
+    assert f"connectors/{NAME}/connector.py" in run(repository, "-m", "tools", "new", NAME)
+    assert run(repository, "-c", CHECK) == "[] [] [] []\n"
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", WHAT)
     assert " passed" in run(repository, "-m", "pytest", *options, *TESTS)
 
 
 def test_a_new_connector_holds_nothing_of_the_skeleton(repository: Path) -> None:
     """Its name is in the place of the other one, in every file and in every form."""
-    written = run(repository, "-m", "tools.new", NAME).splitlines()[:-1]
+    written = run(repository, "-m", "tools", "new", NAME).splitlines()[:-1]
     texts = [(repository / path).read_text(encoding="utf-8") for path in written]
     assert not [path for path, text in zip(written, texts, strict=True) if "xample" in text + path]
     assert not [path for path, text in zip(written, texts, strict=True) if "skeleton" in text]
@@ -80,6 +81,8 @@ def test_a_new_connector_holds_nothing_of_the_skeleton(repository: Path) -> None
         ("../acme", "a Python name in lower case, 30 long at most"),
         ("a" * 31, "a Python name in lower case, 30 long at most"),
         ("class", "a Python name in lower case, 30 long at most"),
+        ("queue", "the name of a module of Python's standard library"),
+        ("azure", "the name of a package into which vendors install their SDKs"),
         ("paligo", "there is connectors.paligo already"),
         ("server", "there is tests.sandbox.server.py already"),
         ("mssql", "there is tests.sandbox.mssql already"),

@@ -10,7 +10,8 @@ import pytest
 
 from tests.compare import assert_equal_to_source
 from tests.sandbox import create, names
-from tests.sandbox.fivetran import ROOT, Project
+from tests.sandbox.fivetran import Project
+from tools.paths import ROOT
 
 every_connector = pytest.mark.parametrize("name", names())
 

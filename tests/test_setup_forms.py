@@ -13,13 +13,14 @@ from fivetran_connector_sdk_cli import configuration_command, form_field
 
 from shared import settings as kinds
 from shared.settings import declared, read
-from tests import house
 from tests.sandbox import create, names
 from tests.sandbox.dentally import Dentally
-from tests.sandbox.fivetran import ROOT, Project, load
+from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql_ehi import MssqlEhi
 from tests.sandbox.sensource import SenSource
 from tests.sandbox.server import Sandbox
+from tools.configuration import check_config, configure
+from tools.paths import ROOT
 
 every_connector = pytest.mark.parametrize("name", names())
 
@@ -297,14 +298,13 @@ def test_a_certificate_that_is_not_trusted_fails(tmp_path: Path) -> None:
     assert all("its certificate is refused" in str(text) for text in found.values())
 
 
-# The two commands of the house
+# The two verbs
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(tmp_path: Path) -> Path:
     """A root in which a connector's local configuration may be written."""
     (tmp_path / "connectors" / "paligo").mkdir(parents=True)
-    monkeypatch.setattr(house, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -325,11 +325,11 @@ def test_configure_and_check_config_leave_the_template_alone(
             start_new_session=True,  # without a terminal the key is read from the input, too
         )
         monkeypatch.setattr(subprocess, "run", run)
-        assert house.configure("paligo") == []
+        configure("paligo", workplace)
         local = workplace / "connectors" / "paligo" / "configuration.local.json"
         assert json.loads(local.read_text())["username"] == given["username"]
         assert given["api_key"] not in local.read_text()
-        assert house.check_config("paligo") == []
+        check_config("paligo", workplace)
     printed = capfd.readouterr().out
     assert "All tests passed!" in printed
     assert given["api_key"] not in printed
@@ -339,5 +339,5 @@ def test_configure_and_check_config_leave_the_template_alone(
 
 def test_check_config_says_when_there_is_nothing_to_check(workplace: Path) -> None:
     """And which command makes it."""
-    [problem] = house.check_config("paligo")
-    assert "make configure CONNECTOR=paligo" in problem
+    with pytest.raises(SystemExit, match="make configure CONNECTOR=paligo"):
+        check_config("paligo", workplace)

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
-from tools.show import WIDTH, find, show
+from tools.show import WIDTH, find, print_tables
 
 
 def printed(warehouse: Path) -> str:
     console = Console(width=WIDTH, file=io.StringIO())
-    show(warehouse, console)
+    print_tables(warehouse, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

@@ -1,20 +1,25 @@
-"""`python -m tools.changed [COMMIT]`: the connectors that differ from a commit, as a JSON list.
+"""The connectors that a commit has changed.
 
-Without a commit, or with one that is not in the history, all. A change to `shared/` shows in the
-copies of it, which are parts of the connectors' folders.
+A change to shared/ shows in the copies of it, which are parts of the connectors' folders. Only the
+standard library is imported: CI runs this before anything is installed.
 """
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
-from tools.deploy import CONNECTORS, ROOT
+from tools.paths import NAMES, ROOT
+
+
+def print_changed(commit: str) -> None:
+    """Prints what `changed` returns, as a JSON list."""
+    print(json.dumps(changed(commit)))
 
 
 def changed(commit: str, root: Path = ROOT) -> list[str]:
+    """The connectors that differ from a commit; all of them if ``commit`` is empty or unknown."""
     if not commit or commit.startswith("-"):
-        return CONNECTORS
+        return NAMES
     done = subprocess.run(
         ["git", "diff", "--name-only", commit, "HEAD", "--", "connectors"],
         cwd=root,
@@ -23,10 +28,6 @@ def changed(commit: str, root: Path = ROOT) -> list[str]:
         check=False,
     )
     if done.returncode:
-        return CONNECTORS
+        return NAMES
     folders = {Path(line).parts[1] for line in done.stdout.splitlines()}
-    return [name for name in CONNECTORS if name in folders]
-
-
-if __name__ == "__main__":
-    print(json.dumps(changed("".join(sys.argv[1:2]))))
+    return [name for name in NAMES if name in folders]

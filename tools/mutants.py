@@ -1,9 +1,9 @@
 """Makes many small changes to a part of the code, one at a time, and finds those that no test
-notices: mutmut, in build/mutants/PART. `python -m tools.mutants PART` does so, `... PART confirm`
-tries the survivors once more, `... PART results` lists them, `... PART show NAME` shows one.
+notices: mutmut, in build/mutants/PART.
 """
 
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,14 +11,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.paths import ROOT, build_folder
+
 _MSSQL = [
     "tests/connectors/test_mssql_ehi.py",
-    "tests/connectors/test_mssql_ehi_catalogue.py",
+    "tests/connectors/test_mssql_ehi_schema.py",
     "tests/connectors/test_mssql_ehi_changes.py",
 ]
 _UNITS = ("state", "rows", "times", "settings", "rest", "network", "pages", "spool")
-_SQL_SERVER = ("query", "naming", "rows", "workers", "sealing", "table_sync", "table_keys")
+_SQL_SERVER = (
+    "query",
+    "naming",
+    "rows",
+    "workers",
+    "read_start",
+    "read_progress",
+    "table_sync",
+    "table_keys",
+)
 _CONNECTORS = ("dentally", "dexory", "paligo", "sensource")
 # The files that are changed, and the tests that should notice.
 PARTS = {
@@ -29,6 +39,12 @@ PARTS = {
         for name in _SQL_SERVER
     },
     **{n: (f"connectors/{n}/[!td]*.py", [f"tests/connectors/test_{n}.py"]) for n in _CONNECTORS},
+}
+STEPS = {
+    "run": "make the changes, and run the tests with each (the default)",
+    "confirm": "try the survivors once more, each in a process of its own",
+    "results": "list the survivors",
+    "show": "show the change of the survivor MUTANT",
 }
 # Tests that start a process, which does not know of a change, or take more than a second.
 _LEFT_OUT = (
@@ -48,8 +64,14 @@ def _mutant_name(path: Path, function: str) -> str:
     return f"{module}.{function}"
 
 
-def main(part: str, *words: str) -> None:
-    folder, (files, tests) = ROOT / "build" / "mutants" / part, PARTS[part]
+def mutants(part: str, step: str, mutant: str | None) -> None:
+    """One of the STEPS of a part; ``mutant``: the name of the one that is shown.
+
+    Raises SystemExit with a sentence if mutmut is not installed.
+    """
+    if importlib.util.find_spec("mutmut") is None:
+        sys.exit("mutmut is not installed: run `make mutants`, which makes an environment with it")
+    folder, (files, tests) = build_folder() / "mutants" / part, PARTS[part]
     left_out = shutil.ignore_patterns(".*", "build", "__pycache__", "files")
     shutil.copytree(ROOT, folder, ignore=left_out, dirs_exist_ok=True)
     chosen = [*tests, "-k", " and ".join(f"not {word}" for word in _LEFT_OUT.split())]
@@ -65,13 +87,22 @@ def main(part: str, *words: str) -> None:
     lines = ["\n  ".join([f"{key} =", *values]) for key, values in options.items()]
     (folder / "setup.cfg").write_text("\n".join(["[mutmut]", *lines, ""]))
     os.chdir(folder)
+    _forget_tools()
     names: Any = importlib.import_module("mutmut.utils.format_utils")
     names.get_mutant_name = _mutant_name
     mutmut: Any = importlib.import_module("mutmut.__main__")
-    if words == ("confirm",):
+    if step == "confirm":
         _confirm(mutmut, chosen)
+    elif step == "run":
+        mutmut.cli(["run", "--max-children", "1"])
     else:
-        mutmut.cli(words or ("run", "--max-children", "1"))
+        mutmut.cli([step, *([mutant] if mutant else [])])
+
+
+def _forget_tools() -> None:
+    """Lets the tests import the copy of this package, whose ROOT is the copy of the repository."""
+    for name in [name for name in sys.modules if name.split(".")[0] == __package__]:
+        del sys.modules[name]
 
 
 def _confirm(mutmut: Any, tests: list[str]) -> None:
@@ -85,7 +116,3 @@ def _confirm(mutmut: Any, tests: list[str]) -> None:
             data.exit_code_by_key[name] = min(done.returncode, 1)
             shutil.copy2(ROOT / data.path, data.path)
             data.save()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

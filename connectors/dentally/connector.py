@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from shared.pages import NumberedPages, Page
 from shared.rest import Response, RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
 from shared.settings import TOKEN, URL, integer, read, setting
-from shared.state import State, Window, window
+from shared.state import State, Window, fix_oldest, window
 
 PRODUCTION_URL = "https://api.dentally.co"
 SANDBOX_URL = "https://api.sandbox.dentally.co"
@@ -166,10 +166,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved = State(state, ("sites", "rooms", "treatments"), f". {_RESYNC}")
     tokens = _tokens(settings, saved)
     client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
-    if "oldest" not in saved.values:
-        days = settings.initial_sync_days
-        oldest = times.to_text(started - timedelta(days=days)) if days else None
-        saved.values["oldest"] = oldest  # fixed now; saved with the first checkpoint
+    fix_oldest(saved, settings.initial_sync_days, started)
     skipped, failures, enabled = SkippedRecords(), TableFailures(), _enabled(settings)
     try:
         for table, get_data, map_data in enabled:

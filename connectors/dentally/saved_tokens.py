@@ -90,6 +90,5 @@ class Tokens(AuthBase):
             self._token = AccessToken(content["access"], content["refresh"], renew_at)
         except (KeyError, TypeError, ValueError):
             Logging.warning(
-                "The tokens in the state cannot be decrypted (is client_secret another one now?): "
-                "those of the configuration are used"
+                "The tokens in the state cannot be decrypted: those of the configuration are used"
             )

@@ -14,6 +14,7 @@ from typing import Any
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
 
 from shared import times
+from shared.encryption import Encryption
 from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.rest import Retry
@@ -25,13 +26,14 @@ from sqlserver.addresses import DEFAULT_PORT, ask_browser
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
-from sqlserver.query import Plan, Position, category, choose, is_version, silently_full
+from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.rows import size
-from sqlserver.schema import Catalogue, Wanted, discover
-from sqlserver.sealing import Seal
+from sqlserver.schema import DatabaseSchema, Selection, discover
+from sqlserver.server_features import allows_snapshots, is_replica, tells_active_rowversions
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
 from sqlserver.source_tables import SourceTable
+from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.validation import TABLES, Outcome, report
 from sqlserver.workers import Workers
@@ -48,15 +50,20 @@ _PACKET_SIZE = 8_000
 _BASE_DELAY, _LONGEST_DELAY = 26.0, 104.0
 _SINGLE_WARNINGS = 5  # about tables; more of them are one
 _NAMED = 50  # tables that a warning names; the log names all
+# Connectors before this one saved one cursor for all tables, which is of no use here.
+_LEGACY = "last_sync_time"
 
 
 def validate_configuration(configuration: Mapping[str, str]) -> Settings:
     """The settings. Raises ValueError with a line for each key that is wrong."""
     settings = read(Settings, configuration, check_login)
     if not settings.mssql_encrypt:
-        Logging.warning("mssql_encrypt is false: password and data cross the network in the clear")
+        Logging.warning("mssql_encrypt is false: password and data are sent unencrypted")
     elif settings.mssql_trust_server_certificate:
-        Logging.warning("mssql_trust_server_certificate is true: the server may be another one")
+        Logging.warning(
+            "mssql_trust_server_certificate is true: nothing proves that the server is the one "
+            "that is meant"
+        )
     return settings
 
 
@@ -64,8 +71,8 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
-    at_hand = _state_at_hand()
-    saved = State(at_hand or {}, (_LEGACY,))
+    known_state = _state_at_hand()
+    saved = State(known_state or {}, (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
         tables = _discover(session, settings, saved).tables
@@ -74,7 +81,7 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     # A table that cannot be synced might be declared with another key than the destination's.
     declarations = [table.declaration() for table in tables if not table.fault]
     keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
-    _declared[:] = [_Declared(keys, by_state=at_hand is not None)]
+    _declared[:] = [_Declared(keys, by_state=known_state is not None)]
     return [*declarations, *TABLES]
 
 
@@ -86,66 +93,61 @@ class _Declared:
     by_state: bool
 
 
-# By schema() in this process, if it was called: a table that is stored otherwise ends the sync for
-# all, at this sync or at the next.
+# What schema() has declared, if it was called in this process. A table that is stored with another
+# key ends the sync of all tables, now or at the next sync.
 _declared: list[_Declared] = []
 
 
 def _state_at_hand() -> Mapping[str, Any] | None:
-    """The state of the sync that asks for the schema, None where there is no way to know it.
+    """The state of the sync for which the SDK asks for the schema, None if it is not known.
 
-    The SDK hands it to update() alone, but the keys that the destination has stand in it, and one
-    that is declared otherwise ends the sync. Where the sync runs in this process, as with
-    `fivetran debug`, the SDK leaves it at the connector's object.
+    The SDK hands the state to update() alone, but it holds the keys that the destination has, and
+    a table that is declared with another key ends the sync. Where the sync runs in this process,
+    as with `fivetran debug`, the SDK keeps the state in the connector object.
     """
     return getattr(connector, "state", None)
 
 
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
-    """Syncs the tables; those that fail do so after the others are done."""
+    """Syncs the tables. If some fail, the others are synced, then SourceError names those."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     saved = State(state, (_LEGACY,))
+    late_rows, lookback = LateRows(), timedelta(seconds=settings.lookback_seconds)
     session = connect_to_mssql(settings)
-    skipped = SkippedRecords(become="null")
     try:
-        by_state = not _declared or _declared[0].by_state
-        catalogue = _discover(session, settings, saved, keep_names=by_state)
-        catalogue = _as_declared(catalogue)
-        _warn(catalogue)
-        _forget_others(saved, catalogue)
-        snapshots = _allows_snapshots(session)
-        plans = _choose_plans(session, catalogue, settings)
+        database = _discover_as_declared(session, settings, saved)
+        _warn(database)
+        _forget_other_tables(saved, database)
+        snapshots = allows_snapshots(session)
+        plans = _choose_plans(session, database, settings)
         _warn_of_full_reads(plans, settings)
-        lookback, late_rows = timedelta(seconds=settings.lookback_seconds), LateRows()
-        late_rows.look(session, plans, lookback, replica=_is_replica(session))
+        late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:
         session.close()
+
     workers = Workers(settings.parallel_tables)
+    skipped = SkippedRecords(become="null")
     sync = Sync(
         get_table_data,
         saved,
         skipped,
-        Seal(
-            settings.mssql_password or settings.mssql_client_secret or "",
-            f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
-        ),
+        _encryption(settings),
         lookback,
         CHECKPOINT_INTERVAL,
         workers,
         late_rows,
     )
-    loads = [TableSync(plan, sync) for plan in plans]
-    loads.sort(key=lambda load: (not load.runs_first, load.plan.table.estimate or 0))
-    for load in loads:
-        if not load.plan.fault:
-            _log_plan(load.plan)
+    tables = _in_order([TableSync(plan, sync) for plan in plans])
     sessions = [
         session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
     ]
     try:
-        _sync_all(loads, workers, sessions, sync)
+        outcomes = _sync_tables(tables, sessions, workers)
+        report(outcomes, skipped.counts, times.now())
+        saved.save()
+        _raise_failures(tables, outcomes)
     finally:
         skipped.report()
         late_rows.report()
@@ -153,39 +155,56 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             each.close()
 
 
-# The older connectors' state is the cursor of no table in particular; it does not outlive this.
-_LEGACY = "last_sync_time"
+def _encryption(settings: Settings) -> Encryption:
+    """Encrypts positions with a key made from the secret of the login."""
+    return Encryption(
+        settings.mssql_password or settings.mssql_client_secret or "",
+        f"{settings.mssql_database} {settings.mssql_user or settings.mssql_client_id}",
+    )
 
 
-def _sync_all(
-    loads: list[TableSync], workers: Workers, sessions: list[Session], sync: Sync
-) -> None:
+def _in_order(tables: list[TableSync]) -> list[TableSync]:
+    """Small tables and new ones come first. Logs how each is read."""
+    tables.sort(key=lambda table: (not table.runs_first, table.plan.table.estimate or 0))
+    for table in tables:
+        if not table.plan.fault:
+            _log_plan(table.plan)
+    return tables
+
+
+def _sync_tables(
+    tables: Sequence[TableSync], sessions: Sequence[Session], workers: Workers
+) -> list[Outcome]:
+    """Syncs the tables, until all are done or the server does not respond any more."""
     outcomes: list[Outcome] = []
 
-    def read(number: int, load: TableSync) -> bool:
-        session = sessions[number]
+    def sync_one(worker: int, table: TableSync) -> bool:
+        session = sessions[worker]
         try:
-            outcomes.append(Outcome(load, load.sync(session)))
+            outcomes.append(Outcome(table, table.sync(session)))
             session.succeeded()
-        except Exception as error:  # the others go on
+        except Exception as error:  # the others are synced all the same
             failure = error if isinstance(error, SourceError) else unexpected(error)
-            Logging.error(f"{load.plan.table.label}: {failure}")
+            Logging.error(f"{table.plan.table.label}: {failure}")
             # Not the error itself: its traceback would hold the last batch.
-            outcomes.append(Outcome(load, error=str(failure)))
+            outcomes.append(Outcome(table, error=str(failure)))
             session.close()
             return not session.unreachable
         return True
 
-    workers.run(loads, read)
-    report(outcomes, sync.skipped.counts, times.now())
-    sync.state.save()
+    workers.run(tables, sync_one)
+    return outcomes
+
+
+def _raise_failures(tables: Sequence[TableSync], outcomes: Sequence[Outcome]) -> None:
+    """Raises SourceError with the reasons of all tables that failed."""
     failures = [f"{outcome.label}: {outcome.error}" for outcome in outcomes if outcome.error]
     if failures:
         tried = {outcome.label for outcome in outcomes}
-        left = [load.plan.table.label for load in loads if load.plan.table.label not in tried]
+        left = [label for table in tables if (label := table.plan.table.label) not in tried]
         untried = f"; not tried: {_some(left)}" if left else ""
         reasons = "\n".join(failures)
-        raise SourceError(f"{len(failures)} of {len(loads)} tables failed{untried}:\n{reasons}")
+        raise SourceError(f"{len(failures)} of {len(tables)} tables failed{untried}:\n{reasons}")
 
 
 def configuration_form() -> ConfigurationForm:
@@ -199,7 +218,7 @@ def configuration_form() -> ConfigurationForm:
 
 
 def check_connection(settings: Settings) -> None:
-    """A setup test: a login, which verifies the certificate too. Raises SourceError."""
+    """A setup test: logs in, which verifies the certificate too. Raises SourceError."""
     session = connect_to_mssql(settings)
     try:
         session.with_retries("connecting", lambda: session.rows("SELECT 1 AS one"))
@@ -209,12 +228,12 @@ def check_connection(settings: Settings) -> None:
 
 def read_each_table(settings: Settings) -> None:
     """A setup test: logs the plan of each table, and reads a row of it in no order, which needs no
-    index. Raises SourceError, for all tables that cannot be read."""
+    index. Raises SourceError with the reasons of all tables that cannot be read."""
     session = connect_to_mssql(settings)
     failures = []
     try:
-        catalogue = _discover(session, settings, State({}, ()))
-        for plan in _choose_plans(session, catalogue, settings):
+        database = _discover(session, settings, State({}, ()))
+        for plan in _choose_plans(session, database, settings):
             table = plan.table
             if plan.fault:
                 failures.append(f"{table.label}: {plan.fault}")
@@ -229,22 +248,22 @@ def read_each_table(settings: Settings) -> None:
                     break
     finally:
         session.close()
-    if not catalogue.tables:
+    if not database.tables:
         raise SourceError("There is no table that mssql_user may see: grant SELECT to it")
     if failures:
         raise SourceError("\n".join(failures))
 
 
 def find_incremental_columns(settings: Settings) -> None:
-    """A setup test. Raises SourceError where no table has a column that the settings name, and
-    others could be meant."""
+    """A setup test: looks for columns that tell the changes. Raises SourceError where no table has
+    one that the settings name, and others could be meant."""
     session = connect_to_mssql(settings)
     try:
         tables = _discover(session, settings, State({}, ())).tables
     finally:
         session.close()
     plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
-    warning, found = silently_full(plans, settings.incremental_column)
+    warning, found = full_read_warning(plans, settings.incremental_column)
     if found:
         raise SourceError(warning)
     if warning:
@@ -263,28 +282,21 @@ def connect_to_mssql(settings: Settings) -> Session:
     It is encrypted, and the server's certificate and host name are verified, unless the settings
     say otherwise.
     """
-    trust = (
-        None
-        if not settings.mssql_encrypt
-        else tds_patches.ANYONE
-        if settings.mssql_trust_server_certificate
-        else settings.mssql_ca_certificate or tds_patches.SYSTEM
-    )
-
-    log_in = _login_of(settings)
-    server, patience = settings.mssql_server, settings.login_timeout_seconds
+    trust = _trust(settings)
+    log_in = _login(settings)
+    server, login_timeout = settings.mssql_server, settings.login_timeout_seconds
     known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
 
-    def open_connection(timeout: float | None) -> Any:
+    def open_connection(read_timeout: float | None) -> Any:
         try:
             return tds_patches.connect(
                 trust,
                 dsn=server.host,
-                # Asked each time: it may be another one after the instance was started anew.
-                port=known or ask_browser(server.host, server.instance, patience),
+                # Asked each time: the port may change when the instance is restarted.
+                port=known or ask_browser(server.host, server.instance, login_timeout),
                 database=settings.mssql_database,
-                login_timeout=patience,
-                timeout=timeout or settings.query_timeout_seconds,
+                login_timeout=login_timeout,
+                timeout=read_timeout or settings.query_timeout_seconds,
                 appname=_APPLICATION,
                 blocksize=_PACKET_SIZE,
                 readonly=settings.read_only_intent,
@@ -293,7 +305,7 @@ def connect_to_mssql(settings: Settings) -> Session:
             )
         except SourceError:  # of the tokens, the Browser, or a redirect
             raise
-        except Exception as error:  # what is no SQL Server may answer anything
+        except Exception as error:  # what is no SQL Server may respond anything
             windows = bool(settings.mssql_domain)
             failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
         raise failure
@@ -301,8 +313,17 @@ def connect_to_mssql(settings: Settings) -> Session:
     return Session(open_connection, Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY))
 
 
-def _login_of(settings: Settings) -> Callable[[], dict[str, Any]]:
-    """Makes what the driver needs for one login."""
+def _trust(settings: Settings) -> str | None:
+    """Which certificates are trusted, as ``tds_patches.connect`` takes it."""
+    if not settings.mssql_encrypt:
+        return None
+    if settings.mssql_trust_server_certificate:
+        return tds_patches.ANYONE
+    return settings.mssql_ca_certificate or tds_patches.SYSTEM
+
+
+def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
+    """A function that returns the arguments of the driver for one login."""
     user, password = settings.mssql_user or "", settings.mssql_password or ""
     if settings.mssql_client_secret:
         tokens = AccessTokens(
@@ -323,8 +344,8 @@ def _login_of(settings: Settings) -> Callable[[], dict[str, Any]]:
 def get_table_data(
     session: Session, plan: Plan, start: str | None, end: str | None, after: Position | None
 ) -> Iterator[list[Values]]:
-    """Streams the rows that ``plan`` orders from ``start`` on, before ``end`` and behind position
-    ``after``, in batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
+    """Streams the rows of ``plan`` from ``start`` on, before ``end`` and behind ``after``, in
+    batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
     sql, parameters = plan.statement(start, end, after)
     width = plan.table.row_width
     narrow = width is not None and width * BATCH_SIZE <= session.largest_batch
@@ -334,28 +355,33 @@ def get_table_data(
 
 def _discover(
     session: Session, settings: Settings, saved: State, *, keep_names: bool = True
-) -> Catalogue:
+) -> DatabaseSchema:
     database = settings.mssql_database
-    wanted = Wanted(
+    selection = Selection(
         table_patterns(settings.tables, database),
         table_patterns(settings.exclude_tables, database),
         column_patterns(settings.exclude_columns, database),
         settings.max_tables,
     )
-    return discover(session, wanted, saved.values["tables"], keep_names=keep_names)
+    states = {
+        label: TableState.from_json(entry) for label, entry in saved.values["tables"].items()
+    }
+    return discover(session, selection, states, keep_names=keep_names)
 
 
-def _as_declared(catalogue: Catalogue) -> Catalogue:
-    """The catalogue, without the tables that schema() has declared otherwise: the source has
-    changed since, or the state was not to be known there."""
+def _discover_as_declared(session: Session, settings: Settings, saved: State) -> DatabaseSchema:
+    """The tables as they are now. A table that schema() has declared otherwise is not synced: the
+    source has changed since, or schema() did not know the state."""
     if not _declared:
-        return catalogue
-    keys = _declared[0].keys
-    tables = (_if_declared(table, keys.get(table.destination)) for table in catalogue.tables)
-    return replace(catalogue, tables=tuple(tables))
+        return _discover(session, settings, saved)
+    [declared] = _declared
+    found = _discover(session, settings, saved, keep_names=declared.by_state)
+    tables = [_if_declared(table, declared.keys.get(table.destination)) for table in found.tables]
+    return replace(found, tables=tuple(tables))
 
 
 def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
+    """The table, with the reason if it cannot be synced now. ``declared``: its key then."""
     key = {column.destination for column in table.key}
     if table.fault or declared == key:
         return table
@@ -364,34 +390,31 @@ def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
     old, new = (", ".join(sorted(columns)) or "none" for columns in (declared, key))
     fault = (
         f"its key, {new}, is not the one that was declared when the sync began, {old}. If the "
-        "next sync says so, too, give the table its old key again; or drop it at the destination, "
-        "name it in exclude_tables for one sync, then no more: it is loaded anew"
+        "next sync reports the same, give the table its old key again; or drop it at the "
+        "destination, name it in exclude_tables for one sync, then remove it there: it is reloaded"
     )
     return replace(table, fault=fault, key_refused=True)
 
 
-def _warn(catalogue: Catalogue) -> None:
-    if len(catalogue.warnings) <= _SINGLE_WARNINGS:
-        for warning in catalogue.warnings:
+def _warn(database: DatabaseSchema) -> None:
+    if len(database.warnings) <= _SINGLE_WARNINGS:
+        for warning in database.warnings:
             op.warning(warning)
     else:  # the SDK shows ten, and drops the others from the log, too
-        for warning in catalogue.warnings:
+        for warning in database.warnings:
             Logging.warning(warning)
         op.warning(
-            f"{len(catalogue.warnings)} warnings about tables and columns are in the log, the "
-            "first: " + "; ".join(catalogue.warnings[:_SINGLE_WARNINGS])
+            f"{len(database.warnings)} warnings about tables and columns are in the log, the "
+            "first: " + "; ".join(database.warnings[:_SINGLE_WARNINGS])
         )
-    if catalogue.left_out:
-        left_out = catalogue.left_out
-        Logging.info(f"Left out by max_tables: {', '.join(left_out)}")
-        op.warning(
-            f"max_tables is {len(catalogue.tables)}: {len(left_out)} tables are left out: "
-            f"{_some(left_out)}"
-        )
+    if excluded := database.over_limit:
+        Logging.info(f"Not synced, by max_tables: {', '.join(excluded)}")
+        tables = "1 table is" if len(excluded) == 1 else f"{len(excluded)} tables are"
+        op.warning(f"max_tables is {len(database.tables)}: {tables} not synced: {_some(excluded)}")
 
 
 def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:
-    warning, _ = silently_full(plans, settings.incremental_column)
+    warning, _ = full_read_warning(plans, settings.incremental_column)
     if warning:
         op.warning(warning)
 
@@ -401,50 +424,20 @@ def _some(labels: Sequence[str]) -> str:
     return ", ".join(labels[:_NAMED]) + more
 
 
-def _forget_others(saved: State, catalogue: Catalogue) -> None:
-    """A table that is not read now misses changes: taken in again, it is loaded anew."""
-    if saved.values["tables"] and not catalogue.all:
+def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
+    """Drops the cursors of tables that are not synced now, and miss changes: they are reloaded
+    when they are synced again."""
+    if saved.values["tables"] and not database.all:
         raise SourceError(
-            "mssql_user sees no table at all, where there were some at the last sync: check "
-            "mssql_database and the rights of mssql_user"
+            "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
+            "the rights of mssql_user"
         )
-    saved.values["tables"] = catalogue.entries
+    saved.values["tables"] = {label: state.to_json() for label, state in database.states.items()}
 
 
-def _choose_plans(session: Session, catalogue: Catalogue, settings: Settings) -> list[Plan]:
-    versions = _knows_rowversions(session, catalogue)
-    return [choose(t, settings.incremental_column, versions=versions) for t in catalogue.tables]
-
-
-def _knows_rowversions(session: Session, catalogue: Catalogue) -> bool:
-    """Whether the server tells up to where rowversions are final, if any table has one."""
-    if not any(is_version(column) for table in catalogue.tables for column in table.columns):
-        return False
-    rows = session.optional(
-        "rowversions, since MIN_ACTIVE_ROWVERSION() is missing",
-        "SELECT MIN_ACTIVE_ROWVERSION() AS lowest",
-    )
-    # A replica does not know of the transactions that are under way.
-    return rows is not None and rows != [(None,)] and not _is_replica(session)
-
-
-def _is_replica(session: Session) -> bool:
-    """Whether the database can only be read, as one on a secondary replica."""
-    mode = session.optional(
-        "whether the database can be written",
-        "SELECT CONVERT(nvarchar(20), DATABASEPROPERTYEX(DB_NAME(), 'Updateability')) AS mode",
-    )
-    return mode == [("READ_ONLY",)]
-
-
-def _allows_snapshots(session: Session) -> bool:
-    """Whether the database allows SNAPSHOT isolation; else reads are READ COMMITTED."""
-    rows = session.optional(
-        "the isolation levels of the database",
-        "SELECT CAST(snapshot_isolation_state AS int) AS state FROM sys.databases "
-        "WHERE name = DB_NAME()",
-    )
-    return rows == [(1,)]
+def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings) -> list[Plan]:
+    versions = tells_active_rowversions(session, database.tables)
+    return [choose(t, settings.incremental_column, versions=versions) for t in database.tables]
 
 
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ from shared.rows import (
     to_key,
 )
 from shared.settings import TOKEN, Kind, integer, read, setting
-from shared.state import State, Window, window
+from shared.state import State, Window, fix_oldest, window
 
 # Paligo counts the requests of one minute, for each endpoint and method.
 RATE_LIMIT_SECONDS = 60
@@ -143,7 +143,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
-    _fix_oldest(settings, saved, started)
+    fix_oldest(saved, settings.initial_sync_days, started)
     client = _connect(settings)
     skipped, failures = SkippedRecords(), TableFailures()
     sources = (
@@ -192,17 +192,6 @@ def _connect(settings: Settings) -> RestClient:
         explain=_handle_request_error,
         parallel=settings.parallel_requests,
     )
-
-
-def _fix_oldest(settings: Settings, saved: State, started: datetime) -> None:
-    """At a first sync, sets how far back assignments are taken; saved with its first checkpoint.
-
-    A moment after ``started`` was written by a clock that was wrong, and is replaced.
-    """
-    oldest = saved.values.get("oldest")
-    if oldest is None or times.parse(oldest) > started:
-        oldest = times.to_text(started - timedelta(days=settings.initial_sync_days))
-        saved.values["oldest"] = oldest
 
 
 def get_time_range(settings: Settings, saved: State, table: str) -> Window:

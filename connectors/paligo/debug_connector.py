@@ -1,11 +1,11 @@
-"""Runs the connector against a local simulator of Paligo, through scenarios with names.
+"""Runs the connector against a local simulator of Paligo, through named scenarios.
 
     python debug_connector.py                     all of them
-    python debug_connector.py rate_limit errors   some of them, here with --log for the whole log
+    python debug_connector.py rate_limit errors   some of them; --log prints the whole log
 
-Each is a sync under some trouble and, unless --once is given, a second one without it. What the
-connector asked for, how long it wanted to wait (nobody really waits), what it warned of and what
-is in the tables then is printed. The exit status is 1 if a scenario ended as it should not.
+Each scenario is a sync with a fault and, without --once, a second sync without the fault. The
+script prints the requests, the waits (which are skipped), the warnings, and the rows of the
+tables. The exit status is 1 if a scenario did not end as it should.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result
 from tests.sandbox.paligo import Paligo
 
-_TOLD = re.compile(r"WARNING.* connector |\bError: ")
+_SHOWN = re.compile(r"WARNING.* connector |\bError: ")
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """``trouble`` is made before the sync; ``fails`` says how the sync should end."""
+    """``trouble`` causes the fault before the sync; ``fails``: whether the sync should fail."""
 
     about: str
     trouble: Callable[[Paligo], object]
@@ -59,7 +59,7 @@ def _expired(paligo: Paligo) -> None:
 
 
 def _slow(paligo: Paligo) -> None:
-    # The only real waiting: half a second more than the connector is told to stand.
+    # The only real wait: half a second longer than the timeout.
     paligo.fault("/api/v2/taxonomies", act=lambda: time.sleep(1.5))
 
 
@@ -70,21 +70,21 @@ def _html(paligo: Paligo) -> None:
 
 SCENARIOS = {
     "normal": Scenario("nothing goes wrong", lambda paligo: None),
-    "rate_limit": Scenario("the limit of a minute is met again and again", _rate_limit),
+    "rate_limit": Scenario("the limit per minute is met again and again", _rate_limit),
     "errors": Scenario("a 503, a cut response and two lost connections", _errors),
-    "outage": Scenario("assignments answer 500 from their third request on", _outage, fails=True),
+    "outage": Scenario("assignments fail from their third request on", _outage, fails=True),
     "expired": Scenario("the API key is replaced during the sync", _expired, fails=True),
     "slow": Scenario(
         "a response takes longer than the timeout",
         _slow,
         settings={"request_timeout_seconds": "1"},
     ),
-    "html": Scenario("base_url leads to pages for people", _html, fails=True),
+    "html": Scenario("base_url leads to HTML pages", _html, fails=True),
 }
 
 
 def run(name: str, *, once: bool = False, log: bool = False) -> bool:
-    """Runs a scenario and prints what happened; whether it ended as it should."""
+    """Runs a scenario and prints what happened. Returns whether it ended as it should."""
     scenario, waits = SCENARIOS[name], list[float]()
     print(f"\n{name}: {scenario.about}")
     with (
@@ -98,7 +98,7 @@ def run(name: str, *, once: bool = False, log: bool = False) -> bool:
         scenario.trouble(paligo)
         result = project.sync({**configuration, **scenario.settings})
         as_expected = (result.code != 0) == scenario.fails
-        _report("sync under trouble", result, paligo, waits, log=log)
+        _report("sync with the fault", result, paligo, waits, log=log)
         if not once:
             paligo.faults.clear()
             paligo.limit = None
@@ -106,7 +106,7 @@ def run(name: str, *, once: bool = False, log: bool = False) -> bool:
             waits.clear()
             result = project.sync(paligo.configuration())
             as_expected &= result.code == 0
-            _report("sync after it", result, paligo, waits, log=log)
+            _report("sync without it", result, paligo, waits, log=log)
         if result.code == 0:
             as_expected &= _equals(project, paligo)
     print(f"  {'as it should be' if as_expected else 'NOT AS IT SHOULD BE'}")
@@ -120,7 +120,7 @@ def _report(title: str, result: Result, paligo: Paligo, waits: list[float], *, l
     print(f"  {title}: {ended}; requests: {asked}")
     print(f"    waits: {', '.join(f'{wait:.1f} s' for wait in waits) or 'none'}")
     for line in result.output.splitlines():
-        if log or _TOLD.search(line):
+        if log or _SHOWN.search(line):
             print(f"    {line.strip()}")
     counts = ", ".join(f"{count} {name.lower()}" for name, count in result.counts.items())
     print(f"    operations: {counts or 'none counted'}")
@@ -144,7 +144,7 @@ def main() -> int:
     )
     listed = ", ".join(SCENARIOS)
     parser.add_argument("names", nargs="*", metavar="SCENARIO", help=f"one of {listed}")
-    parser.add_argument("--once", action="store_true", help="only the sync under trouble")
+    parser.add_argument("--once", action="store_true", help="only the sync with the fault")
     parser.add_argument("--log", action="store_true", help="print the connector's whole log")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - SCENARIOS.keys():

@@ -1,4 +1,4 @@
-"""What the connector makes of records, with made-up ones in both forms that Paligo may send.
+"""The rows that the connector makes of made-up records, in both forms that Paligo may send.
 
 `pytest connectors/paligo/test_connector.py`. Whole syncs are in tests/connectors/test_paligo.py.
 """
@@ -34,7 +34,7 @@ def records(request: pytest.FixtureRequest) -> dict[str, list[Record]]:
 
 
 class Client:
-    """A client that answers with pages of three taxonomies, or of as many as are asked for."""
+    """A client that returns pages of at most three taxonomies, from a list."""
 
     base_url = "https://paligo.example"
     parallel = 4
@@ -61,14 +61,14 @@ def places(taxonomies: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
 def test_every_record_becomes_a_row_of_the_declared_columns(
     records: dict[str, list[Record]],
 ) -> None:
-    """No column is missing and none is made up."""
+    """No column is missing and none is added."""
     for name, (table, to_rows) in MAPS.items():
         for row in to_rows(records[name], synced_at=NOW).rows:
             assert row.keys() == table.schema()["columns"].keys()
 
 
 def test_no_field_is_lost(records: dict[str, list[Record]]) -> None:
-    """Each value that the source sent stands in a column or in `additional_fields`."""
+    """Each value that the source sent is in a column or in `additional_fields`."""
     for name, (_, to_rows) in MAPS.items():
         rows = to_rows(records[name], synced_at=NOW).rows
         for row, record in zip(rows, records[name], strict=True):
@@ -79,7 +79,7 @@ def test_no_field_is_lost(records: dict[str, list[Record]]) -> None:
 
 
 def test_times_of_both_forms_are_utc() -> None:
-    """Unix seconds and ISO 8601 with an offset are one moment."""
+    """Unix seconds and ISO 8601 with an offset give the same moment."""
     for value in (
         1_772_366_400,
         "1772366400",
@@ -94,7 +94,7 @@ def test_times_of_both_forms_are_utc() -> None:
 @pytest.mark.parametrize("map_data", [to_rows for _, to_rows in MAPS.values()])
 @pytest.mark.parametrize("record", [None, [], "text", {}, {"id": None}, {"id": ""}])
 def test_a_record_without_an_id_is_skipped(map_data: Any, record: Any) -> None:
-    """It is reported, and fails nothing else."""
+    """It is reported, and the other records become rows."""
     row, reason = map_data([{"id": 1}, record], synced_at=NOW).rows
     assert row["id"] == "1"
     assert isinstance(reason, InvalidRecord)
@@ -103,7 +103,7 @@ def test_a_record_without_an_id_is_skipped(map_data: Any, record: Any) -> None:
 @pytest.mark.parametrize("root", [None, "", 0, "0", "taxonomy-root"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_level_and_path_are_those_of_the_hierarchy(root: Any, seed: int) -> None:
-    """What the generator knew when it made the tree is found from the parents alone."""
+    """The connector derives from the parents alone what the generator knew."""
     generator = MockDataGenerator(seed, "documented", root)
     taxonomies = generator.dataset(users=0, taxonomies=50, assignments=0)["taxonomies"]
     truth = {(t["id"], t["level"], t["path"]) for t in taxonomies}
@@ -114,7 +114,7 @@ def test_level_and_path_are_those_of_the_hierarchy(root: Any, seed: int) -> None
 
 
 def test_the_generator_is_consistent(records: dict[str, list[Record]]) -> None:
-    """Ids are unique, and whatever refers to a record refers to one of the set."""
+    """Ids are unique, and every reference leads to a record of the set."""
     ids = {name: {record["id"] for record in listed} for name, listed in records.items()}
     assert {name: len(ids[name]) for name in ids} == {
         "users": 10,
@@ -128,7 +128,7 @@ def test_the_generator_is_consistent(records: dict[str, list[Record]]) -> None:
 
 
 def test_the_template_is_complete_but_for_the_credentials() -> None:
-    """With them alone filled in, the configuration is right."""
+    """With the credentials filled in, the configuration is valid."""
     template = json.loads((Path(__file__).parent / "configuration.json").read_text())
     with pytest.raises(ValueError, match=r"username is missing[^$]*api_key is missing"):
         paligo.validate_configuration(template)

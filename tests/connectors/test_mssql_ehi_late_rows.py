@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project
 from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 BEGAN = NOW - timedelta(hours=2)
@@ -42,7 +43,7 @@ def local(server: MssqlSandbox, moment: datetime = BEGAN) -> datetime:
     "kind", ["datetime2(7)", "datetime", "smalldatetime", "datetimeoffset(3)"]
 )
 @pytest.mark.parametrize("stamp", ["local", "utc"])
-@pytest.mark.parametrize("offset", [-300, 0, 120])
+@pytest.mark.parametrize("offset", [-300, *wide(0, 120)])
 def test_a_transaction_of_two_hours_loses_no_row(
     project: Project, server: MssqlSandbox, offset: int, stamp: str, kind: str
 ) -> None:
@@ -99,7 +100,7 @@ def test_a_transaction_that_is_seen_later_takes_the_cursor_back(
 def test_an_unfinished_read_remembers_what_was_open(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """When it began, not when it goes on."""
+    """When it began, not when it resumes."""
     create_timed(server, moments(100))
     server.set_clock(BEGAN)
     with server.transaction() as late:
@@ -116,7 +117,7 @@ def test_an_unfinished_read_remembers_what_was_open(
 def test_a_distributed_transaction_without_a_session_counts(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """Its client is gone, and it may commit all the same."""
+    """Its client has disconnected, and it may still commit."""
     create_timed(server, moments(5))
     server.set_clock(BEGAN)
     with server.transaction(program=None):
@@ -140,7 +141,7 @@ def test_readers_of_the_connector_hold_nothing_up(project: Project, server: Mssq
     assert project.state["tables"]["dbo.t"]["cursor"] == "2026-11-20 12:00:00.000000"
 
 
-@pytest.mark.parametrize("number", [300, 262, 297, 371])
+@pytest.mark.parametrize("number", [300, *wide(262, 297, 371)])
 @pytest.mark.parametrize("view", ["sys.dm_tran_database_transactions", "sys.dm_exec_sessions"])
 def test_transactions_that_the_login_may_not_see(
     project: Project, server: MssqlSandbox, view: str, number: int
@@ -170,7 +171,7 @@ def test_a_right_that_is_taken_away_meanwhile_costs_nothing(
 def test_nothing_is_asked_where_no_cursor_is_a_moment(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """Change Tracking and rowversions know what is under way."""
+    """Change Tracking and rowversions know the open transactions."""
     create_plain(server)
     versioned: Columns = [("id", "int", False), ("rv", "rowversion", False)]
     server.create_table("dbo", "v", versioned, key=["id"], rows=[(1,)])
@@ -226,7 +227,7 @@ def test_nothing_is_asked_for_a_table_that_is_not_read(
     assert not [s for s in server.statements if "dm_tran" in s.sql]
 
 
-def test_a_column_that_is_left_out_counts_no_rows(project: Project, server: MssqlSandbox) -> None:
+def test_of_an_excluded_column_no_rows_are_counted(project: Project, server: MssqlSandbox) -> None:
     """Neither is it read by, nor is it searched for rows without a moment."""
     without_moment(server, indexed=True)
     server.insert("dbo.t", [(7, None)])
@@ -257,7 +258,7 @@ def test_rows_without_a_moment_are_told(
     """On the dashboard, once there are any and an index makes it cheap to count them."""
     without_moment(server, indexed=indexed)
     for _ in range(2):
-        assert "is NULL arrive at full loads alone" not in synced(project, server).output
+        assert "is NULL arrive only at full loads" not in synced(project, server).output
     server.insert("dbo.t", [(7, None), (8, None)])
     output = synced(project, server).output
     assert ("dbo.t (2 rows without ModifiedDate)" in output) == indexed
@@ -271,7 +272,7 @@ def test_a_full_load_counts_them_by_itself(project: Project, server: MssqlSandbo
     without_moment(server, indexed=False)
     server.insert("dbo.t", [(7, None), (8, None)])
     output = synced(project, server).output
-    assert "Rows whose column of changes is NULL arrive at full loads alone" in output
+    assert "Rows whose column of changes is NULL arrive only at full loads" in output
     assert "dbo.t (2 rows without ModifiedDate)" in output
     server.faults.add(faults.fail(8115, match=DATA))
     assert "dbo.t (2 rows without ModifiedDate)" in synced(project, server).output

@@ -1,4 +1,4 @@
-"""mssql_ehi: servers that answer, fail and change in ways that a connector must survive."""
+"""mssql_ehi: servers that respond, fail and change in ways that a connector must survive."""
 
 import re
 import socket
@@ -31,7 +31,7 @@ from tests.sandbox.mssql import MssqlSandbox, connection, faults, wire
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-catalogue, column_types, loading, plans, session = map(
+schema, type_mapping, table_sync, query, session = map(
     import_module,
     (
         "sqlserver.schema",
@@ -125,8 +125,8 @@ def test_values_of_another_type_cost_their_column_only(
     """A server that ignores a CONVERT costs what it concerns, and no value is shown."""
     create_timed(server, moments(30))
     create_plain(server, name="u")
-    native = column_types.TypeMapping("NAIVE_DATETIME", "{0}", column_types._moment)
-    monkeypatch.setitem(column_types.KINDS, "datetime2", native)
+    native = type_mapping.TypeMapping("NAIVE_DATETIME", "{0}", type_mapping._moment)
+    monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "datetime2", native)
     output = synced(project, server).output
     assert "30 of dbo.t.ModifiedDate" in output
     assert ids(project) == ids(project, "u") == list(range(30))
@@ -138,14 +138,14 @@ def test_a_defect_fails_its_table_only(
     """It is named by its type and place; its message, which may quote a value, is not shown."""
     create_plain(server)
     create_plain(server, name="u")
-    original = loading.TableSync._finish
+    original = table_sync.TableSync._finish
 
-    def broken(load: Any, reading: Any) -> None:
-        if load.plan.table.name == "t":
+    def broken(sync: Any, progress: Any) -> None:
+        if sync.plan.table.name == "t":
             raise KeyError("a value")
-        original(load, reading)
+        original(sync, progress)
 
-    monkeypatch.setattr(loading.TableSync, "_finish", broken)
+    monkeypatch.setattr(table_sync.TableSync, "_finish", broken)
     output = failed(project, server).output
     assert "dbo.t: an unexpected KeyError in broken, line" in output
     assert "a value" not in output
@@ -158,7 +158,7 @@ def test_a_defect_fails_its_table_only(
 def test_one_silent_table_does_not_starve_the_others(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """A blocked writer holds up one table; the server answers all the same."""
+    """A blocked writer blocks one table; the server still responds."""
     for name in ("a", "b", "c"):
         create_plain(server, name=name)
     server.faults.add(faults.stall(r"\[b\]", times=2))
@@ -176,7 +176,7 @@ def test_a_silent_server_is_not_waited_for_at_each_table(
         create_plain(server, name=name)
     server.faults.add(faults.stall(r"\[a\]", times=2), faults.stall("SELECT 1"))
     output = failed(project, server, query_timeout_seconds="1").output
-    assert "the server is silent, twice; query_timeout_seconds" in output
+    assert "the server did not respond in time, twice; query_timeout_seconds" in output
     assert "1 of 3 tables failed; not tried: dbo.b, dbo.c" in output
     server.faults.clear()
     synced(project, server)
@@ -284,7 +284,7 @@ def test_a_plan_that_is_refused_for_good(project: Project, server: MssqlSandbox)
 def test_endless_deadlocks_end_within_three_minutes(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
-    """With the default settings, however many tables there are and whatever else is answered."""
+    """With the default settings, however many tables there are and whatever else succeeds."""
     for number in range(10):
         columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
         server.create_table("dbo", f"t{chr(97 + number)}", columns, key=["id"], rows=[(1, None)])
@@ -317,7 +317,7 @@ def test_what_cannot_be_decoded_where_there_is_no_row(
         return original(self, sql, *arguments)
 
     monkeypatch.setattr(session.Session, "stream", stream)
-    assert "there is no row to pass" in failed(project, server).output
+    assert "there is no row to skip" in failed(project, server).output
 
 
 # Changes between syncs and within them
@@ -367,7 +367,7 @@ def test_a_catalogue_that_changes_while_it_is_read(project: Project, server: Mss
 def test_a_catalogue_that_calls_a_primary_key_nullable(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, incremental: bool
 ) -> None:
-    """It is one all the same, in other catalogues than SQL Server's."""
+    """It is one all the same, in catalog views of other servers, too."""
     original = session.Session.rows
 
     def rows(self: Any, sql: str, parameters: Any = None) -> Any:
@@ -391,7 +391,7 @@ def test_rights_that_are_gone_forget_nothing(project: Project, server: MssqlSand
     create_timed(server, moments(30))
     synced(project, server)
     server.deny("dbo.t", hidden=True)
-    assert "sees no table at all" in failed(project, server).output
+    assert "sees no table, and saw some at the last sync" in failed(project, server).output
     server.grant("dbo.t")
     result = synced(project, server, lookback_seconds="0")
     assert result.counts["Truncates"] == 0
@@ -413,8 +413,8 @@ def test_few_bad_rows_at_the_beginning_of_many(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three of a thousand are no tenth, wherever they stand, and after a resumption, too."""
-    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
-    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    kind = replace(type_mapping.TYPE_MAPPINGS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "nvarchar", kind)
     rows = [(f"{'bad' if i in (1, 2, 3, 998) else 'k'}", i) for i in range(1000)]
     columns: Columns = [("k", "nvarchar(20)", False), ("id", "int", False)]
     server.create_table("dbo", "t", columns, key=["id", "k"], rows=rows)
@@ -472,8 +472,8 @@ def test_an_hour_that_comes_twice_and_a_sync_without_rows(
     ],
 )
 def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> None:
-    """Also where a catalogue tells little of them."""
-    assert column_types.declared(column_types.ColumnInfo(*facts)) == declared
+    """Also where a catalog view tells little of them."""
+    assert type_mapping.declared(type_mapping.ColumnInfo(*facts)) == declared
 
 
 def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> None:
@@ -555,17 +555,17 @@ def test_a_variant_is_read_by_its_base_type(project: Project, source: Source) ->
 @pytest.mark.parametrize("kind", ["float", "real"])
 def test_a_float_of_a_position_is_sent_as_a_number(kind: str) -> None:
     """Below compatibility level 130 the server makes another one of its text."""
-    facts = column_types.ColumnInfo(kind)
-    column = catalogue.Column("k", facts, nullable=False, destination="k")
-    table = catalogue.SourceTable("dbo", "t", (column,), (column,), (column,))
-    plan = plans.Plan(table, None, table.key)
+    facts = type_mapping.ColumnInfo(kind)
+    column = schema.Column("k", facts, nullable=False, destination="k")
+    table = schema.SourceTable("dbo", "t", (column,), (column,), (column,))
+    plan = query.Plan(table, None, table.key)
     sql, parameters = plan.statement(after=plan.position((0.1,)))
     assert parameters == {"p0": 0.1}
     assert sql.endswith(f"WHERE T.[k] > CAST(%(p0)s AS {kind}) ORDER BY T.[k]")
 
 
 def test_names_are_sent_as_names(project: Project, server: MssqlSandbox) -> None:
-    """Text of any length has the server look through all of its catalogue. Only a real server's
+    """Text of any length has the server look through the names of all tables. Only a real server's
     plan shows it, so this looks at the statements."""
     create_timed(server, moments(3))
     synced(project, server)
@@ -579,7 +579,7 @@ def test_small_and_new_tables_go_first(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One huge table does not keep the rest waiting."""
-    monkeypatch.setattr(loading, "SMALL", 50)
+    monkeypatch.setattr(table_sync, "SMALL", 50)
     create_plain(server, 90, "a_large")
     synced(project, server)
     create_plain(server, 80, "b_new")
@@ -594,7 +594,7 @@ def test_progress_is_told(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows, per cent of the estimate, rows a second and the time that is left."""
-    monkeypatch.setattr(loading, "_PROGRESS", 0.0)
+    monkeypatch.setattr(import_module("sqlserver.read_progress"), "_LOG_INTERVAL", 0.0)
     create_plain(server, 2_500)
     output = synced(project, server).output
     assert "dbo.t: 1000 rows read, " in output

@@ -1,4 +1,4 @@
-"""What is particular to Paligo; what holds for every connector is in tests/contract."""
+"""What is particular to Paligo; tests/contract holds what every connector must do."""
 
 import base64
 import json
@@ -22,8 +22,10 @@ from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
-from tests.sandbox.fivetran import ROOT, Project, Result, load
+from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
+from tests.width import wide
+from tools.paths import ROOT
 
 DEVELOPMENT_FILES = (
     "test_connector.py",
@@ -47,7 +49,7 @@ def paligo() -> Iterator[Paligo]:
 
 @pytest.fixture
 def documented() -> Iterator[Paligo]:
-    """The form of the documentation, in which assignments tell when they changed."""
+    """The documented form, in which assignments tell when they changed."""
     with Paligo(shape="documented") as started:
         yield started
 
@@ -63,7 +65,7 @@ def failed(result: Result) -> str:
 
 
 def responses(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> None:
-    """Lets the next requests for a list get these JSON bodies."""
+    """The next requests for a list get these JSON bodies."""
     for number, body in enumerate(bodies):
         sandbox.fault(
             f"/api/v2/{resource}",
@@ -75,7 +77,7 @@ def responses(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> No
 
 
 def stored_by_last_sync(project: Project, table: str) -> set[str]:
-    """The ids of the live rows that the last sync stored; it stores all users."""
+    """The ids of the live rows that the last sync stored; every sync stores all users."""
     [last] = {row["sync_timestamp"] for row in project.rows("users")}
     return {row["id"] for row in project.rows(table) if row["sync_timestamp"] == last}
 
@@ -89,11 +91,11 @@ def days_ago(days: float) -> str:
 
 @pytest.mark.parametrize("shape", ["live", "documented"])
 @pytest.mark.parametrize("paging", ["both", "pages", "links", "none"])
-@pytest.mark.parametrize("cap", [7, 1000])
+@pytest.mark.parametrize("cap", [7, *wide(1000)])
 def test_every_form_of_lists_is_read_to_its_end(
     project: Project, shape: str, paging: str, cap: int
 ) -> None:
-    """Both shapes of records, with the server's cap below or above what was asked for."""
+    """Both shapes of records, with the server's cap below or above the requested size."""
     with Paligo(shape=shape, paging=paging, cap=cap) as paligo:
         for _ in range(2):
             succeeded(project.sync(paligo.configuration(max_records_per_page="60", **ALL)))
@@ -102,9 +104,9 @@ def test_every_form_of_lists_is_read_to_its_end(
         assert {r.query["per_page"] for r in paligo.requests} == {"1", "60"}
 
 
-def test_pages_are_asked_for_by_number(project: Project, paligo: Paligo) -> None:
-    """One request counts the records, then each page comes once, and one counts again; no link is
-    followed."""
+def test_pages_are_requested_by_number(project: Project, paligo: Paligo) -> None:
+    """One request counts the records, each page comes once, and one more request counts again; no
+    link is followed."""
     succeeded(project.sync(paligo.configuration()))
     asked = [
         (r.query["page"], r.query["per_page"])
@@ -117,7 +119,8 @@ def test_pages_are_asked_for_by_number(project: Project, paligo: Paligo) -> None
 
 
 def test_records_are_counted_only_by_pages_of_one_record(project: Project, paligo: Paligo) -> None:
-    """Where Paligo sends larger pages than were asked for, their number counts nothing."""
+    """Where Paligo sends larger pages than requested, their number is not the number of
+    records."""
     paligo.least = 5
     output = succeeded(project.sync(paligo.configuration())).output
     assert "once more" not in output
@@ -127,8 +130,8 @@ def test_records_are_counted_only_by_pages_of_one_record(project: Project, palig
 
 @pytest.mark.parametrize("size", [50, 100])
 def test_a_last_page_that_is_full_is_the_last(project: Project, size: int) -> None:
-    """The number of records is a multiple of the page; one more is asked for, as Paligo may have
-    stopped counting."""
+    """The number of records is a multiple of the page, so one more page is requested: Paligo may
+    have stopped counting."""
     with Paligo(assignments=100, cap=size) as paligo:
         succeeded(project.sync(paligo.configuration()))
         assert len(paligo.paths("/api/v2/assignments")) == 2 + 100 // size
@@ -148,7 +151,7 @@ def test_a_last_page_that_is_full_is_the_last(project: Project, size: int) -> No
 def test_a_page_is_the_last_when_nothing_says_otherwise(
     project: Project, paligo: Paligo, first: Any, second: Any
 ) -> None:
-    """Where the two signs disagree, the one that promises more is followed."""
+    """Where the two signs disagree, the one that announces more pages counts."""
     one, two, three = ({"id": number, "name": "x"} for number in (1, 2, 3))
     counted = {"page": 1, "total_pages": 3, "users": [one]}
     pages = {**first, "page": 1, "users": [one, two]}, {**second, "page": 2, "users": [three]}
@@ -170,19 +173,21 @@ USER = {"id": 1, "name": "A Name Nobody Else Has"}
         ),
         ({"total_pages": 9, "users": []}, "page 2 is empty, but more are announced"),
         ({"next_page": "more", "users": []}, "page 2 is empty, but more are announced"),
-        ({"page": "second", "users": [USER]}, "page does not fit its type"),
-        ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
         ({"error": "overloaded", "users": []}, 'no list "users" or "data"'),
-        ({"users": {"one": USER}}, 'no list "users" or "data"'),
-        ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
-        ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
+        *wide(
+            ({"page": "second", "users": [USER]}, "page does not fit its type"),
+            ({"total_pages": 1.5, "users": [USER]}, "total_pages does not fit its type"),
+            ({"users": {"one": USER}}, 'no list "users" or "data"'),
+            ({"users": None, "total_pages": 2}, 'no list "users" or "data"'),
+            ({"taxonomies": [USER], "total_pages": 2}, 'no list "users" or "data"'),
+        ),
     ],
 )
 def test_a_page_that_is_not_understood_fails_its_table(
     project: Project, paligo: Paligo, body: Any, reason: str
 ) -> None:
-    """It is named without its values, the other tables are synced, the cursor stays, and the next
-    sync makes up for it."""
+    """The error shows no value, the other tables are synced, the cursor stays, and the next sync
+    reads the list again."""
     paligo.cap = 5
     responses(paligo, "users", body, skip=2)
     output = failed(project.sync(paligo.configuration()))
@@ -206,11 +211,11 @@ def test_a_repeated_page_fails_its_table(project: Project, paligo: Paligo, pagin
     )
     output = failed(project.sync(paligo.configuration()))
     assert "page 3 and the one before it repeat others" in output
-    assert len(paligo.paths("/api/v2/users")) <= 4 + 4  # those under way
+    assert len(paligo.paths("/api/v2/users")) <= 4 + 4  # those that are concurrent
 
 
 def test_pages_are_read_when_they_are_wanted(paligo: Paligo) -> None:
-    """Assignments are never in memory as a whole."""
+    """Not all assignments are in memory at once."""
     module = load("paligo")
     settings = module.validate_configuration(paligo.configuration())
     client = module.RestClient(
@@ -221,19 +226,21 @@ def test_pages_are_read_when_they_are_wanted(paligo: Paligo) -> None:
     )
     pages = module.get_assignments_data(client, settings)
     assert isinstance(next(pages), Page)
-    assert len(paligo.requests) <= 1 + 2 + 4  # one that counts, two pages, those under way
+    assert (
+        len(paligo.requests) <= 1 + 2 + 4
+    )  # one that counts, two pages, those that are concurrent
 
 
 # Lists that change while they are read
 
 
 @pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
-@pytest.mark.parametrize("skip", [1, 2, 3])
-@pytest.mark.parametrize("shape", ["live", "documented"])
+@pytest.mark.parametrize("skip", [1, *wide(2, 3)])
+@pytest.mark.parametrize("shape", ["live", *wide("documented")])
 def test_a_record_deleted_while_pages_are_read_hides_no_other(
     project: Project, resource: str, skip: int, shape: str
 ) -> None:
-    """What moves onto a page that was read already is not taken for deleted."""
+    """A record that moves onto a page that was read already is not taken for deleted."""
     with Paligo(shape=shape, cap=5, taxonomies=20, assignments=20) as paligo:
         for _ in range(2):
             position = _a_leaf(paligo) if resource == "taxonomies" else 0
@@ -248,8 +255,8 @@ def test_a_record_deleted_while_pages_are_read_hides_no_other(
 
 
 class Overtaken:
-    """Answers with five pages of two assignments each. The first assignment is deleted when all
-    pages but the third have been read."""
+    """Returns five pages of two assignments each. The first assignment is deleted when all pages
+    but the third have been read."""
 
     base_url, parallel, closed = "https://paligo.example", 4, threading.Event()
 
@@ -271,7 +278,7 @@ class Overtaken:
 
 
 def test_a_record_that_moves_to_a_page_that_overtook_another_is_missed() -> None:
-    """As many records come as there were, one of them twice; but there are fewer now."""
+    """As many records come as there were, one of them twice; but fewer exist now."""
     module, source = load("paligo"), Overtaken()
     settings = module.validate_configuration({"username": "a@b.example", "api_key": "k"})
     pages = list(module.get_assignments_data(source, settings))
@@ -281,7 +288,7 @@ def test_a_record_that_moves_to_a_page_that_overtook_another_is_missed() -> None
 
 
 def _a_leaf(paligo: Paligo) -> int:
-    """The position of the first taxonomy that nothing stands below."""
+    """The position of the first taxonomy that is no parent."""
     taxonomies = paligo.records["taxonomies"]
     parents = {t.get("parent", t.get("parent_id")) for t in taxonomies}
     return next(at for at, t in enumerate(taxonomies) if t["id"] not in parents)
@@ -291,7 +298,7 @@ def _a_leaf(paligo: Paligo) -> int:
 def test_a_record_inserted_while_pages_are_read_is_stored_once(
     project: Project, paligo: Paligo, resource: str
 ) -> None:
-    """What moves onto the next page comes twice and is one row."""
+    """A record that moves onto the next page comes twice and is one row."""
     paligo.cap = 5
     paligo.fault(f"/api/v2/{resource}", skip=2, act=lambda: paligo.insert(resource, 0))
     succeeded(project.sync(paligo.configuration()))
@@ -301,7 +308,7 @@ def test_a_record_inserted_while_pages_are_read_is_stored_once(
 def test_a_list_that_never_stands_still_is_stored_but_replaces_nothing(
     project: Project, documented: Paligo
 ) -> None:
-    """After two readings the rows are stored, the cursor stays, and a warning says so."""
+    """After two reads the rows are stored, the cursor stays, and a warning says so."""
     documented.cap = 10
     succeeded(project.sync(documented.configuration(**ALL)))
     before = project.state["tables"]["assignments"]
@@ -320,7 +327,7 @@ def test_a_list_that_never_stands_still_is_stored_but_replaces_nothing(
 
 @pytest.mark.parametrize("first", ["a first load", "a later sync"])
 def test_ties_in_the_order_delete_nothing(project: Project, first: str) -> None:
-    """Pages repeat some users and leave others out while their count agrees."""
+    """Pages repeat some users and miss others while the number of records agrees."""
     with Paligo(users=120, cap=10) as paligo:
         if first == "a later sync":
             succeeded(project.sync(paligo.configuration()))
@@ -336,8 +343,8 @@ def test_ties_in_the_order_delete_nothing(project: Project, first: str) -> None:
 def test_a_total_that_counts_what_is_not_listed_deletes_nothing(
     project: Project, paligo: Paligo
 ) -> None:
-    """Not at the first load, nor later; the cursor moves, the rows come, and one reading does from
-    the second sync on."""
+    """Neither the first load nor later syncs delete; the cursor moves, the rows are stored, and
+    the list is read once from the second sync on."""
     paligo.miscount = 2
     requests = []
     for _ in range(3):
@@ -357,7 +364,8 @@ def test_a_total_that_counts_what_is_not_listed_deletes_nothing(
 
 @pytest.mark.parametrize("paging", ["both", "pages", "links"])
 def test_a_source_that_stops_counting_loses_nothing(project: Project, paging: str) -> None:
-    """At 200, say: where the last page that is announced is full, one more is asked for."""
+    """If it stops at 200, the last announced page is full, so the pages after it are requested,
+    too."""
     with Paligo(assignments=330, cap=50, paging=paging) as paligo:
         paligo.counts_to = 200
         for _ in range(2):
@@ -368,8 +376,8 @@ def test_a_source_that_stops_counting_loses_nothing(project: Project, paging: st
 
 
 def test_a_list_that_loses_its_key_deletes_nothing(project: Project) -> None:
-    """However many rows earlier syncs have sent: the share of skipped records is one of those
-    that were read."""
+    """The share of skipped records is that of this read, however many rows earlier syncs have
+    stored."""
     with Paligo(shape="documented", assignments=40) as paligo:
         paligo.history = 365
         succeeded(project.sync(paligo.configuration()))
@@ -388,8 +396,8 @@ def test_a_list_that_loses_its_key_deletes_nothing(project: Project) -> None:
         assert_equal_to_source(project, paligo)
 
 
-def test_a_resync_takes_nothing_away_before_it_is_whole(project: Project, paligo: Paligo) -> None:
-    """Its state is empty, as that of a first load, but the tables are full."""
+def test_a_resync_deletes_nothing_before_it_is_whole(project: Project, paligo: Paligo) -> None:
+    """Its state is empty, as at a first load, but the tables are full."""
     succeeded(project.sync(paligo.configuration()))
     paligo.delete("users", 0)
     paligo.cap = 5
@@ -414,7 +422,7 @@ def test_a_resync_takes_nothing_away_before_it_is_whole(project: Project, paligo
 def test_an_odd_value_costs_that_value(
     project: Project, paligo: Paligo, table: str, field: str, value: Any, column: str
 ) -> None:
-    """In as many records as there are; each is kept as it was sent."""
+    """In any number of records; each value is kept as it was sent."""
     for position in range(len(paligo.records[table])):
         paligo.change(table, position, **{field: value})
     output = succeeded(project.sync(paligo.configuration())).output
@@ -426,7 +434,7 @@ def test_an_odd_value_costs_that_value(
 
 
 def test_a_list_that_became_an_object_is_that_list(project: Project, paligo: Paligo) -> None:
-    """PHP writes one from which something was taken as an object with numbers for keys."""
+    """PHP writes a list with gaps as an object with numbers for keys."""
     users = paligo.records["users"]
     body = {"users": {str(2 * at): user for at, user in enumerate(users)}, "next_page": ""}
     paligo.fault("/api/v2/users", times=None, status=200, body=json.dumps(body), headers=JSON)
@@ -438,7 +446,7 @@ def test_a_list_that_became_an_object_is_that_list(project: Project, paligo: Pal
 
 
 def test_credentials_are_in_the_header_only(project: Project, paligo: Paligo) -> None:
-    """Basic authentication with every request; nothing of it in an address."""
+    """Every request has Basic authentication; no URL holds a part of it."""
     succeeded(project.sync(paligo.configuration()))
     expected = "Basic " + base64.b64encode(f"{USERNAME}:{API_KEY}".encode()).decode()
     assert {r.headers["Authorization"] for r in paligo.requests} == {expected}
@@ -446,7 +454,7 @@ def test_credentials_are_in_the_header_only(project: Project, paligo: Paligo) ->
 
 
 def test_a_user_name_beyond_latin_1_is_sent_as_utf_8(project: Project, paligo: Paligo) -> None:
-    """RFC 7617 leaves the encoding open; requests alone would fail without saying why."""
+    """RFC 7617 leaves the encoding open; requests alone would fail without a reason."""
     output = failed(project.sync(paligo.configuration(username="管理者@例え.jp")))
     assert "status 401" in output
     sent = base64.b64decode(paligo.requests[0].headers["Authorization"].removeprefix("Basic "))
@@ -455,15 +463,15 @@ def test_a_user_name_beyond_latin_1_is_sent_as_utf_8(project: Project, paligo: P
 
 @pytest.mark.parametrize("name", ["a:b@c.example", "a\tb", "a\nb", "\ud800"])
 def test_a_user_name_that_cannot_be_sent_is_an_error(name: str) -> None:
-    """Before the first request, and without the name itself."""
+    """The error comes before the first request, and does not show the name."""
     with pytest.raises(SettingsError, match="username must be") as caught:
         load("paligo").validate_configuration({"username": name, "api_key": "k"})
     assert repr(name)[1:-1] not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "schlüssel"])
-def test_an_api_key_that_is_none_is_an_error(key: str) -> None:
-    """What was pasted with something else is named before the first request, not shown."""
+def test_an_api_key_that_no_header_can_hold_is_an_error(key: str) -> None:
+    """The error comes before the first request, and does not show the key."""
     with pytest.raises(SettingsError, match="api_key must be") as caught:
         load("paligo").validate_configuration({"username": "a@b.example", "api_key": key})
     assert key not in str(caught.value)
@@ -482,7 +490,7 @@ def test_refused_credentials_are_not_tried_again(
 
 
 @pytest.mark.parametrize("status", [200, 401, 404])
-def test_an_answer_for_people_says_what_the_address_must_be(
+def test_an_html_response_says_what_the_address_must_be(
     project: Project, paligo: Paligo, status: int
 ) -> None:
     """The default of `base_url` is the host of Paligo's documentation."""
@@ -495,7 +503,7 @@ def test_an_answer_for_people_says_what_the_address_must_be(
 
 
 def test_a_refusal_in_json_is_not_blamed_on_the_address(project: Project, paligo: Paligo) -> None:
-    """Where the API itself answers, base_url is right."""
+    """If the API itself responds, base_url is right."""
     paligo.fault(times=None, status=403, body='{"message": "Forbidden"}', headers=JSON)
     output = failed(project.sync(paligo.configuration()))
     assert "use the API key of an administrator" in output
@@ -505,10 +513,10 @@ def test_a_refusal_in_json_is_not_blamed_on_the_address(project: Project, paligo
 @pytest.mark.parametrize(
     ("said", "wait"), [("17", 17.0), (None, 60.0), ("", 60.0), ("soon", 60.0)]
 )
-def test_the_limit_of_a_minute_is_waited_out(
+def test_the_wait_of_a_rate_limit_is_honoured(
     project: Project, paligo: Paligo, waits: list[float], said: str | None, wait: float
 ) -> None:
-    """As long as Paligo says, or a minute when it says nothing."""
+    """The wait is what Paligo says, or a minute if it says nothing."""
     paligo.limit, paligo.retry_after = 4, said
     settings = {"retry_attempts": "1", "parallel_requests": "1"}
     succeeded(project.sync(paligo.configuration(**settings)))
@@ -531,8 +539,11 @@ def taxonomy(id_: Any, title: Any = None, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("root", [None, 0, "", "0"])
-def test_what_hangs_nowhere_has_no_place(project: Project, paligo: Paligo, root: Any) -> None:
-    """Circles, unknown parents and missing titles are stored, with null for what is unknown."""
+def test_taxonomies_below_no_root_have_no_place(
+    project: Project, paligo: Paligo, root: Any
+) -> None:
+    """Circles, unknown parents and missing titles are stored, with null for an unknown level or
+    path."""
     paligo.records["taxonomies"] = [
         taxonomy(6, parent=5),
         taxonomy(2, parent="1"),
@@ -568,7 +579,7 @@ def test_what_hangs_nowhere_has_no_place(project: Project, paligo: Paligo, root:
 
 
 def test_one_parent_that_is_not_listed_may_be_the_top(project: Project) -> None:
-    """Where no record is a root, the only unlisted parent is what roots name."""
+    """If no record is a root, the only unlisted parent is the top of the tree."""
     with Paligo(root=4711) as paligo:
         succeeded(project.sync(paligo.configuration()))
         assert_equal_to_source(project, paligo)
@@ -589,7 +600,8 @@ def test_one_parent_that_is_not_listed_may_be_the_top(project: Project) -> None:
     ],
 )
 def test_where_the_top_of_a_tree_is(parents: dict[int, Any], levels: list[int | None]) -> None:
-    """No parent or, without that, the only one that is not listed; what is no object passes."""
+    """Records without a parent are roots or, if there are none, those below the only unlisted
+    parent; records that are no object are passed on."""
     records = [{"id": id_, "title": "t", "parent": parent} for id_, parent in parents.items()]
     tree = load("paligo")._Tree([*records, "x", None])
     assert [tree.placed(record).get("level") for record in records] == levels
@@ -597,8 +609,8 @@ def test_where_the_top_of_a_tree_is(parents: dict[int, Any], levels: list[int | 
 
 
 def test_a_tree_joins_ids_as_their_columns_hold_them() -> None:
-    """A number is one id however it is written, false is no parent, and what is neither a text
-    nor a number is no part of a path."""
+    """A number is one id however it is written, false is no parent, and only texts and numbers are
+    parts of a path."""
     records = [
         taxonomy(1, parent=False),
         taxonomy(parse_json("4.0"), parent="1"),
@@ -611,7 +623,7 @@ def test_a_tree_joins_ids_as_their_columns_hold_them() -> None:
 
 
 def test_what_the_source_says_of_a_place_is_kept(project: Project, paligo: Paligo) -> None:
-    """Level and path are derived only where they are absent or null."""
+    """Level and path are derived only if they are absent or null."""
     paligo.records["taxonomies"] = [
         taxonomy(1, level=1, path="/one"),
         taxonomy(2, parent_id=1, level=None, path="/one/two"),
@@ -636,7 +648,7 @@ def test_a_hierarchy_without_end_ends(project: Project, paligo: Paligo) -> None:
 
 
 def test_a_new_title_reaches_the_paths_below_it(project: Project, paligo: Paligo) -> None:
-    """Taxonomies are replaced at every sync, so no path is out of date."""
+    """Taxonomies have a full refresh at every sync, so no path is out of date."""
     paligo.records["taxonomies"] = [taxonomy(1), taxonomy(2, parent=1)]
     succeeded(project.sync(paligo.configuration()))
     paligo.change("taxonomies", 0, title="Renamed")
@@ -648,7 +660,7 @@ def test_a_new_title_reaches_the_paths_below_it(project: Project, paligo: Paligo
 
 
 def test_what_did_not_change_is_not_stored_again(project: Project, documented: Paligo) -> None:
-    """Of assignments that tell when they changed, a later sync stores the others only."""
+    """If assignments tell when they changed, a later sync stores only those that did."""
     succeeded(project.sync(documented.configuration()))
     changed = {documented.change("assignments", 3)["id"], documented.insert("assignments")["id"]}
     succeeded(project.sync(documented.configuration()))
@@ -659,7 +671,7 @@ def test_what_did_not_change_is_not_stored_again(project: Project, documented: P
 def test_assignments_without_a_time_of_change_are_always_stored(
     project: Project, paligo: Paligo
 ) -> None:
-    """`created_at` says nothing about changes, at no age."""
+    """`created_at` says nothing about changes, at any age."""
     paligo.change("assignments", 3, created_at=1_000_000_000)
     succeeded(project.sync(paligo.configuration()))
     paligo.change("assignments", 3, message="Changed since")
@@ -686,7 +698,7 @@ def test_the_later_of_two_times_tells_the_last_change(
     completed: float | None,
     stored: bool,
 ) -> None:
-    """One of `updated_at` and `completed_at`, so many days ago, is enough to know."""
+    """One of `updated_at` and `completed_at` is enough."""
     succeeded(project.sync(documented.configuration()))
     given = {"updated_at": updated, "completed_at": completed}
     times = {name: None if days is None else days_ago(days) for name, days in given.items()}
@@ -695,10 +707,8 @@ def test_the_later_of_two_times_tells_the_last_change(
     assert (record["id"] in stored_by_last_sync(project, "assignments")) == stored
 
 
-def test_what_is_stamped_before_it_is_seen_arrives_late_but_arrives(
-    project: Project, documented: Paligo
-) -> None:
-    """A change that the source shows after a sync, with a time before it, is in the overlap."""
+def test_a_change_that_is_committed_late_arrives(project: Project, documented: Paligo) -> None:
+    """A change that the source shows after a sync, with a time before it, lies in the overlap."""
     succeeded(project.sync(documented.configuration()))
     documented.change(
         "assignments", 3, description="Committed late", updated_at=days_ago(9 / 1440)
@@ -710,7 +720,7 @@ def test_what_is_stamped_before_it_is_seen_arrives_late_but_arrives(
 def test_a_change_while_assignments_are_read_is_in_the_next_sync(
     project: Project, documented: Paligo
 ) -> None:
-    """The cursor comes from the clock before the first request."""
+    """The cursor is the clock before the first request."""
     succeeded(project.sync(documented.configuration()))
     documented.fault(
         "/api/v2/assignments",
@@ -722,8 +732,8 @@ def test_a_change_while_assignments_are_read_is_in_the_next_sync(
     assert_equal_to_source(project, documented)
 
 
-def test_deletes_arrive_when_a_full_reading_is_due(project: Project, documented: Paligo) -> None:
-    """Within `reconcile_hours` of the last full reading a deleted assignment stays, then goes."""
+def test_deletes_arrive_when_a_full_refresh_is_due(project: Project, documented: Paligo) -> None:
+    """A deleted assignment stays until `reconcile_hours` after the last full refresh."""
     succeeded(project.sync(documented.configuration()))
     gone = documented.insert("assignments")["id"]
     succeeded(project.sync(documented.configuration()))
@@ -742,7 +752,7 @@ def test_deletes_arrive_when_a_full_reading_is_due(project: Project, documented:
 def test_users_and_taxonomies_that_are_deleted_go_at_once(
     project: Project, paligo: Paligo
 ) -> None:
-    """Their full lists are read at every sync, whatever `reconcile_hours` is."""
+    """They have a full refresh at every sync, whatever `reconcile_hours` is."""
     succeeded(project.sync(paligo.configuration(reconcile_hours="8760")))
     paligo.delete("users", 3)
     paligo.delete("taxonomies", _a_leaf(paligo))
@@ -765,7 +775,7 @@ def settings(**changes: str) -> Any:
     ],
 )
 def test_how_far_back_assignments_are_taken(oldest: str | None, expected: str) -> None:
-    """Fixed by the first sync, and anew only when it lies ahead of the clock."""
+    """The first sync fixes the moment; it is set anew only if it lies ahead of the clock."""
     saved = State({"version": 1, "tables": {}, "oldest": oldest} if oldest else {}, ())
     started = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
     load("paligo")._fix_oldest(settings(initial_sync_days="7"), saved, started)
@@ -786,7 +796,8 @@ def test_how_far_back_assignments_are_taken(oldest: str | None, expected: str) -
 def test_the_window_of_a_table(
     table: str, changes: dict[str, str], full: bool, since: str | None
 ) -> None:
-    """Of assignments from the cursor on or, in full, from the oldest moment; of others all."""
+    """Assignments are read from the cursor on or, in a full refresh, from the oldest moment; the
+    other lists in full."""
     entry = {"cursor": "2026-01-31T11:00:00Z", "listed_at": "2026-01-31T11:30:00Z"}
     known = {"version": 1, "tables": {table: entry}, "oldest": "2025-01-01T00:00:00Z"}
     with time_machine.travel(datetime(2026, 1, 31, 12, tzinfo=timezone.utc), tick=False):
@@ -795,7 +806,7 @@ def test_the_window_of_a_table(
 
 
 def test_the_last_change_of_a_row() -> None:
-    """Its completion may be later than its update; its creation is none."""
+    """Its completion may be later than its update; its creation does not count."""
     changed_at = load("paligo")._changed_at
     assert changed_at({"updated_at": 3, "completed_at": 5, "created_at": 7}) == 5
     assert changed_at({"updated_at": 5, "completed_at": 3}) == 5
@@ -808,7 +819,7 @@ def test_the_last_change_of_a_row() -> None:
 def test_all_assignments_are_stored_at_every_sync_if_so_set(
     project: Project, documented: Paligo, how: dict[str, str]
 ) -> None:
-    """Both ways replace the table, so deletes arrive, too."""
+    """Both settings replace the table, so deletes arrive, too."""
     succeeded(project.sync(documented.configuration(**how)))
     documented.delete("assignments", 3)
     succeeded(project.sync(documented.configuration(**how)))
@@ -836,7 +847,7 @@ def test_history_is_bounded_by_the_last_change(project: Project, documented: Pal
 
 
 def test_the_bound_is_fixed_at_the_first_sync(project: Project, documented: Paligo) -> None:
-    """Neither the passing of time nor another setting moves it, at full readings, too."""
+    """Neither time nor another setting moves it, also at full refreshes."""
     succeeded(project.sync(documented.configuration()))
     before = {row["id"] for row in project.rows("assignments")}
     assert 0 < len(before) < 230
@@ -860,12 +871,12 @@ def test_a_bound_ahead_of_the_clock_is_set_anew(project: Project, documented: Pa
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
-@pytest.mark.parametrize("skip", [0, 2])
-def test_killed_at_any_table_the_next_sync_makes_up_for_it(
+@pytest.mark.parametrize("resource", ["users", *wide("taxonomies"), "assignments"])
+@pytest.mark.parametrize("skip", [*wide(0), 2])
+def test_killed_at_any_table_the_next_sync_reads_the_rest(
     project: Project, resource: str, skip: int
 ) -> None:
-    """kill -9 in a first sync and in a later one, of the command itself."""
+    """kill -9 of the command itself, in a first sync and in a later one."""
     with Paligo(cap=10, shape="documented") as paligo:
         for _ in range(2):
             _debug_and_kill(project, paligo, f"/api/v2/{resource}", skip)
@@ -877,7 +888,7 @@ def test_killed_at_any_table_the_next_sync_makes_up_for_it(
 
 def _debug_and_kill(project: Project, paligo: Paligo, path: str, skip: int) -> None:
     running: list[Any] = []
-    with paligo.lock:  # no request is answered until the process is known
+    with paligo.lock:  # no response is sent until the process is known
         paligo.fault(path, skip=skip, act=lambda: os.kill(running[0].pid, signal.SIGKILL))
         running.append(project.start(paligo.configuration(**ALL)))
     output, _ = running[0].communicate(timeout=60)
@@ -886,7 +897,7 @@ def _debug_and_kill(project: Project, paligo: Paligo, path: str, skip: int) -> N
 
 @pytest.mark.parametrize("skip", [1, 3])
 def test_a_failed_sync_leaves_the_cursor(project: Project, documented: Paligo, skip: int) -> None:
-    """What changed before the failure is stored by the next sync."""
+    """The next sync stores what changed before the failure."""
     succeeded(project.sync(documented.configuration()))
     before = project.state["tables"]["assignments"]
     documented.change("assignments", -1, description="On the last page")
@@ -904,7 +915,7 @@ def test_a_failed_sync_leaves_the_cursor(project: Project, documented: Paligo, s
 def test_one_list_that_became_empty_is_believed_at_the_second_time(
     project: Project, paligo: Paligo, resource: str
 ) -> None:
-    """The other tables go on; the destination is not emptied by a loss of rights."""
+    """The other tables are synced; a loss of rights does not empty the destination at once."""
     succeeded(project.sync(paligo.configuration(**ALL)))
     rows = len(project.rows(resource))
     paligo.records[resource].clear()
@@ -918,7 +929,7 @@ def test_one_list_that_became_empty_is_believed_at_the_second_time(
 def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
     project: Project, paligo: Paligo
 ) -> None:
-    """The rest goes on, and no value is shown."""
+    """The other records are stored, and no value is shown."""
     paligo.cap = 20
     paligo.change("assignments", 25, end_date="a day of no calendar")
     paligo.change("taxonomies", 3, id=None)
@@ -935,7 +946,7 @@ def test_a_record_that_cannot_be_stored_is_reported_by_its_position(
 def test_a_table_of_which_more_than_a_tenth_was_skipped_fails(
     project: Project, paligo: Paligo
 ) -> None:
-    """Then it is the source that changed its form, and nothing may be replaced."""
+    """The source may have changed its form, so nothing is replaced."""
     succeeded(project.sync(paligo.configuration()))
     for position in (1, 2):
         paligo.change("users", position, id="")
@@ -946,7 +957,7 @@ def test_a_table_of_which_more_than_a_tenth_was_skipped_fails(
 
 @pytest.mark.parametrize("resource", ["users", "taxonomies", "assignments"])
 def test_a_failure_shows_no_record(project: Project, paligo: Paligo, resource: str) -> None:
-    """Pages that were read, the tree of taxonomies and credentials stay out of crash reports."""
+    """Crash reports hold no page, no tree of taxonomies and no credentials."""
     paligo.cap = 5
     record = json.dumps({"users": [USER], "page": "no number", "data": paligo.records[resource]})
     paligo.fault(f"/api/v2/{resource}", skip=2, status=200, body=record, headers=JSON)
@@ -969,7 +980,7 @@ def test_the_state_holds_times_and_counts_only(project: Project, paligo: Paligo)
 
 
 def test_development_files_are_tracked_and_checked_but_not_deployed(project: Project) -> None:
-    """The folder's .gitignore keeps them out of the package, and them alone from nothing else."""
+    """The folder's .gitignore keeps exactly these files out of the package."""
     tracked = _output("git", "ls-files", "connectors/paligo")
     linted = _output(str(Path(sys.executable).parent / "ruff"), "check", "--show-files")
     with zipfile.ZipFile(project.package()) as archive:
@@ -982,7 +993,8 @@ def test_development_files_are_tracked_and_checked_but_not_deployed(project: Pro
 
 
 def test_the_debug_script_shows_every_scenario() -> None:
-    """It runs from any folder, without real waits, and ends well when all ended as they should."""
+    """It runs from any folder, without real waits, and exits with 0 if all scenarios ended as they
+    should."""
     script = str(ROOT / "connectors" / "paligo" / "debug_connector.py")
     names = ("normal", "rate_limit", "errors", "expired", "slow")
     output = _output(sys.executable, script, *names, "--once", cwd=Path(script).parent)

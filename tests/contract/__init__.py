@@ -1,5 +1,5 @@
-"""What every connector must do, run over each folder in connectors/ with its simulator.
+"""What every connector must do: these tests run each folder in connectors/ with its simulator.
 
-The settings must have `retry_attempts`; over HTTP, a first sync sends three requests for data at
-least, and with `reconcile_hours` "0", where there is such a key, so does every later one.
+The settings must have `retry_attempts`. Over HTTP, a first sync sends at least three requests for
+data, and so does every later one with `reconcile_hours` "0", where there is such a key.
 """

@@ -1,4 +1,4 @@
-"""Simulators of every source in turn, and a copy of its connector."""
+"""Fixtures: the simulator of each source in turn, and a copy of its connector."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from tests.sandbox.fivetran import Project, Result
 from tests.sandbox.server import Sandbox
 from tests.sandbox.simulator import Simulator
 
-LITTLE = 7  # the number from which the form of little simulators is drawn
+LITTLE = 7  # the seed of the form of little simulators
 
 
 @pytest.fixture(params=names())
@@ -23,7 +23,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 @pytest.fixture(params=names())
 def little(request: pytest.FixtureRequest) -> Iterator[Simulator]:
-    """One with few records; its form is always the same."""
+    """A simulator with few records; its form is always the same."""
     with kind_of(request.param).small(random.Random(LITTLE)) as started:
         yield started
 
@@ -35,7 +35,7 @@ def project(sandbox: Sandbox, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def sync(project: Project, sandbox: Sandbox) -> Callable[..., Result]:
-    """A sync that looks for deletes, too, in the connectors where that is not always so."""
+    """Runs a sync that also finds deletes, in every connector."""
 
     def run(**changes: str) -> Result:
         return project.sync(in_full(sandbox, **changes))

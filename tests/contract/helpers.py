@@ -1,4 +1,4 @@
-"""How the tests of this folder run a connector and look at the result."""
+"""How the tests of this folder run a connector and check the result."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ over_http = pytest.mark.parametrize("sandbox", names(Sandbox), indirect=True)
 
 
 def in_full(sandbox: Simulator, **changes: str) -> dict[str, str]:
-    """A configuration with which every sync reads all, and so looks for deletes."""
+    """A configuration with which every sync reads everything, and so finds deletes."""
     always = {"reconcile_hours": "0", "max_pages": "1000"}
     return sandbox.configuration(**{**known(sandbox, always), **changes})
 
@@ -33,7 +33,7 @@ def known(sandbox: Simulator, settings: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def handed_over() -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """The rows, by table, that syncs in this process hand over meanwhile to be stored."""
+    """The rows, by table, that syncs in this process hand over while this context is open."""
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     record = runner._Sync.record
 

@@ -1,4 +1,4 @@
-"""Deletes of sources that tell which records were deleted."""
+"""Deletes of sources that list the records that were deleted."""
 
 from pathlib import Path
 

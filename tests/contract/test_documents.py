@@ -7,11 +7,12 @@ from typing import Any
 
 from shared.rows import decimal
 from shared.settings import declared
-from tests.sandbox.fivetran import ROOT, load
+from tests.sandbox.fivetran import load
+from tools.paths import ROOT
 
 
 def test_the_template_has_every_key_and_no_other(sandbox: Any) -> None:
-    """configuration.json is what the connector reads: placeholders, else the defaults."""
+    """configuration.json holds placeholders or defaults for all that the connector reads."""
     settings = declared(load(sandbox.name).Settings)
     template = json.loads((ROOT / "connectors" / sandbox.name / "configuration.json").read_text())
     assert list(template) == list(settings)
@@ -22,7 +23,7 @@ def test_the_template_has_every_key_and_no_other(sandbox: Any) -> None:
 
 
 def test_the_readme_describes_every_key_and_table(sandbox: Any) -> None:
-    """The README's table of keys and its tables say what the code does."""
+    """The README's table of keys and its tables agree with the code."""
     module = load(sandbox.name)
     text = (ROOT / "connectors" / sandbox.name / "README.md").read_text()
     for key, setting in declared(module.Settings).items():
@@ -38,8 +39,8 @@ def test_the_readme_describes_every_key_and_table(sandbox: Any) -> None:
 
 
 def _described(text: str, table: str) -> tuple[list[str], dict[str, Any]]:
-    """The key and the columns that a README gives a table: in a row of a table of tables, or in a
-    table of its own behind the table's name."""
+    """The key and the columns of a table in a README: in a row of its table of tables, or in a
+    table of its own after the table's name."""
     found = re.search(rf"^\| `{table}` \| (.*?) \| (.*) \|$", text, re.M)
     if found:
         key = [name for name in re.findall(r"`(\w+)`", found[1]) if name != "_fivetran_id"]
@@ -59,7 +60,7 @@ def _declared(kind: str) -> Any:
 
 
 def test_the_readme_names_only_functions_that_exist(sandbox: Any) -> None:
-    """Every reference to a function is true."""
+    """Each function that it refers to is defined in connector.py."""
     folder = ROOT / "connectors" / sandbox.name
     text = (folder / "README.md").read_text()
     tree = ast.parse((folder / "connector.py").read_text())

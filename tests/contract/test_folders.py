@@ -1,4 +1,4 @@
-"""What of a folder is deployed, kept by git and imported."""
+"""Which files of a folder are deployed and kept by git, and what they import."""
 
 import ast
 import os
@@ -11,17 +11,19 @@ from typing import Any
 
 import pytest
 
-from tests import house
 from tests.sandbox import names
-from tests.sandbox.fivetran import ROOT
+from tools.checks import check_templates
+from tools.module_names import check_module_names
+from tools.paths import CONNECTORS, NAMES, ROOT
+from tools.vendored import check_vendored
 
 
 def test_every_connector_has_a_stand_in() -> None:
     """Without one it would be in none of these tests."""
-    assert names() == [folder.name for folder in house.CONNECTORS]
+    assert names() == NAMES
 
 
-# What lies about where somebody works.
+# Files that are left over where somebody works.
 LEFT_OVERS = (
     *("configuration.local.json", "configuration.prod.json", "configuration_old.json"),
     *("shared/configuration.json", "backup/configuration.json", "destination.json"),
@@ -55,7 +57,8 @@ def test_the_package_holds_what_runs_and_nothing_else(project: Any) -> None:
 
 
 def test_git_adds_what_is_deployed_and_the_template(project: Any) -> None:
-    """And no leftover, for both read the same list: a new module cannot be forgotten."""
+    """No leftover is added. Git and the package read the same list, so a new module cannot be
+    forgotten."""
     wanted = deployed(project.path) | {"configuration.json"}
     (project.path / "one_more.py").touch()
     plant(project.path)
@@ -64,7 +67,7 @@ def test_git_adds_what_is_deployed_and_the_template(project: Any) -> None:
     assert set(git(project.path, "ls-files", "-z").split("\0")) == wanted | {"one_more.py", ""}
 
 
-@pytest.mark.parametrize("folder", house.CONNECTORS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", CONNECTORS, ids=lambda folder: folder.name)
 def test_what_git_keeps_is_deployed_or_known(folder: Path) -> None:
     """A file in the repository is deployed, the template, or for development."""
     if not (ROOT / ".git").exists():
@@ -76,42 +79,43 @@ def test_what_git_keeps_is_deployed_or_known(folder: Path) -> None:
     assert not [name for name in others if not re.match(r"(test|debug|faker)_\w+(\.py$|/)", name)]
 
 
-def test_the_list_of_what_is_deployed_is_one_for_all() -> None:
-    """Only folders of further modules are added to it."""
+def test_the_list_of_deployed_files_is_the_same_everywhere() -> None:
+    """A connector's own list only adds folders of modules."""
     common = (ROOT / "tools/skeleton/connectors/example/.gitignore").read_text()
-    for folder in house.CONNECTORS:
+    for folder in CONNECTORS:
         more = sorted({path.parent.name for path in folder.glob("*/__init__.py")} - {"shared"})
         lines = (f"!/{n}/\n/{n}/*\n!/{n}/*.py\n/{n}/*[!a-z0-9_]*.py\n" for n in more)
         assert (folder / ".gitignore").read_text() == common + "".join(lines)
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints, with no settings of the machine's."""
+    """What a git command prints, without the settings of this machine."""
     command = ["git", "-c", f"core.excludesFile={os.devnull}", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def deployed(folder: Path) -> set[str]:
-    """The files of a connector that run in production, and those that go with them."""
+    """The files of a connector that run in production, and those that are deployed with them."""
     files = {folder / ".gitignore", folder / "README.md", *folder.glob("requirements.txt")}
     files |= {*_modules(folder), *(folder / "shared" / p.name for p in ROOT.glob("shared/*.py"))}
     return {path.relative_to(folder).as_posix() for path in files}
 
 
 def _modules(folder: Path) -> list[Path]:
-    """The modules of a connector that run in production, those of its folders among them."""
+    """The modules of a connector that run in production, with those in its packages."""
     folders = [folder, *(path.parent for path in folder.glob("*/__init__.py"))]
     modules = [path for each in folders for path in each.glob("*.py")]
     return [path for path in modules if not path.name.startswith(("test_", "debug_"))]
 
 
-# The modules of packages that are not named like them.
+# The modules of packages with other names than their package.
 MODULES = {"python-tds": "pytds", "pyopenssl": "OpenSSL"}
 
 
 def test_a_connector_imports_only_what_it_declares(sandbox: Any) -> None:
-    """The SDK, requests and the urllib3 that it brings, what requirements.txt pins, the shared
-    package, the standard library. What is shared, but not used here, counts elsewhere."""
+    """The SDK, requests and the urllib3 that it installs, packages pinned in requirements.txt, the
+    shared package, the standard library. Modules of shared/ that the connector does not use are
+    not checked."""
     folder = ROOT / "connectors" / sandbox.name
     requirements = folder / "requirements.txt"
     text = requirements.read_text() if requirements.exists() else ""
@@ -130,7 +134,7 @@ def test_a_connector_imports_only_what_it_declares(sandbox: Any) -> None:
 
 
 def _is_used(module: str, folder: Path) -> bool:
-    """Whether a module of shared/ is imported: all that import it are looked at, too."""
+    """Whether a module of shared/ is imported, directly or by a module that is."""
     importing = re.compile(
         rf"^from (?:shared|)\.{module} import|^from (?:shared|\.) import .*\b{module}\b", re.M
     )
@@ -138,7 +142,9 @@ def _is_used(module: str, folder: Path) -> bool:
     return any(path.parent.name != "shared" or _is_used(path.stem, folder) for path in used)
 
 
-def test_the_house_is_in_order() -> None:
-    """Vendored copies are identical and no template holds a secret."""
-    assert house.check_vendored() == []
-    assert house.check_templates() == []
+def test_the_folders_are_in_order() -> None:
+    """Vendored copies are identical, no module has a name that is taken, and no template holds a
+    secret."""
+    assert check_vendored() == []
+    assert check_module_names() == []
+    assert check_templates() == []

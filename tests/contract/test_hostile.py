@@ -1,5 +1,5 @@
-"""Hostile responses and settings, a few of each connector: rows or one clear error, in bounded
-time and memory, and no cursor beyond a row that was lost. `make soak` runs thousands."""
+"""Hostile responses and settings, a few for each connector: the outcome is rows or one clear
+error, in bounded time and memory, and no cursor passes a lost row. `make soak` runs thousands."""
 
 import random
 import socket
@@ -21,15 +21,16 @@ from tests.sandbox.forging import forge
 from tests.sandbox.proxy import Proxy
 from tests.sandbox.server import Sandbox
 from tests.soak import schedules
+from tests.width import wide
 
 quickly = {"phases": [Phase.generate], "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.mark.parametrize("name", names())
-def test_a_hostile_source_or_setting_costs_no_row(name: str) -> None:
+def test_a_hostile_source_or_setting_costs_no_row(name: str, full: bool) -> None:
     """The outcome is rows or one clear error; then a quiet sync makes the destination equal."""
 
-    @settings(max_examples=2 if name == "mssql_ehi" else 4, **quickly)  # type: ignore[arg-type]
+    @settings(max_examples=10 if full else 2, **quickly)  # type: ignore[arg-type]
     @given(schedules.hostile_schedules(name))
     def check(steps: list[str]) -> None:
         schedules.run(name, steps)
@@ -38,13 +39,13 @@ def test_a_hostile_source_or_setting_costs_no_row(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_any_configuration_is_read_or_refused(name: str) -> None:
+def test_any_configuration_is_read_or_refused(name: str, full: bool) -> None:
     """Whatever stands in it, the settings or one SettingsError without a value come out."""
     module = load(name)
     hostile = st.sampled_from(schedules.HOSTILE_VALUES) | st.text(min_size=4)
     value: Any = hostile | st.sampled_from((None, 0, True, 17, 1e300, [], ["x"], {"a": 1}))
 
-    @settings(max_examples=40, **quickly)  # type: ignore[arg-type]
+    @settings(max_examples=300 if full else 40, **quickly)  # type: ignore[arg-type]
     @given(st.dictionaries(st.sampled_from([*declared(module.Settings)]), value))
     def check(configuration: dict[str, Any]) -> None:
         message = "No error"
@@ -61,17 +62,18 @@ def test_any_configuration_is_read_or_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names(Sandbox))
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, *wide(1, 2)])
 def test_a_body_without_an_end_takes_bounded_memory(
     name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A body that goes on, or that a few kilobytes become, ends at the stated limit."""
+    """An endless body, and a small one that decompresses to a large one, end at the stated
+    limit."""
     monkeypatch.setattr("shared.rest.LARGEST_RESPONSE", 1_000_000)
     bodies = (b"[" + b" " * 65_535, b"0" * 65_536, b'"' + b"\\" * 65_535)
     with create(name) as simulator:
         assert isinstance(simulator, Sandbox)
 
-        def endless(_answer: Response) -> Response:
+        def endless(_real: Response) -> Response:
             chunks = (bodies[number] for _ in range(1_000))
             return Response(chunks, content_type="application/json")
 
@@ -86,8 +88,8 @@ def test_a_body_without_an_end_takes_bounded_memory(
     assert peak < 20_000_000
 
 
-def test_a_forged_answer_is_drawn_from_its_number() -> None:
-    """A failure can be replayed: equal numbers forge equal responses, others other ones."""
+def test_a_forged_response_is_drawn_from_its_number() -> None:
+    """A failure can be replayed: equal numbers forge equal responses, other numbers other ones."""
     body = b'{"data": [{"id": 1, "name": "x"}], "meta": {"total": 1}}'
 
     def forged(number: int) -> bytes:
@@ -98,11 +100,12 @@ def test_a_forged_answer_is_drawn_from_its_number() -> None:
 
 
 @pytest.mark.parametrize("how", ["cut", "reset", "stalled"])
-@pytest.mark.parametrize("after", [100, 3_000, 9_000])
+@pytest.mark.parametrize("after", [*wide(100), 3_000, 9_000])
 def test_sql_server_behind_a_broken_line(
     how: str, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that breaks at a login, in the catalogue or among rows is passed in the same sync."""
+    """A connection that breaks at a login, in the catalogue or among rows costs no row of the same
+    sync."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     simulator = kind_of("mssql_ehi").small(random.Random(1))
     with simulator, Proxy(simulator.server.port, how, after, segment=50) as proxy:  # type: ignore[attr-defined]
@@ -113,21 +116,21 @@ def test_sql_server_behind_a_broken_line(
 
 
 def test_the_proxy_breaks_a_connection_where_it_is_told_to() -> None:
-    """So many bytes pass, then the connection ends; the next one is whole."""
+    """After so many bytes the connection ends; the next one is whole."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def answer_two() -> None:
+        def send_twice() -> None:
             for _ in range(2):
                 accepted, _ = server.accept()
                 with accepted:
                     accepted.sendall(b"0123456789")
 
-        answering = threading.Thread(target=answer_two)
-        answering.start()
+        sending = threading.Thread(target=send_twice)
+        sending.start()
         with Proxy(server.getsockname()[1], "cut", 4, segment=3) as proxy:
             assert _everything(proxy.port) == b"0123"
             assert _everything(proxy.port) == b"0123456789"
-        answering.join()
+        sending.join()
 
 
 def _everything(port: int) -> bytes:

@@ -8,7 +8,7 @@ from tests.contract.helpers import failed, in_full, over_http, succeeded
 
 @over_http
 def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any) -> None:
-    """Neither in the log, the state, the URLs nor in crash reports; in success and in failure."""
+    """Logs, the state, URLs and crash reports show none, after a success and after a failure."""
     secrets = sandbox.secrets()
     first = succeeded(project.debug(in_full(sandbox)))
     outputs = [first.output, project.everything_written()]

@@ -13,28 +13,30 @@ from tests.sandbox.simulator import PAGE, Simulator
 
 
 def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbox: Any) -> None:
-    """The main job, in the SDK's own engine, over real HTTP; each row is sent once, and whole."""
+    """The main job, in the SDK's own engine, over real HTTP; each row is sent once, with every
+    column."""
     with handed_over() as sent:
         succeeded(sync())
     assert_equal_to_source(project, sandbox)
     for entry in load(sandbox.name).schema(sandbox.configuration()):
         table, columns, rows = entry["table"], entry["columns"], sent[entry["table"]]
         key = entry.get("primary_key", [])
-        # Without a key the row itself is one, so what is null may be left out.
+        # In a table without a key the row itself is the key, so nulls may be left out.
         assert all(row.keys() == columns.keys() for row in rows if key), table
         assert not any(row[name] is None for row in rows for name in key), table
         keys = Counter(tuple(str(row.get(name)) for name in key or columns) for row in rows)
         assert len(keys) == len(rows), table
 
 
-def test_the_command_line_does_the_same(project: Any, sandbox: Any) -> None:
+def test_the_command_line_does_the_same(little: Any, tmp_path: Path) -> None:
     """The real `fivetran debug`, with the folder as it is deployed; it asks nobody but the source,
     neither for a connection nor for the address of a name."""
+    project = Project(little.name, tmp_path)
     asked = project.watch()
-    succeeded(project.debug(sandbox.configuration()))
-    assert_equal_to_source(project, sandbox)
+    succeeded(project.debug(in_full(little)))
+    assert_equal_to_source(project, little)
     assert project.state["version"] == 1
-    host, _, port = sandbox.url.rpartition("/")[2].partition(":")
+    host, _, port = little.url.rpartition("/")[2].partition(":")
     assert set(asked.read_text().splitlines()) == {f"{host} {port}"}
 
 
@@ -47,7 +49,7 @@ def test_changes_and_deletes_arrive(sync: Any, project: Any, sandbox: Any) -> No
 
 
 def test_a_second_sync_sends_only_what_it_must(project: Any, sandbox: Any) -> None:
-    """Rows that did not change are sent where the source does not tell that, and in look-backs; a
+    """Unchanged rows are sent again only where the source does not tell that, and in look-backs; a
     second sync sends no more requests than the first."""
     assert_little_is_sent_again(project, sandbox)
 
@@ -84,7 +86,8 @@ def test_an_empty_source_gives_empty_tables(sync: Any, project: Any, sandbox: An
 def test_a_listing_that_became_empty_is_believed_at_the_second_time(
     sync: Any, project: Any, sandbox: Any
 ) -> None:
-    """Credentials that lost their rights look like an empty source: nothing is deleted at once."""
+    """Credentials that lost their rights look like an empty source, so the first sync deletes
+    nothing."""
     succeeded(sync())
     sandbox_before = {table: len(project.rows(table)) for table in sandbox.expected()}
     sandbox.empty()
@@ -99,7 +102,7 @@ def test_a_listing_that_became_empty_is_believed_at_the_second_time(
 def test_pages_may_end_anywhere(
     little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...]
 ) -> None:
-    """One row, a whole page, some whole pages, and one row more; the second time over a table
+    """Lists of one row, of some whole pages, and of one row more, the second time over a table
     that has rows."""
     load(little.name)
     for constant, value in little.limits.items():

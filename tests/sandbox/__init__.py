@@ -1,11 +1,13 @@
 """Local simulators of the sources: for the tests, for `make demo` and for the benchmarks.
 
 Each is faithful to what is known of its source: authentication, paging, filters, caps, limits,
-and every form in which records are sent. `python -m tests.sandbox NAME` starts one alone.
+and every form in which records are sent. `python -m tools sandbox NAME` starts one alone.
 """
 
 import importlib
 from pathlib import Path
+
+from tools.paths import NAMES
 
 from .simulator import Simulator
 
@@ -13,13 +15,12 @@ from .simulator import Simulator
 def names(kind: type[Simulator] = Simulator) -> list[str]:
     """The connectors that have a simulator (of ``kind``)."""
     here = Path(__file__).parent
-    connectors = here.parent.parent / "connectors"
-    found = sorted(p.name for p in connectors.iterdir() if (here / f"{p.name}.py").exists())
+    found = [name for name in NAMES if (here / f"{name}.py").exists()]
     return [name for name in found if issubclass(kind_of(name), kind)]
 
 
 def create(name: str) -> Simulator:
-    """The simulator of a connector's source, with its usual data; not started yet."""
+    """The simulator of a connector's source, with its usual data; it is not started yet."""
     return kind_of(name)()
 
 

@@ -29,7 +29,7 @@ class Dentally(Sandbox):
     ``cap``: the most records in a page. ``meta``: "total" (what is seen live), "pages" (with
     ``total_pages``), "text" (numbers as text), "none". ``filters``: whether ``updated_after`` is
     honoured. ``rotates``: whether a refresh token works once only. ``limit``: requests until the
-    rate limit, which is answered with ``limit_status``.
+    rate limit, whose response has ``limit_status``.
     """
 
     name = "dentally"
@@ -119,7 +119,7 @@ class Dentally(Sandbox):
                 self.insert(resource)
 
     def resent(self) -> dict[str, int]:
-        """What tells no time of its change; sites do not, in the live form."""
+        """Records that tell no time of their change; in the live form these are the sites."""
         return {
             resource: sum("updated_at" not in record for record in records)
             for resource, records in self.records.items()
@@ -170,7 +170,7 @@ class Dentally(Sandbox):
         self.revoke_access_token()
 
     def repair(self, output: str) -> bool:
-        """New tokens from the Developer Portal, where the error asks for them."""
+        """Creates new tokens in the Developer Portal if the error asks for them."""
         asked = "create new tokens in the Developer Portal" in output
         if asked:
             self.access_token = "access-" + secrets.token_hex(16)
@@ -200,7 +200,7 @@ class Dentally(Sandbox):
             return self.records[resource].pop(position)
 
     def revoke_access_token(self) -> None:
-        """The access token in use ends now; the refresh token stays."""
+        """Invalidates the access token in use; the refresh token stays valid."""
         self.access_token = "revoked-" + secrets.token_hex(16)
 
     # Records

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
-from faker import Faker
 from flask import jsonify, request
 from typing_extensions import Self
 
 from .server import Sandbox
 from .simulator import PAGE
+from .texts import Texts
 
 Record = dict[str, Any]
 SITE = "Halle & Ost #1"
@@ -35,12 +35,11 @@ class Dexory(Sandbox):
     ``key_in``: where the API key is taken from, "both", "header" or "query". ``links``: the form
     of the links between pages, "absolute", "path" or "query" alone. ``repeats_key``: whether they
     hold the API key. ``customer``: what the parameter of that name must be, if it is sent.
-    ``cap``: the most records in a page. ``leads``: pages by number, and the ones that their links
-    lead to in place of the next. ``stuck``: whether every page holds what the first one does.
-    ``signs_anew``: whether ``image_url`` is another one in each response. ``php``: whether lists
-    are what PHP makes of those from which something was taken. ``names_no_end``: whether the last
-    page has no link ``next``, in place of one that is null. A location whose ``scan_date`` is null
-    was never scanned.
+    ``cap``: the most records in a page. ``leads``: for a page's number, the page that its link
+    leads to in place of the next one. ``stuck``: whether every page holds the records of the first
+    one. ``signs_anew``: whether ``image_url`` changes with each response. ``php``: whether lists
+    come as PHP sends lists with gaps. ``names_no_end``: whether the last page leaves the link
+    ``next`` out, in place of a null. A location whose ``scan_date`` is null was never scanned.
     """
 
     name = "dexory"
@@ -78,14 +77,13 @@ class Dexory(Sandbox):
         self.field = "expected_inventory_object" + ("s" if shape == "live" else "")
         self.api_key = "site-key-" + secrets.token_hex(16)
         self._random = random.Random(seed)
-        self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
-        self._faker.seed_instance(seed)
+        self._texts = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         now = datetime.now(timezone.utc)
         self.records = [self._make(n, now - self._age()) for n in range(locations)]
         # Scans from before the window are there, and are not served.
         self.records += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
-        self._scans: dict[str, Record] = {}  # all that were ever served
-        self._forms: list[Record] = []  # and every form that they had
+        self._scans: dict[str, Record] = {}  # all records that were ever served
+        self._forms: list[Record] = []  # and every form of them
         self.options: dict[str, str] = {}
         self.app.add_url_rule(self.data_path, view_func=self._list)
 
@@ -119,7 +117,7 @@ class Dexory(Sandbox):
         self.records.clear()
 
     def be_odd(self) -> None:
-        self.php = False  # what makes records odd looks for lists
+        self.php = False  # the function that makes records odd looks for lists
         super().be_odd()
 
     def spoil(self) -> None:
@@ -133,7 +131,7 @@ class Dexory(Sandbox):
             self.records.append(self._make(number, now - self._age()))
 
     def resent(self) -> dict[str, int]:
-        """All that is served: nothing tells when it changed."""
+        """All served rows: nothing tells when a record changed."""
         served = [record for record in self.records if _in_window(record)]
         objects = sum(len(_objects(record)) for record in served)
         return {"locations": len(served), "expected_inventory_objects": objects}
@@ -203,13 +201,13 @@ class Dexory(Sandbox):
             return record
 
     def change(self, position: int, **fields: Any) -> Record:
-        """Changes a record without a new scan, as the plans of the warehouse do."""
+        """Changes a record without a new scan, as a change of the warehouse's plans does."""
         with self.lock:
             self.records[position].update(fields)
             return self.records[position]
 
     def remove(self, position: int) -> Record:
-        """Takes a scan off the list, as its age does."""
+        """Removes a scan from the list, as its age does."""
         with self.lock:
             return self.records.pop(position)
 
@@ -237,13 +235,13 @@ class Dexory(Sandbox):
             "occupancy": self._random.choice([0, 1, 0.3, self._random.random(), None]),
             "zoning": {
                 "priority": self._random.randint(1, 3),
-                "client_categories": [self._faker.word()],
+                "client_categories": [self._texts.word()],
             },
             self.field: objects or self._random.choice([[], None]),
             "scanned_markers": [{"marker": f"0{self._random.randint(0, 99999)}"}],
             "status": self._random.choice(["Match", "Empty", "Not Scanned"]),
             "status_type": self._random.choice(["Correct", "Warning", "Error"]),
-            "message": self._faker.sentence(),
+            "message": self._texts.sentence(),
             "image_url": f"https://images.test/{number}.jpg?token={secrets.token_hex(8)}",
             "robot": {"id": self._random.randint(1, 4), "tags": []},
         }
@@ -252,20 +250,20 @@ class Dexory(Sandbox):
         choose = self._random.choice
         thing: Record = {
             "marker": choose(["0012", "1E5", f"{self._random.randint(0, 10**9):012d}"]),
-            "sku": self._faker.bothify("??-####"),
-            "description": self._faker.sentence(),
+            "sku": self._texts.bothify("??-####"),
+            "description": self._texts.sentence(),
             "expected_weight_g": choose([12_500, 3 * 10**9, "800", None]),
             "quantity": choose([1, "12", 0, None]),
             "product_code": choose(["t", "true", "2024-01-01"]),
-            "client": self._faker.company(),
+            "client": self._texts.company(),
             "batch": "07",
-            "tracking_number": self._faker.bothify("TRACK-????-########"),
+            "tracking_number": self._texts.bothify("TRACK-????-########"),
             "received_date": choose(["2025-11-18", "18/11/2025", None]),
             "expiry_date": choose(["2026-02-30", "1790000000", ""]),
         }
         if self.shape == "live":
-            thing["name"] = self._faker.word()  # a name of its own, beside its location's
-            thing["hazards"] = [self._faker.word()]
+            thing["name"] = self._texts.word()  # a name of its own, beside its location's
+            thing["hazards"] = [self._texts.word()]
         kept = self._random.sample(sorted(thing), self._random.randint(1, len(thing)))
         return {name: value for name, value in thing.items() if name in kept or name == "batch"}
 
@@ -342,7 +340,7 @@ def _moment(text: str) -> datetime:
 
 
 def _in_window(record: Record) -> bool:
-    # A scan date that is not one is served as it is.
+    # A scan date that cannot be read is served as it is.
     try:
         return _moment(record["scan_date"]) >= datetime.now(timezone.utc) - WINDOW
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -358,7 +356,7 @@ def _has_row(record: Record) -> bool:
 
 
 def _of_php(items: list[Any]) -> Any:
-    """A list as PHP sends it when its first item was taken."""
+    """A list as PHP sends it when its first item was removed."""
     return {str(number): item for number, item in enumerate(items, 1)} or items
 
 

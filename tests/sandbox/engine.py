@@ -1,6 +1,6 @@
-"""The SDK's engine and its `fivetran` command, quicker: tests run them a thousand times.
+"""A faster engine and `fivetran` command of the SDK: tests run them a thousand times.
 
-`quick_engine` saves work that the engine does again and again. `Forks` runs the command in a fork
+`quick_engine` removes work that the engine repeats. `Forks` runs the command in a fork
 of a process that has the SDK, DuckDB and the libraries of the connectors loaded already; the code
 of the connector itself is read anew each time. Some tests start the command as a user does.
 """
@@ -13,7 +13,9 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +30,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import duckdb
-from fivetran_connector_sdk_core import renaming, runner
+from fivetran_connector_sdk_core import cells, renaming, runner
 from fivetran_connector_sdk_core.destination.duckdb_destination import DuckDbDestination
 
 CAN_FORK = sys.platform == "linux"  # macOS has libraries that do not survive a fork
@@ -39,8 +41,8 @@ _open: dict[str, duckdb.DuckDBPyConnection] = {}  # one at most
 
 
 def connect(path: str) -> duckdb.DuckDBPyConnection:
-    """A connection to a file that stays open until it is another's turn, or until `release`: to
-    open one takes longer than most queries."""
+    """A connection to a file that stays open until another file is used, or until `release`, since
+    opening a file takes longer than most queries."""
     if sys.platform == "win32":  # where an open file cannot be deleted
         return _connect(path)
     if path not in _open or not Path(path).exists():
@@ -50,7 +52,7 @@ def connect(path: str) -> duckdb.DuckDBPyConnection:
 
 
 def release() -> None:
-    """Closes the file, for other processes and for other connections."""
+    """Closes the file, so that other processes and connections can open it."""
     while _open:
         _open.popitem()[1].close()
 
@@ -67,28 +69,73 @@ def _create_declared_once(writer: Any) -> None:
         _create_declared(writer)
 
 
+class _Connection:
+    """The engine's connection. It remembers the columns of a table, for which the engine asks some
+    hundred times a sync, until a statement may have changed them."""
+
+    _changes = re.compile(r"(ALTER|CREATE|DROP) (?!TEMP |TABLE stage_|SCHEMA )")
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._tables: dict[tuple[str, str], list[Any]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        if self._changes.match(sql):
+            self._tables.clear()
+        return self._connection.execute(sql, *parameters)
+
+    def rollback(self) -> None:
+        self._tables.clear()
+        self._connection.rollback()
+
+    def table_info(self, schema: str, table: str) -> list[Any]:
+        """A row for each column: number, name, type, ..., whether it is part of the key."""
+        if (schema, table) not in self._tables:
+            try:
+                self.execute(f'PRAGMA table_info(\'"{schema}"."{table}"\')')
+            except duckdb.CatalogException:
+                return []
+            self._tables[schema, table] = self._connection.fetchall()
+        return self._tables[schema, table]
+
+
 def _columns(destination: DuckDbDestination, table: str) -> dict[str, str]:
-    """As the engine asks for them, which it does often, in a fifteenth of the time."""
-    try:
-        rows = destination.con.execute(f'PRAGMA table_info(\'"{destination.schema}"."{table}"\')')
-    except duckdb.CatalogException:
-        return {}
-    return {name: kind for _, name, kind, *_ in rows.fetchall()}
+    found = destination.con.table_info(destination.schema, table)
+    return {name: kind for _, name, kind, *_ in found}
 
 
-# To be slow is what it is for; the secrets of simulators are few.
+def _primary_key(destination: DuckDbDestination, table: str) -> list[str]:
+    found = destination.con.table_info(destination.schema, table)
+    return [name for _, name, *_, is_key in found if is_key]
+
+
+# Of every text it sees whether it could be a number, a date or a time; texts come again.
+_text_type = cells._text_type
+_short_text_type = functools.lru_cache(10_000)(_text_type)
+
+
+def _quick_text_type(text: str) -> Any:
+    return _short_text_type(text) if len(text) < 100 else _text_type(text)
+
+
+# It is slow on purpose; simulators have few secrets.
 _scrypt = functools.lru_cache(hashlib.scrypt)
 
 
 @contextlib.contextmanager
 def quick_engine(connect: Callable[[str], duckdb.DuckDBPyConnection] = connect) -> Iterator[None]:
-    """The SDK's engine does the same meanwhile, in less time."""
+    """While this context is open, the SDK's engine does the same work in less time."""
     with (
-        mock.patch.object(duckdb, "connect", connect),
+        mock.patch.object(duckdb, "connect", lambda path: _Connection(connect(path))),
         mock.patch.dict(sys.modules, {"pandas": None}),  # DuckDB looks for it at each parameter
         mock.patch.object(hashlib, "scrypt", _scrypt),
         mock.patch.object(renaming, "redshift_safe", _rename),
+        mock.patch.object(cells, "_text_type", _quick_text_type),
         mock.patch.object(DuckDbDestination, "columns", _columns),
+        mock.patch.object(DuckDbDestination, "primary_key", _primary_key),
         mock.patch.object(runner._Sync, "_create_missing_declared", _create_declared_once),
     ):
         yield
@@ -105,7 +152,8 @@ class Fork:
         self.returncode: int | None = None
 
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """What it printed, when it has ended. Raises TimeoutExpired after so many seconds."""
+        """What the command printed, once it has ended. Raises TimeoutExpired after so many
+        seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         chunks: list[bytes] = []
         with self._output, selectors.DefaultSelector() as selector:
@@ -122,8 +170,11 @@ class Fork:
         text = b"".join(chunks).decode("utf-8").replace("\r\n", "\n")
         return text, None
 
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
     def wait(self) -> int:
-        """Its exit code, when it has ended: negative if a signal ended it."""
+        """The exit code, once the command has ended; negative if a signal ended it."""
         with self._waiting:
             if self.returncode is None:
                 with self._status:
@@ -140,7 +191,7 @@ class Forks:
         self._home: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Fork:
-        """`fivetran` with these arguments, under way."""
+        """Starts `fivetran` with these arguments."""
         output, its_output = os.pipe()
         status, its_status = os.pipe()
         request = {"arguments": arguments, "cwd": str(cwd), "environment": dict(environment)}
@@ -188,7 +239,7 @@ def _serve(connection: socket.socket) -> None:
     for name in _LIBRARIES:
         importlib.import_module(name)
     gc.freeze()
-    # DuckDB has a thread from its import on; forks have none, and do without.
+    # DuckDB starts a thread when it is imported; forks have none, and do not need it.
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     while True:
         data, files, _, _ = socket.recv_fds(connection, 1 << 20, 2)
@@ -250,5 +301,5 @@ def _watch(child: int, output: int, status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # a connector finds nothing that stands beside this file
+    sys.path.pop(0)  # connectors must not import modules beside this file
     _serve(socket.socket(fileno=int(sys.argv[1])))

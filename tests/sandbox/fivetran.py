@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -27,21 +26,21 @@ from fivetran_connector_sdk_core.renaming import (
 )
 
 from tests.sandbox.engine import Fork, Forks, connect, quick_engine, release
+from tools import warehouse
+from tools.fivetran import copy_connector, prepare_home
+from tools.paths import ROOT
 
 __all__ = [
-    "ROOT",
     "Project",
     "Result",
-    "copy_connector",
     "load",
     "stored_column",
     "stored_table",
 ]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 _COUNT = re.compile(r"^\s*(Upserts|Updates|Deletes|Truncates|Checkpoints)\s*\|\s*(\d+)", re.M)
 
-# Python runs it at its start: writes down who is asked for a connection or for an address.
+# Python runs it at its start: it writes down each host of a connection or of a name lookup.
 _WATCH = """
 import os, sys
 log = open(os.environ["WATCHED"], "a", buffering=1)
@@ -52,9 +51,6 @@ def watch(event, arguments):
         print(*arguments[:2], file=log)
 sys.addaudithook(watch)
 """
-
-# What the platform adds to a table.
-_ADDED = ("_fivetran_deleted", "_fivetran_synced", "_fivetran_id")
 
 
 @dataclass
@@ -89,12 +85,12 @@ class Project:
         self._home = folder / "home"
         if not self.path.exists():
             copy_connector(name, folder)
-        self.environment = _prepare_home(self._home)
+        self.environment = prepare_home(self._home)
 
     def start(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> "subprocess.Popen[str] | Fork":
-        """`fivetran debug` under way; ``state`` replaces the saved one."""
+        """Starts `fivetran debug`; ``state`` replaces the saved one."""
         files = self.path / "files"
         if state is not None:
             files.mkdir(exist_ok=True)
@@ -106,7 +102,7 @@ class Project:
     def debug(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> Result:
-        """One `fivetran debug`, to its end."""
+        """Runs one `fivetran debug` to its end."""
         began = time.monotonic()
         process = self.start(configuration, state)
         output, _ = process.communicate(timeout=110)
@@ -115,7 +111,8 @@ class Project:
     def sync(
         self, configuration: Mapping[str, str], state: Mapping[str, Any] | None = None
     ) -> Result:
-        """The same sync by the SDK's engine in this process: quick, and clocks can be moved."""
+        """Runs the same sync by the SDK's engine in this process: it is quick, and tests can move
+        its clock."""
         connector = _new_connector(self.name, configuration)
         saved = self.path / "files" / "state.json"
         if state is None:
@@ -135,11 +132,12 @@ class Project:
             except Exception:
                 code = 1
             finally:
-                connector.state = None  # which the next test would find
+                connector.state = None  # the next test would find it
         return Result(code, printed.getvalue(), time.monotonic() - began)
 
     def watch(self) -> Path:
-        """The file into which commands, from now on, write each host and port they ask for."""
+        """The file into which commands, from now on, write each host and port that they connect to
+        or look up."""
         folder, log = self._home / "watch", self._home / "watch" / "log"
         folder.mkdir()
         (folder / "sitecustomize.py").write_text(_WATCH)
@@ -148,7 +146,7 @@ class Project:
         return log
 
     def test_settings(self, configuration: Mapping[str, str]) -> dict[str, str | None]:
-        """What each setup test of the form, run in this process, has found (None: nothing)."""
+        """What each setup test of the form, run in this process, returns (None: no failure)."""
         connector = _new_connector(self.name, configuration)
         tests = connector.get_configuration_form().tests
         return {test.label: connector.run_test(test.name).failure for test in tests}
@@ -173,7 +171,7 @@ class Project:
 
     @property
     def warehouse(self) -> Path:
-        """The file, closed, for whoever opens it."""
+        """The file of the destination, closed, so that others can open it."""
         release()
         return self._warehouse
 
@@ -188,30 +186,24 @@ class Project:
         written = [self.path / "files" / "state.json", *self.path.glob("crash-reports/*")]
         return "\n".join(path.read_text() for path in written if path.exists())
 
+    def tables(self) -> list[str]:
+        """The names of the tables, sorted."""
+        with connect(str(self._warehouse)) as connection:
+            return warehouse.table_names(connection)
+
     def rows(self, table: str, *, deleted: bool = False) -> list[dict[str, Any]]:
         """The rows of a table that are (not) soft-deleted, without what the platform adds."""
-        columns = self.query(f'DESCRIBE tester."{table}"')
-        if "_fivetran_deleted" not in {column["column_name"] for column in columns}:
-            return []  # declared, but no row ever came
-        where = f"coalesce(_fivetran_deleted, false) = {str(deleted).lower()}"
-        rows = self.query(f'SELECT * FROM tester."{table}" WHERE {where}')  # noqa: S608
-        return [{k: v for k, v in row.items() if k not in _ADDED} for row in rows]
+        with connect(str(self._warehouse)) as connection:
+            return warehouse.rows(connection, table, deleted=deleted)
 
     def types(self, table: str) -> dict[str, str]:
         """The types of a table's columns, as DuckDB names them."""
-        rows = self.query(
-            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = ?",
-            [table],
-        )
-        types = {row["column_name"]: row["data_type"] for row in rows}
-        return {name: kind for name, kind in types.items() if name not in _ADDED}
+        with connect(str(self._warehouse)) as connection:
+            return warehouse.column_types(connection, table)
 
     def query(self, sql: str, parameters: Iterable[Any] = ()) -> list[dict[str, Any]]:
         with connect(str(self._warehouse)) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            result = connection.execute(sql, list(parameters))
-            names = [column[0] for column in result.description]
-            return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+            return warehouse.query(connection, sql, parameters)
 
     def _start(self, *arguments: str) -> "subprocess.Popen[str] | Fork":
         release()
@@ -227,12 +219,6 @@ class Project:
             text=True,
             encoding="utf-8",
         )
-
-
-def copy_connector(name: str, folder: Path) -> Path:
-    """Copies ``connectors/<name>`` into ``folder``, without what runs have left in it."""
-    left = shutil.ignore_patterns("files", "crash-reports", "*.local.json", ".env", "__pycache__")
-    return Path(shutil.copytree(ROOT / "connectors" / name, folder / name, ignore=left))
 
 
 @functools.cache
@@ -262,34 +248,3 @@ def _new_connector(name: str, configuration: Mapping[str, str]) -> Connector:
     connector.configuration = dict(configuration)
     vars(module)["connector"] = connector  # as the command line uses it
     return connector
-
-
-def _prepare_home(home: Path) -> dict[str, str]:
-    """The environment of a command that looks nothing up on the internet.
-
-    The SDK asks the package index for newer versions and, through pipreqs, for the name of every
-    import; a home that says it has just asked, and a pipreqs that does nothing, keep it from that.
-    """
-    tools, now = home / "bin", str(int(time.time()))
-    tools.mkdir(parents=True, exist_ok=True)
-    stub = tools / "pipreqs"
-    stub.write_text("#!/bin/sh\nexit 0\n")
-    stub.chmod(0o755)
-    (tools / "pipreqs.bat").write_text("@exit /b 0\n")
-    sdk = home / ".fivetran" / "connector_sdk"
-    core = home / ".fivetran" / "connector_sdk_core"
-    sdk.mkdir(parents=True, exist_ok=True)
-    core.mkdir(parents=True, exist_ok=True)
-    (sdk / "_last_version_check").write_text(now)
-    (core / "_config.json").write_text(json.dumps({"lastVersionCheck": int(now)}))
-    left_out = ("FIVETRAN_", "PYTHONPATH")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
-    return {
-        **kept,
-        "HOME": str(home),
-        "USERPROFILE": str(home),
-        "PATH": os.pathsep.join([str(tools), os.environ["PATH"]]),
-        "DO_NOT_TRACK": "1",
-        "PYTHONUTF8": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }

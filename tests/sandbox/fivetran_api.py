@@ -15,8 +15,8 @@ KEY = "c3RhbmQtaW46a2V5LW9mLXRoZS1zdGFuZC1pbg=="
 
 
 class FivetranApi(Sandbox):
-    """One destination, ``warehouse``. ``connections``: by name, as they were sent last.
-    ``packages``: what was uploaded, by id. ``failing``: the message of a setup test that fails."""
+    """One destination, ``warehouse``. ``connections``: each one as it was sent last, by name.
+    ``packages``: the uploaded zips, by id. ``failing``: the message of a setup test that fails."""
 
     name = "fivetran"
     data_path = "/v1/"
@@ -42,7 +42,7 @@ class FivetranApi(Sandbox):
             self.app.add_url_rule(path, f"{method} {path}", response, methods=[method])
 
     def home(self, folder: Path) -> None:
-        """Makes the command, with ``folder`` as its home, talk to this simulator."""
+        """Makes the command with the home ``folder`` talk to this simulator."""
         settings = folder / ".fivetran" / "connector_sdk" / "_config.json"
         settings.write_text(json.dumps({"production_base_url": self.url}))
 

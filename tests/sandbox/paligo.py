@@ -27,8 +27,8 @@ class Paligo(Sandbox):
     ``root``: the parent of taxonomies at the top. ``cap``: the most records in a page, ``least``:
     the smallest page that can be asked for.
     ``paging``: "both" (``next_page`` and ``total_pages``, what is seen live), "pages", "links",
-    "none". ``limit``: requests to one list until the rate limit of its minute, answered with
-    ``retry_after`` if there is one. ``history``: the days before now that ``expected`` covers.
+    "none". ``limit``: requests to one list until the rate limit of its minute, whose response
+    has ``retry_after`` if that is set. ``history``: the days before now that ``expected`` covers.
     """
 
     name = "paligo"
@@ -85,7 +85,7 @@ class Paligo(Sandbox):
         return {USERNAME, API_KEY, self.api_key, *(value for value in values if len(value) > 8)}
 
     def expected(self) -> dict[str, list[Record]]:
-        # A record changed at the very moment of the limit would be in doubt; none is made there.
+        # A record that changed exactly at the limit would be ambiguous; none is made there.
         oldest = datetime.now(timezone.utc) - timedelta(days=self.history)
         places = _places(self.records["taxonomies"])
         return {
@@ -112,7 +112,7 @@ class Paligo(Sandbox):
 
     def resent(self) -> dict[str, int]:
         """All users and taxonomies, and the assignments that tell no time of their change: in the
-        live form none does."""
+        live form, all of them."""
         timeless = [record for record in self.records["assignments"] if not _changes(record)]
         lists = {**self.records, "assignments": timeless}
         return {resource: len(records) for resource, records in lists.items()}
@@ -148,7 +148,7 @@ class Paligo(Sandbox):
             paging=draw.choice(("both", "pages", "links", "none")),
         )
         made.options = {"parallel_requests": draw.choice(("1", "4"))}
-        made.history = 365  # nothing grows older than that while a schedule runs
+        made.history = 365  # no record grows older than that while a schedule runs
         return made
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
@@ -194,7 +194,7 @@ class Paligo(Sandbox):
             return self.records[resource].pop(position)
 
     def replace_api_key(self) -> None:
-        """The API key in use ends now; ``configuration`` has the new one."""
+        """Invalidates the API key in use; ``configuration`` has the new one."""
         self.api_key = "paligo-new-key-8e47f3"
 
     # The API
@@ -275,7 +275,7 @@ def _above(record: Record) -> Any:
 
 
 def _places(taxonomies: list[Record]) -> dict[str, tuple[int, str]]:
-    """Level and path of the taxonomies that hang together with a root, from the top downwards."""
+    """Level and path of the taxonomies that are connected to a root, from the top downwards."""
     children: dict[Any, list[Record]] = defaultdict(list)
     for record in taxonomies:
         children[str(_above(record) or "")].append(record)

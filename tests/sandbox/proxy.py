@@ -1,4 +1,4 @@
-"""A proxy on the loopback address that breaks connections in their midst."""
+"""A proxy on the loopback address that breaks connections at a given byte."""
 
 import contextlib
 import socket
@@ -9,10 +9,11 @@ from typing_extensions import Self
 
 
 class Proxy:
-    """Passes bytes on to ``port``, responses in segments of ``segment`` bytes at most.
+    """Passes bytes on to ``port``, and responses in segments of at most ``segment`` bytes.
 
-    After ``after`` bytes of responses, over all connections, one is ``how``: "cut" (it ends
-    as if that were all), "reset" or "stalled" (nothing comes any more). ``after`` None: never.
+    After ``after`` bytes of responses (None: never), counted over all connections, it breaks one
+    of them. ``how``: "cut" (the connection ends normally), "reset", or "stalled" (no more bytes
+    come).
     """
 
     def __init__(
@@ -55,15 +56,15 @@ class Proxy:
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._sockets += [client, server]
-            for source, sink, answers in ((client, server, False), (server, client, True)):
-                thread = threading.Thread(target=self._pass_on, args=(source, sink, answers))
+            for source, sink, is_response in ((client, server, False), (server, client, True)):
+                thread = threading.Thread(target=self._pass_on, args=(source, sink, is_response))
                 self._threads.append(thread)
                 thread.start()
 
-    def _pass_on(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket, is_response: bool) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(self._segment if answers else 65_536):
-                if answers and (passing := self._passing(len(data))) < len(data):
+            while data := source.recv(self._segment if is_response else 65_536):
+                if is_response and (passing := self._passing(len(data))) < len(data):
                     sink.sendall(data[:passing])
                     if self._how == "stalled":
                         while source.recv(65_536):
@@ -72,7 +73,7 @@ class Proxy:
                     if self._how == "reset":  # closed with a linger of 0 s
                         linger = struct.pack("ii", 1, 0)
                         sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                        sink.shutdown(socket.SHUT_RD)  # the other thread lets go of it
+                        sink.shutdown(socket.SHUT_RD)  # the other thread stops reading from it
                         sink.close()
                     break
                 sink.sendall(data)
@@ -80,7 +81,7 @@ class Proxy:
         _end(sink)
 
     def _passing(self, size: int) -> int:
-        """How many of so many bytes pass."""
+        """How many of ``size`` bytes pass."""
         with self._lock:
             if self._left is None:
                 return size

@@ -22,7 +22,7 @@ CLIENT_SECRET = "sensource-client-secret-71c04e"
 HOUR = timedelta(hours=1)
 LOOKBACK = timedelta(days=2)
 
-# The columns that every listing has, and the fields of the live responses; not all have a value.
+# The columns that every listing has, and the fields of the live responses; some have no value.
 COMMON = {
     "name": "name",
     "org_id": "orgId",
@@ -79,9 +79,9 @@ class SenSource(Sandbox):
     the specification has, arrays in an object, averages as numbers). ``first``: the first day, in
     ``account_zone``, None: eight days ago, and ``configuration`` asks for five days at once;
     ``days``: how many whole days there are, None: up to an hour that has yet to begin.
-    ``endpoints``: the listings that the configuration names. ``lifetime``: seconds of a token,
-    None: not said, and endless. ``mints``: how many tokens there are until the endpoint answers
-    429 once. ``limit``: the same for data requests.
+    ``endpoints``: the listings that the configuration names. ``lifetime``: seconds of a token
+    (None: it is not stated, and has no end). ``mints``: the tokens after which the endpoint sends
+    429 once. ``limit``: the same for requests of data.
     """
 
     name = "sensource"
@@ -188,14 +188,13 @@ class SenSource(Sandbox):
         return {id_column: key[0], "name": self._names[key[0]], "record_date_hour_1": key[1]}
 
     def empty(self) -> None:
-        """Takes the records of all listings away. Hours that were counted are history: SenSource
-        keeps them."""
+        """Removes the records of all listings. Hours stay: SenSource keeps what was counted."""
         for records in self.listings.values():
             records.clear()
 
     def fill(self, count: int) -> None:
         """So many records of each listing, which have no pages, and so many days, which do: up to
-        the last one that is asked for, tomorrow in UTC. A day has its first and its last hour."""
+        the last one that is requested, tomorrow in UTC. A day has its first and its last hour."""
         for name, records in self.listings.items():
             del records[count:]
             for _ in range(count - len(records)):
@@ -223,8 +222,8 @@ class SenSource(Sandbox):
         return [*self.endpoints]
 
     def change_something(self) -> None:
-        """A day at the source: a new sensor and one that is gone, a location that has moved, an
-        hour that goes on, and one that comes late."""
+        """A usual day: a new sensor, a deleted sensor, a location that has moved, an hour that is
+        counted further, and a late hour."""
         self.insert("sensor")
         self.delete("sensor", 0)
         self.change("location", 1, street="1 New Street", latitude=-33.25)
@@ -261,7 +260,7 @@ class SenSource(Sandbox):
             self.insert(name)
         elif kind == "delete" and deletes:
             self.delete(name, draw.randrange(len(listing)))
-        elif name != "zone":  # a zone's name stands in the hours, too
+        elif name != "zone":  # the hours hold the zone's name, too
             field = {"space": "maxCapacity"}.get(name, f"{name}Id")
             value = draw.randint(1, 999) if name == "space" else self._guid()
             self.change(name, draw.randrange(len(listing)), **{field: value})
@@ -305,7 +304,7 @@ class SenSource(Sandbox):
                 }
 
     def withhold(self, zone: int, since: datetime) -> Hours:
-        """The hours of a zone whose sensor went offline; ``hours`` has them no more."""
+        """Removes and returns the hours of a zone whose sensor went offline."""
         with self.lock:
             traffic, zone_id = self.hours["traffic"], self.listings["zone"][zone]["zoneId"]
             held = {k: v for k, v in traffic.items() if k[0] == zone_id and k[1] >= since}
@@ -319,7 +318,7 @@ class SenSource(Sandbox):
         return local.astimezone(timezone.utc)
 
     def revoke_access_token(self) -> None:
-        """Something else takes a token of the same API client."""
+        """Another client requests a token of the same API client, which invalidates this one."""
         self._mint()
 
     # Records
@@ -516,7 +515,7 @@ def _error(status: int, code: str) -> Response:
 
 
 def _expected(value: Any, column: str) -> Any:
-    """What a column holds of a value: its type is known from what the column means."""
+    """What a column holds for a value: its type follows from the meaning of the column."""
     if value is None:
         return None
     if column in ("created_at", "updated_at"):

@@ -43,13 +43,13 @@ class Recorded:
 
 @dataclass
 class Fault:
-    """What goes wrong with a request whose path starts with ``path``.
+    """A fault of requests whose path starts with ``path``.
 
-    ``skip`` of them pass first, then ``times`` go wrong (None: all). ``status``, ``headers`` and
-    ``body`` replace the response; ``cut`` ends it half-way in a part of it, ``drop`` closes the
-    connection instead of it, ``drip`` sends a part byte by byte, and is called before each,
-    ``forge`` makes another one of it. ``part`` is "body", "headers" (with the status line) or
-    "size" (the first line of a chunked body). ``act`` is called before anything else happens.
+    ``skip`` of them succeed first, then ``times`` of them fail (None: all). ``status``,
+    ``headers`` and ``body`` replace the response, ``cut`` ends a part of it half-way, ``drop``
+    closes the connection without a response, ``trickle`` sends a part byte by byte and is called
+    before each byte, ``forge`` makes another response of it. ``part`` is "body", "headers" (with
+    the status line) or "size" (the first line of a chunked body). ``act`` is called first.
     """
 
     path: str = "/"
@@ -60,18 +60,18 @@ class Fault:
     body: str | bytes = ""
     cut: bool = False
     drop: bool = False
-    drip: Callable[[], object] | None = None
+    trickle: Callable[[], object] | None = None
     part: str = "body"
     forge: Callable[[Response], Response] | None = None
     act: Callable[[], object] | None = None
 
     @property
     def breaks(self) -> bool:
-        """Whether the response is another one."""
-        return bool(self.status or self.cut or self.drop or self.drip or self.forge)
+        """Whether the fault changes the response."""
+        return bool(self.status or self.cut or self.drop or self.trickle or self.forge)
 
     def matches(self, path: str) -> bool:
-        """Whether it is this request's turn; counts."""
+        """Whether the fault applies to this request; counts the request."""
         if not path.startswith(self.path) or self.times == 0:
             return False
         if self.skip > 0:
@@ -93,7 +93,7 @@ class _Handler(WSGIRequestHandler):
         pass
 
 
-# What goes wrong in generated schedules, in terms of Fault. The first ones pass by themselves.
+# The faults of generated schedules, in terms of Fault: transient ones, then final ones.
 _DAMAGED = {"status": 200, "body": '{"data": [', "headers": {"Content-Type": "application/json"}}
 _TROUBLES: dict[str, dict[str, Any]] = {
     "busy": {"status": 503},
@@ -113,12 +113,12 @@ _REFUSALS: dict[str, dict[str, Any]] = {
 class Sandbox(Simulator):
     """A simulator over HTTP, on a port of its own on the loopback address.
 
-    ``requests`` holds what arrived, ``faults`` what is to go wrong, ``options`` optional settings.
+    ``requests`` holds the requests that arrived, ``faults`` those to come, ``options`` settings.
     ``data_path`` begins the paths of the data (not those of tokens).
 
-    Of lists that come in pages: ``ties`` records in a row have one place in the order, and each
-    page has them in another one; ``miscount`` records are counted that are not listed, and
-    counting stops at ``counts_to``.
+    Of paged lists: groups of ``ties`` records are equal in the order, and each page sorts them
+    differently; the total counts ``miscount`` records that are not listed, and is at most
+    ``counts_to``.
     """
 
     data_path: ClassVar[str]
@@ -141,12 +141,12 @@ class Sandbox(Simulator):
         self._ties = random.Random(1)
 
     def tied(self, records: list[Any]) -> list[Any]:
-        """``records`` in one of the orders that ``ties`` leaves open."""
+        """``records`` in one of the orders that ``ties`` allows."""
         groups = [records[at : at + self.ties] for at in range(0, len(records), self.ties)]
         return [one for group in groups for one in self._ties.sample(group, len(group))]
 
     def counted(self, records: list[Any]) -> int:
-        """How many there are, by the source's count."""
+        """The total that the source tells for so many records."""
         count = len(records) + self.miscount
         return count if self.counts_to is None else min(count, self.counts_to)
 
@@ -184,14 +184,13 @@ class Sandbox(Simulator):
         self.fault(skip=draw.randrange(7), forge=lambda response: forge(response, draw))
 
     def be(self, condition: str, number: int) -> None:
-        """Records that are tied in the order, a total that lies, a list that is forbidden, values
-        that are odd."""
+        """Sets a condition: ties in the order, a wrong total, a forbidden list, or odd values."""
         if condition == "tied":
             self.ties = 2 + number % 3
         elif condition == "miscounted":
             self.miscount = 1 + number % 3
         elif condition == "capped":
-            # Not within a page: of one alone nobody can tell whether it is full.
+            # Not within a page: with a single page nobody can tell whether it is full.
             self.counts_to = getattr(self, "cap", 0) + number
         elif condition == "forbidden":
             paths = sorted({*self.paths(self.data_path)}) or [self.data_path]
@@ -211,7 +210,7 @@ class Sandbox(Simulator):
             self.ties, self.miscount, self.counts_to = 1, 0, None
 
     def paths(self, start: str = "/") -> list[str]:
-        """The paths that were asked for, in order."""
+        """The paths of the requests, in order."""
         return [r.path for r in self.requests if r.path.startswith(start)]
 
     def _serve(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -223,7 +222,7 @@ class Sandbox(Simulator):
             Headers(request.headers),
             request.get_data(),
         )
-        environ["wsgi.input"] = io.BytesIO(recorded.body)  # it was read to its end
+        environ["wsgi.input"] = io.BytesIO(recorded.body)  # the body was read already
         with self.lock:
             self.requests.append(recorded)
             faults = [fault for fault in self.faults if fault.matches(request.path)]
@@ -250,13 +249,13 @@ class Sandbox(Simulator):
             return _send_part(environ, response, broken)
         if broken and broken.cut:
             return _half(b"".join(sent), environ)
-        if broken and broken.drip:
-            return _drops(b"".join(sent), broken.drip)
+        if broken and broken.trickle:
+            return _byte_by_byte(b"".join(sent), broken.trickle)
         return sent
 
 
 def swapped(record: dict[str, Any]) -> dict[str, Any]:
-    """A record whose numbers are text, and whose texts are the number that they hold."""
+    """A record with its numbers as text, and its texts of digits as numbers."""
     return {name: _swapped(value) for name, value in record.items()}
 
 
@@ -270,7 +269,7 @@ def _swapped(value: Any) -> Any:
     return value
 
 
-# For "no date", of another type, of another form, and what is none.
+# Values for "no date", of another type, of another form, and empty ones.
 _ODD: tuple[Any, ...] = (
     *("0000-00-00 00:00:00", "31/12/2024", "N/A", "-", "", " ", "perhaps", False, True, 0, 12.6),
     *(2**40, 19.990000000000002, [], {}, {"value": True}, None),
@@ -286,7 +285,8 @@ _IN_KEYS = (
 
 
 def _with_odd_value(draw: random.Random, record: dict[str, Any]) -> dict[str, Any]:
-    """A record; of one in three a value is odd, but none that is, or may be, a part of its key."""
+    """A record; one in three has an odd value, but not in a field that is, or may be, a part of
+    its key."""
     names = [n for n in record if not n.lower().endswith("id") and n not in _IN_KEYS]
     if not names or draw.random() > 1 / 3:
         return record
@@ -294,7 +294,7 @@ def _with_odd_value(draw: random.Random, record: dict[str, Any]) -> dict[str, An
 
 
 def _with_records(make: Callable[[Any], Any], response: Response) -> Response:
-    """The response with another record in the place of each."""
+    """The response with ``make`` applied to each of its records."""
     content = json.loads(response.get_data())
     if isinstance(content, list):
         content = list(map(make, content))
@@ -320,18 +320,18 @@ def _half(body: bytes, environ: Environ) -> Iterator[bytes]:
     _close(environ)
 
 
-def _drops(body: bytes, wait: Callable[[], object]) -> Iterator[bytes]:
+def _byte_by_byte(body: bytes, wait: Callable[[], object]) -> Iterator[bytes]:
     for at in range(len(body)):
         wait()
         yield body[at : at + 1]
 
 
-# Long enough for a client to see that it is slow, and not for ever: many servers allow 8 KB.
+# Long enough for a client to notice the slowness; many servers allow 8 KB.
 _SLOW = 600  # bytes
 
 
 def _send_part(environ: Environ, response: Response, fault: Fault) -> Iterator[bytes]:
-    """Sends the response by itself, a part of it in drops or cut, and closes the connection."""
+    """Sends the response itself, a part of it byte by byte or cut, and closes the connection."""
     connection: socket.socket = environ["werkzeug.socket"]
     body = response.get_data()
     head = f"HTTP/1.1 {response.status}\r\nContent-Type: {response.content_type}\r\n"
@@ -345,9 +345,9 @@ def _send_part(environ: Environ, response: Response, fault: Fault) -> Iterator[b
         before, after = b"", body
     with contextlib.suppress(OSError):  # the client may leave
         connection.sendall(before)
-        if fault.drip:
-            for drop in _drops(part, fault.drip):
-                connection.sendall(drop)
+        if fault.trickle:
+            for byte in _byte_by_byte(part, fault.trickle):
+                connection.sendall(byte)
             connection.sendall(after)
         else:
             connection.sendall(part[: len(part) // 2])

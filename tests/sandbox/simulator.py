@@ -11,20 +11,20 @@ PAGE = 2  # records: the smallest page that Simulator.small_pages and .limits ma
 
 
 class Simulator:
-    """A source's double on the loopback address; a context manager.
+    """A simulated source on the loopback address; a context manager.
 
-    ``requests`` holds what was asked for. ``addresses`` are the optional keys without which the
-    connector would not find it, ``sync_times`` the columns with a sync's time,
+    ``requests`` holds the requests so far. ``addresses`` are the optional keys that lead the
+    connector to this simulator, ``sync_times`` the columns with the time of a sync,
     ``wider_in_template`` the keys for which configuration.json has more than the default, and
     ``tables`` those that the connector's README lists (empty: all). With ``small_pages`` in the
     configuration, or by ``limits``, a page holds PAGE records.
 
-    What generated schedules need: ``limits`` are constants of the connector, by dotted name, that
-    they make so small that little data takes every path; ``troubles`` what can go wrong with a
-    request and passes, ``refusals`` what does not pass, ``hostilities`` what no source should do,
-    ``conditions`` what may hold for all requests of a sync. ``one_list``: whether all tables come
-    from one list, so that all of them fail, or none. ``lists_deletes``: the source tells which
-    records were deleted.
+    For generated schedules: ``limits`` are constants of the connector, by dotted name, with values
+    so small that little data takes every path. ``troubles`` are transient faults of a request,
+    ``refusals`` final ones, ``hostilities`` responses that no source should send, ``conditions``
+    faults that hold for all requests of a sync. ``one_list``: whether all tables come from one
+    list, so that either all or none of them fail. ``lists_deletes``: whether the source lists
+    deleted records.
     """
 
     name: ClassVar[str]
@@ -55,65 +55,64 @@ class Simulator:
 
     def expected(self) -> dict[str, list[dict[str, Any]]]:
         """The rows, by table, of a destination that equals the source: every declared column but
-        ``additional_fields`` and the time of the sync. Written from what is known of the source,
-        independently of the connector."""
+        ``additional_fields`` and the time of the sync. They are derived from what is known of the
+        source, not from the connector."""
         raise NotImplementedError
 
     def change_something(self) -> None:
-        """Inserts, changes and deletes a few records, as a day at the source would."""
+        """Inserts, changes and deletes a few records, as on a usual day."""
         raise NotImplementedError
 
     def empty(self) -> None:
-        """Takes all records away."""
+        """Removes all records."""
         raise NotImplementedError
 
     def fill(self, count: int) -> None:
-        """Adds or takes away records, so that each list that comes in pages has ``count``."""
+        """Adds or removes records, so that each paged list has ``count``."""
         raise NotImplementedError
 
     def resent(self) -> dict[str, int]:
-        """How many rows of each table another sync has to send, at most, though nothing changes
-        from now on: those of which the source does not tell that they are the same, and those of
-        a look-back."""
+        """How many rows of each table another sync may send though nothing changes from now on:
+        rows that the source does not show to be unchanged, and those of a look-back."""
         raise NotImplementedError
 
     def place(self, text: str, more: Any) -> list[str]:
-        """Puts ``text`` into a column of text of each table that has one for any text and, where
-        records are JSON, ``more`` into a field "unheard_of". Returns the tables of the latter."""
+        """Puts ``text`` into a text column of each table that has one and, where records are JSON,
+        ``more`` into a field "unheard_of". Returns the tables whose records got ``more``."""
         raise NotImplementedError
 
     def be_odd(self) -> None:
-        """From now on values come in other types than usual, as far as the source can do that;
-        they mean what they meant, or ``expected`` knows them."""
+        """From now on values come in unusual types, as far as the source can do that. Their
+        meaning stays, or ``expected`` includes the change."""
         raise NotImplementedError
 
     def spoil(self) -> None:
-        """From now on no record is one that can be stored."""
+        """From now on no record can be stored."""
         raise NotImplementedError
 
     def secrets(self) -> set[str]:
-        """What must be seen nowhere: credentials, and a value of every record."""
+        """Texts that must not be shown anywhere: credentials, and a value of every record."""
         raise NotImplementedError
 
     # For generated schedules
 
     @classmethod
     def small(cls, draw: random.Random) -> Self:
-        """One with few records, in a form that is drawn; ``configuration`` agrees with it."""
+        """A simulator with few records, in a drawn form; ``configuration`` fits it."""
         raise NotImplementedError
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
-        """One insert, change or, with ``deletes``, delete that the connector must notice; of each
-        list at least one record is left."""
+        """One insert, change or, if ``deletes``, delete that the connector must notice. At least
+        one record of each list stays."""
         raise NotImplementedError
 
     def trouble(self, kind: str, number: int) -> None:
-        """Request ``number`` (1: the next) goes wrong: one of ``troubles`` or ``refusals``."""
+        """Request ``number`` (1: the next) fails with one of ``troubles`` or ``refusals``."""
         raise NotImplementedError
 
     def be_hostile(self, kind: str, draw: random.Random) -> None:
-        """A response, which one is drawn, is not what it should be: one of ``hostilities``.
-        ``configuration`` knows of it."""
+        """One response, which is drawn, gets one of ``hostilities``. ``configuration`` may depend
+        on it."""
         raise NotImplementedError
 
     def be(self, condition: str, number: int) -> None:
@@ -121,26 +120,28 @@ class Simulator:
         raise NotImplementedError
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:
-        """Calls ``act`` when request ``number`` arrives, before it is answered."""
+        """Calls ``act`` when request ``number`` arrives, before its response."""
         raise NotImplementedError
 
     def calm(self) -> None:
-        """No more troubles, and nobody is connected."""
+        """Removes all faults and conditions, and closes connections."""
         raise NotImplementedError
 
     def set_clock(self, seconds: float) -> None:
-        """The clock went ahead by so many seconds: for sources with a clock of their own."""
+        """Moves the clock of the source, where it has one, to so many seconds ahead."""
 
     def end_credentials(self) -> None:
-        """What the client uses beside its configuration ends now, if there is such a thing."""
+        """Invalidates the credentials that the client gets beside its configuration, if there are
+        any."""
 
     def repair(self, output: str) -> bool:
-        """Does what the error in ``output`` asks the user for; whether it asked for anything."""
+        """Does what the error in ``output`` asks the user to do. Returns whether it asked for
+        anything."""
         return False
 
     def remembered(self) -> dict[str, list[dict[str, Any]]]:
         """Rows, by table, that were sent once and are no longer at the source: a destination keeps
-        them, except those that were lost in a crash."""
+        them, except rows that were lost in a crash."""
         return {}
 
     def __enter__(self) -> Self:

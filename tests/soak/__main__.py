@@ -18,13 +18,14 @@ from tests.sandbox import names
 
 from . import schedules
 
-AT_ONCE = 10  # schedules of one connector, before it is the next one's turn
+AT_ONCE = 10  # schedules of one connector before those of the next one
 LONGEST = 60  # seconds that a schedule may take
+RESUME = "resume"  # from every state that two syncs of a form write; in place of a schedule
 
 
 def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exception] | None:
-    """A schedule that fails, as short as it could be made, and why; of some that are drawn from
-    ``number``."""
+    """A failing schedule, shrunk, and its error, of the schedules that are drawn from ``number``;
+    None if all pass."""
     last: list[str] = []
 
     @seed(number)
@@ -48,13 +49,15 @@ def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exc
 
     try:
         check()
+        last[:] = [f"{RESUME} {number % 1_000}"]
+        schedules.resume(name, number % 1_000, every=True)
     except Exception as error:
         return list(last), error
     return None
 
 
 def _end(name: str, steps: list[str]) -> None:
-    """Ends everything: a hang is a failure, too."""
+    """Ends the process, since a hang is a failure, too."""
     print(f"\n{name}: it hangs\n  {_replay(name, steps)}", flush=True)
     faulthandler.dump_traceback()
     os._exit(2)
@@ -65,7 +68,7 @@ def _replay(name: str, steps: list[str]) -> str:
 
 
 def soak(connectors: list[str], minutes: float, number: int) -> int:
-    """Prints each failure and the counts at the end; returns the number of failures."""
+    """Prints each failure, and the counts at the end; returns the number of failures."""
     draw, tally, failures = random.Random(number), Counter[str](), 0
     began, spent = time.monotonic(), time.process_time()
     print(f"seed {number}: {', '.join(connectors)}, {minutes:g} minutes", flush=True)
@@ -96,7 +99,11 @@ def main() -> int:
     # The SDK's log, as `fivetran debug` sets it up.
     Logging.LOG_LEVEL, constants.DEBUGGING = Logging.Level.DEBUG, True
     if given.replay:
-        schedules.run(connectors[0], [step.strip() for step in given.replay.split(";")])
+        verb, _, form = given.replay.partition(" ")
+        if verb == RESUME:
+            schedules.resume(connectors[0], int(form), every=True)
+        else:
+            schedules.run(connectors[0], [step.strip() for step in given.replay.split(";")])
         print("the destination equals the source")
         return 0
     return soak(connectors, given.minutes, given.seed)

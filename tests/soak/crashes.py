@@ -1,8 +1,8 @@
-"""A sync that ends as `kill -9` would end it, in this process: at a request or at a checkpoint.
+"""Ends a sync in this process as `kill -9` would: at a request or at a checkpoint.
 
 A checkpoint of the SDK's engine writes the rows, then the state (`_Sync.checkpoint` in
-fivetran_connector_sdk_core/runner.py). So there are three places: before it (neither is written),
-in it (the rows are, the state is not) and after it.
+fivetran_connector_sdk_core/runner.py). So a crash has three places: before it (nothing is
+written), in it (the rows are written, the state is not) and after it.
 """
 
 import threading
@@ -22,12 +22,12 @@ PLACES = (*REQUESTS, *CHECKPOINTS)
 
 
 class Crash(BaseException):
-    """The process is no more. Not an Exception, so that nobody handles it."""
+    """The process is dead. It is no Exception, so that nobody handles it."""
 
 
 class Process:
-    """A process that dies at ``place``, one of PLACES (None: it lives), when it comes there for
-    the ``number``-th time. From then on no thread of it reaches source or destination."""
+    """A process that dies when it comes to ``place``, one of PLACES (None: it lives), for the
+    ``number``-th time. From then on none of its threads reaches source or destination."""
 
     def __init__(self, place: str | None = None, number: int = 1) -> None:
         self.dead = False
@@ -47,7 +47,7 @@ class Process:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """A connector that runs in the SDK's engine meanwhile runs in this process."""
+        """While this context is open, a connector in the SDK's engine runs in this process."""
         with ExitStack() as stack:
 
             def replace(owner: Any, name: str, before: str, after: str = "") -> None:
@@ -80,7 +80,7 @@ class Process:
         return passing
 
     def _close_sockets(self) -> None:
-        """What the system does for a process that was killed."""
+        """Does what the system does for a process that was killed."""
         for each in self._opened if self.dead else []:
             with suppress(Exception):
                 each.close()

@@ -1,4 +1,4 @@
-"""Generated schedules: the source changes, time passes, requests fail, the process is killed; in
+"""Generated schedules: the source changes, time passes, requests fail, the process is killed. At
 the end the destination must equal the source.
 
 A schedule is a list of steps in words:
@@ -12,10 +12,10 @@ A schedule is a list of steps in words:
       expired@3                    at request 3 the credentials end
       tied@3, forbidden@3          for the whole sync: one of Simulator.conditions, drawn from 3
       forged@17                    a response is made hostile: one of Simulator.hostilities
-      given@17                     a value of the configuration is another one, for this sync
+      given@17                     a value of the configuration is hostile, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
-      state@3                      the third state that was written is given, counted in a circle
+      state@3                      the third state that was written is given, counted modulo them
 """
 
 import json
@@ -47,7 +47,7 @@ BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 HOUR = 3600
 STATES = ("previous", "none")
 LONGEST_SYNC = 20  # seconds of CPU; most take a fifth of one
-# Of the configuration: of other types and sizes, and what other languages take for code.
+# Values of the configuration: other types and sizes, and text that is code in other languages.
 HOSTILE_VALUES = (
     *("", " ", "\n", "\x00", "\ud800", "é", "٣", "a b", "a\r\nHost: x", "x" * 10_000, "<A>"),
     *("%s", "%%", "%(x)s", "{}", "{0}", "'; DROP TABLE x--", "[x].[y]", "]", "*", "*.*", "dbo.*"),
@@ -89,30 +89,40 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
 
 
 def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
-    """Schedules with a hostile response or setting; the next sync makes up for one that failed."""
+    """Schedules with a hostile response or setting; if that sync fails, the next one reads the
+    rest."""
     numbers = st.integers(0, 10**6)
     response = st.builds("sync {}@{}".format, st.sampled_from(kind_of(name).hostilities), numbers)
     setting = st.builds("sync given@{}".format, numbers)
     before = st.sampled_from((["sync"], ["sync", "change 1", "change 2"], []))
     form = st.builds("form {}".format, numbers)
-    answers = st.builds(lambda form, first, last: [form, *first, last], form, before, response)
-    # Some settings hold from the first sync on.
+    responses = st.builds(lambda form, first, last: [form, *first, last], form, before, response)
+    # Some settings count from the first sync on.
     settings = st.builds(lambda form, last: [form, "sync", "change 1", last], form, setting)
-    return answers | answers | settings
+    return responses | responses | settings
 
 
-def resume(name: str, form: int) -> None:
+def resume(name: str, form: int, *, every: bool) -> None:
     """Two syncs of a simulator that is drawn from ``form``; then, from each state that they have
-    written, one more, after changes. Raises AssertionError if a row is missing then."""
+    written, one more, after changes. Raises AssertionError if a row is missing then.
+
+    Without ``every``: from the first state, one in the middle and the last one of the first sync,
+    and from the first and the last one of the second."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _little_data(name) as clock,
         kind_of(name).small(random.Random(form)) as simulator,
     ):
         schedule = _Schedule(simulator, Project(name, Path(folder)), clock, None)
-        for step in ("sync", "wait 2", "change 1", "sync"):
+        for step in ("sync", "wait 2", "change 1"):
             schedule.take(step)
-        for number, state in enumerate(dict.fromkeys(schedule.states[1:])):
+        first = schedule.states[1:]
+        schedule.take("sync")
+        second = schedule.states[1 + len(first) :]
+        if not every:
+            first = [first[0], first[len(first) // 2], first[-1]]
+            second = [second[0], second[-1]]
+        for number, state in enumerate(dict.fromkeys([*first, *second])):
             schedule.take("wait 1")
             for change in range(20):
                 simulator.mutate(random.Random(20 * number + change))
@@ -121,8 +131,8 @@ def resume(name: str, form: int) -> None:
 
 
 def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
-    """Runs a schedule. Raises AssertionError if the destination does not equal the source in the
-    end, or if a sync failed that had no reason to. ``tally`` counts what happened."""
+    """Runs a schedule. Raises AssertionError if the destination does not equal the source at the
+    end, or if a sync failed without a reason. ``tally`` counts what happened."""
     kind, given = steps[0].split() if steps else ("", "")
     if kind != "form":
         raise ValueError("a schedule begins with its form")
@@ -139,7 +149,7 @@ def run(name: str, steps: list[str], tally: Counter[str] | None = None) -> None:
 
 @contextmanager
 def _little_data(name: str) -> Iterator[time_machine.Traveller]:
-    """Limits so small that little data passes them, and a clock that can be moved."""
+    """Limits that little data exceeds, and a clock that can be moved."""
     load(name)
     with time_machine.travel(BEGIN) as clock, ExitStack() as stack:
         for constant, value in kind_of(name).limits.items():
@@ -164,12 +174,12 @@ class _Schedule:
     ) -> None:
         self.simulator, self.project, self.clock = simulator, project, clock
         self.tally = Counter() if tally is None else tally
-        self.states = ["{}"]  # as they were written, one after the other
+        self.states = ["{}"]  # in the order in which they were written
         self._known = declared(load(simulator.name).Settings)
         self._reconciles = "reconcile_hours" in self._known
         self._drifted = False  # rows were moved while they were read
         self._forged = self._failed = False  # a response was forged; the last sync failed
-        self._configured = False  # a setting was another one
+        self._configured = False  # a setting was hostile
 
     def take(self, step: str) -> None:
         verb, *words = step.split()
@@ -184,8 +194,8 @@ class _Schedule:
             raise ValueError(step)
 
     def resume(self, state: str) -> None:
-        """A sync from ``state`` must bring all that changed; where it goes on with an earlier
-        reading, the next one does."""
+        """A sync from ``state`` must bring all changes. If it resumes an earlier pass, the next
+        sync must."""
         self._pass([f"state@{self.states.index(state)}"])
         missing, _ = differences(self.project, self.simulator)
         if missing and not self._reconciles:
@@ -194,23 +204,23 @@ class _Schedule:
         assert not missing, f"a sync from {state} left rows out: {_some(missing)}"
 
     def finish(self) -> None:
-        """Without a fault and a crash the destination becomes equal to the source: at once but
-        for deletes, with the deletes at the next sync.
+        """Without faults and crashes the destination becomes equal to the source: one sync brings
+        changes, a full refresh deletes.
 
-        A forged response that could be stored is true until all is read once more. Of
-        several tables one may have failed, and another have stored it.
+        Rows of a forged response stay until a full refresh. Of several tables one may have
+        failed, and another may have stored such rows.
         """
         whole = self._reconciles and not self._drifted
         strict = self._failed and self.simulator.one_list if self._forged else whole
         self._pass()
         if self._forged and not self._reconciles:
-            self._pass()  # the first may have read the rest of an earlier pass
+            self._pass()  # the first may have resumed an earlier pass
         missing, _ = differences(self.project, self.simulator)
         if strict:
             assert not missing, f"a sync left changed rows out: {_some(missing)}"
         all_anew = ["none"] if self._forged and not self._reconciles else []
         output = self._pass(all_anew, reconcile_hours="0")
-        if "lists nothing" in output:  # it is believed when it is seen twice
+        if "lists nothing" in output:  # an empty list replaces a table at the second sync
             self._pass(reconcile_hours="0")
         missing, surplus = differences(self.project, self.simulator)
         assert not missing, f"rows are lost: {_some(missing)}"
@@ -221,7 +231,7 @@ class _Schedule:
         self.tally.update({"schedules": 1, "rows compared": rows})
 
     def _pass(self, words: Sequence[str] = (), **changes: str) -> str:
-        """A sync or, where one ends at max_pages, as many as it takes."""
+        """A sync or, while one ends at max_pages, as many as it takes."""
         for _ in range(20):
             output, words = self._sync(words, **changes), ()
             if "there are more pages than max_pages" not in output:
@@ -229,7 +239,8 @@ class _Schedule:
         raise AssertionError("the pages have no end")
 
     def _sync(self, words: Sequence[str], **changes: str) -> str:
-        """One sync; returns what it printed. It must succeed unless ``words`` give a reason."""
+        """One sync; returns what it printed. It must succeed unless ``words`` give a reason to
+        fail."""
         process, state, excused = self._prepare(words)
         valid = self.states if state is None else self._states_up_to(state)
         changes = {key: value for key, value in changes.items() if key in self._known}
@@ -265,7 +276,8 @@ class _Schedule:
         return result.output
 
     def _states_up_to(self, state: Any) -> list[str]:
-        """Those that were written up to this one, for which no later sync has emptied a table."""
+        """The states that were written up to this one, for which no later sync has emptied a
+        table."""
         places = [at for at, text in enumerate(self.states) if json.loads(text) == state]
         return self.states[: places[0] + 1] if places else [json.dumps(state)]
 
@@ -283,7 +295,7 @@ class _Schedule:
             elif what == "state":
                 state = json.loads(self.states[int(number) % len(self.states)])
             elif what in ("changed", "deleted"):
-                # Where records are deleted, others move to pages that were read already.
+                # After a delete other records move to pages that were read already.
                 deletes = what == "deleted"
                 self._drifted = self._drifted or deletes
                 change = partial(simulator.mutate, random.Random(word), deletes=deletes)
@@ -294,7 +306,7 @@ class _Schedule:
                 excused = self._configured = True
             elif what in simulator.conditions:
                 self.tally["conditions"] += 1
-                # An odd value is the source's word; what ties hide comes with a full refresh.
+                # An odd value is valid at the source; a full refresh brings rows that ties hide.
                 self._forged = self._forged or what == "odd"
                 self._drifted = self._drifted or what in ("tied", "miscounted", "capped")
                 excused = excused or what in ("forbidden", "odd")
@@ -311,7 +323,7 @@ class _Schedule:
         return process, state, excused
 
     def _settings(self, words: Sequence[str]) -> dict[str, str]:
-        """The hostile settings among ``words``; none of them is an address."""
+        """The hostile settings that ``words`` ask for; none of them is an address."""
         keys = [key for key in self._known if not key.endswith(("_url", "_server", "_port"))]
         numbers = [int(word.partition("@")[2]) for word in words if word.startswith("given@")]
         draws = [random.Random(number) for number in numbers]

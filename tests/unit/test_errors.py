@@ -25,17 +25,17 @@ def frames(error: BaseException) -> list[dict[str, Any]]:
     return [dict(frame.f_locals) for frame, _ in traceback.walk_tb(error.__traceback__)]
 
 
-SECRET = "s3" + "cret"  # as no line of code, which a traceback may show, has it
+SECRET = "s3" + "cret"  # in two parts, since a traceback may show this line
 
 
 @pytest.mark.parametrize("error", [SourceError("the endpoint failed"), KeyError(SECRET)])
 def test_frames_are_emptied_and_chains_cut(error: Exception) -> None:
-    """The SDK prints local variables and chained messages: there is nothing left to print."""
+    """The SDK prints local variables and chained messages: nothing is left to print."""
     with pytest.raises(ConnectorError) as caught:
         update({"secret": SECRET}, state={"error": error})
     printed = "".join(traceback.format_exception(caught.value))
     assert SECRET not in printed
-    assert "in inner" in printed  # the way it went stays visible
+    assert "in inner" in printed  # the lines that it went through stay visible
     assert not any("secret" in local for local in frames(caught.value)[2:])
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

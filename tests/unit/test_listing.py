@@ -1,7 +1,7 @@
-"""What a long listing does to memory, checkpoints and the state."""
+"""What a listing hands over, when it checkpoints, and what it writes into the state."""
 
-from collections.abc import Iterator
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -23,7 +23,7 @@ TABLE = Table("things", ("id",), {"id": Column(required=True)})
 
 
 class Destination:
-    """What the operations of the SDK were called with, in order."""
+    """Records the calls of the SDK's operations, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, state: State) -> None:
         self.log: list[Any] = []
@@ -58,7 +58,8 @@ def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
 def test_a_first_load_replaces_what_an_earlier_connection_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In one step, when all of it has come: a re-sync begins with an empty state, too."""
+    """It does so in one step, when all rows have come: a re-sync begins with an empty state,
+    too."""
     state = State({}, ())
     destination = Destination(monkeypatch, state)
     listed(12_000, 1_000, state)
@@ -66,7 +67,7 @@ def test_a_first_load_replaces_what_an_earlier_connection_left(
 
 
 def test_a_later_listing_replaces_the_table_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is handed over before all of it has come."""
+    """Nothing is handed over before all rows have come."""
     state = State({}, ())
     destination = Destination(monkeypatch, state)
     listed(12_000, 1_000, state)
@@ -78,7 +79,7 @@ def test_a_later_listing_replaces_the_table_in_one_step(monkeypatch: pytest.Monk
 def test_a_long_first_load_is_streamed_and_the_next_sync_replaces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It truncates nothing and checkpoints on its way; then a full refresh is due."""
+    """It truncates nothing and checkpoints on the way; then a full refresh is due."""
     state = State({}, ())
     destination = Destination(monkeypatch, state)
     listed(112_000, 1_000, state)
@@ -111,7 +112,7 @@ def test_a_list_of_more_rows_than_may_wait_replaces_nothing(
     assert state.table("things")["rows"] == 32_000
 
 
-# What a reading does to the state and the destination
+# What a read does to the state and the destination
 
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
@@ -121,20 +122,20 @@ SYNCED = {"listed_at": "2026-06-10T12:00:00Z", "cursor": "2026-06-10T11:50:00Z"}
 
 
 class Source:
-    """Readings of a list, one after the other: each is pages of ids and a total."""
+    """The reads of a list, in order: each is pages of ids, and a total."""
 
-    def __init__(self, *readings: tuple[list[list[Any]], int | None]) -> None:
-        self._readings = list(readings)
+    def __init__(self, *reads: tuple[list[list[Any]], int | None]) -> None:
+        self._reads = list(reads)
 
     def pages(self) -> Iterator[Page]:
-        pages, total = self._readings.pop(0)
+        pages, total = self._reads.pop(0)
         for number, ids in enumerate(pages, 1):
             yield Page([{"id": given} for given in ids], number, len(pages), total)
 
 
 class Synced:
-    """A sync of a table whose entry in the state is ``entry``: the ids and operations that the
-    SDK was given, the entry after it, the log, and its skipped records."""
+    """A sync of a table whose entry in the state is ``entry``: the ids and operations that the SDK
+    was given, the entry after the sync, the log, and the skipped records."""
 
     def __init__(
         self,
@@ -175,7 +176,7 @@ def sync(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return partial(Synced, monkeypatch, capsys)
 
 
-def test_a_full_reading_sets_all_that_the_state_knows(sync: Any) -> None:
+def test_a_full_refresh_sets_the_whole_state(sync: Any) -> None:
     """The cursor lies an overlap before the clock of the first request."""
     done = sync({}, Source(([[1, 2], [3]], 3)))
     assert done.given == ["truncate", "1", "2", "3", "checkpoint"]
@@ -187,9 +188,9 @@ def test_a_full_reading_sets_all_that_the_state_knows(sync: Any) -> None:
     assert "things: everything, 3 records read, 3 rows to store" in done.log
 
 
-def test_a_reading_of_changes_moves_the_cursor_alone(sync: Any) -> None:
-    """When all was read last, and how many rows there were, stay known; what did not change is
-    not sent, what changed at the very cursor is."""
+def test_a_read_of_changes_moves_only_the_cursor(sync: Any) -> None:
+    """The time of the last full refresh and its number of rows stay. Rows that did not change are
+    not sent; rows that changed at the cursor are."""
     at = {
         "1": datetime(2026, 6, 10, 8, 59, 59, tzinfo=timezone.utc),
         "2": datetime(2026, 6, 10, 9, tzinfo=timezone.utc),
@@ -201,8 +202,8 @@ def test_a_reading_of_changes_moves_the_cursor_alone(sync: Any) -> None:
     assert "things: changes since 2026-06-10 09:00:00+00:00, 3 records read, 2 rows" in done.log
 
 
-def test_a_later_full_reading_replaces_the_table_when_it_is_whole(sync: Any) -> None:
-    """Not a row before."""
+def test_a_later_full_refresh_replaces_the_table_when_it_is_whole(sync: Any) -> None:
+    """No row is handed over before."""
     done = sync(KNOWN, Source(([[1], [2]], 2)))
     assert done.given == ["truncate", "1", "2", "checkpoint"]
     assert done.entry["rows"] == 2
@@ -213,28 +214,28 @@ def test_a_later_full_reading_replaces_the_table_when_it_is_whole(sync: Any) -> 
     [
         ([[1, 2, None]], 4),
         ([[1, None], [3]], 2),
-        ([[1, 2], [2, 3]], 4),  # a page repeats a row, and another one is missing
+        ([[1, 2], [2, 3]], 4),  # a page repeats a row, and another row is missing
         ([[1, 2], [2, 3]], 3),
         ([[1, 2], [2, 3]], None),
     ],
 )
 def test_a_list_that_changed_is_read_once_more(sync: Any, first: Any) -> None:
-    """What came first is forgotten when the second reading is whole, skipped records too."""
+    """If the second read is whole, the rows and skipped records of the first are dropped."""
     done = sync(KNOWN, Source(first, ([[4, 5]], 2)))
     assert done.given == ["truncate", "4", "5", "checkpoint"]
     assert done.log.count("; the list is read once more") == 1
     assert not done.skipped.counts
 
 
-def test_two_readings_that_make_the_total_together_are_whole(sync: Any) -> None:
-    """Ties in the order made each of them leave out what the other has; the rows of both count,
-    those of the second last."""
+def test_two_reads_that_make_the_total_together_are_whole(sync: Any) -> None:
+    """Because of ties in the order, each read misses what the other has. The rows of both count,
+    and those of the second come last."""
     done = sync(KNOWN, Source(([[1, 2], [2, 3]], 4), ([[4, 3], [3, 2]], 4)))
     assert done.given == ["truncate", *"12234332", "checkpoint"]
     assert done.entry == {**SYNCED, "rows": 4}
 
 
-def test_the_second_reading_goes_in_the_other_direction(
+def test_the_second_read_goes_in_the_other_direction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where the source can sort."""
@@ -260,19 +261,19 @@ def test_the_second_reading_goes_in_the_other_direction(
 def test_a_list_that_never_stands_still_replaces_nothing(
     sync: Any, second: Any, totals: str
 ) -> None:
-    """Its rows are stored, the cursor stays, and the dashboard shows why."""
+    """Its rows are stored, the cursor stays, and the dashboard says why."""
     done = sync({**KNOWN, "emptied": True}, Source(([[1, 2]], 3), second))
     *rows, warning, checkpoint = done.given
     assert set(rows) == {"1", "2", "4"}
-    assert warning.startswith(f"things: read twice, {totals}, 3 in both: the list changes while")
+    assert warning.startswith(f"things: read twice, {totals}, 3 of both together: the list ch")
     assert "deletes were not looked for, and the next sync reads them again" in warning
     assert checkpoint == "checkpoint"
     assert done.entry == KNOWN
 
 
-def test_a_total_that_never_agrees_is_what_is_wrong(sync: Any) -> None:
-    """Two readings saw the same: the rows are stored, the cursor moves, nothing is deleted, and
-    the next sync reads once, unless the difference is another one."""
+def test_a_total_that_never_agrees_is_wrong(sync: Any) -> None:
+    """Two reads saw the same keys: the rows are stored, the cursor moves, and nothing is deleted.
+    The next sync reads the list once, unless the difference changed."""
     same = ([[1, 2], [3]], 5)
     done = sync(KNOWN, Source(same, same))
     *rows, warning, checkpoint = done.given
@@ -291,7 +292,7 @@ def test_a_total_that_never_agrees_is_what_is_wrong(sync: Any) -> None:
 
 
 def test_a_window_of_changes_with_such_a_total_moves_its_cursor(sync: Any) -> None:
-    """Also when nothing changed; where the difference is news, an empty window proves nothing."""
+    """Also when nothing changed. If the difference is new, an empty window proves nothing."""
     done = sync({**KNOWN, "miscount": 2}, Source(([[]], 2)), hours=24)
     assert done.entry["cursor"] == SYNCED["cursor"]
     done = sync(KNOWN, Source(([[]], 2), ([[]], 2)), hours=24)
@@ -300,8 +301,8 @@ def test_a_window_of_changes_with_such_a_total_moves_its_cursor(sync: Any) -> No
 
 
 def test_a_total_that_stops_counting_is_wrong(sync: Any) -> None:
-    """More records come than it says, at each sync some more: nothing is deleted, and it is read
-    once from the second sync on."""
+    """More records come than the total says, and more at each sync: nothing is deleted, and the
+    list is read once from the second sync on."""
     same = ([[1, 2], [3]], 2)
     done = sync(KNOWN, Source(same, same))
     assert "truncate" not in done.given
@@ -312,7 +313,7 @@ def test_a_total_that_stops_counting_is_wrong(sync: Any) -> None:
 
 
 def test_pages_that_tell_different_totals_are_no_whole_list(sync: Any) -> None:
-    """Whatever came in the end."""
+    """Whatever number of records came."""
 
     class Moving(Source):
         def pages(self) -> Iterator[Page]:
@@ -326,13 +327,13 @@ def test_pages_that_tell_different_totals_are_no_whole_list(sync: Any) -> None:
 
 
 def test_without_totals_what_comes_is_the_list(sync: Any) -> None:
-    """Unless pages repeat a key; one page by itself may."""
+    """Unless several pages hold a key; one page may repeat a key within itself."""
     assert sync(KNOWN, Source(([[1, 2], [3]], None))).given[0] == "truncate"
     assert sync(KNOWN, Source(([[1, 2, 2]], None))).given[0] == "truncate"
 
 
 def test_a_skipped_record_is_no_reason_to_delete_its_row(sync: Any) -> None:
-    """The rows are stored, and nothing is replaced until no record is skipped any more."""
+    """The rows are stored, and nothing is replaced until no record is skipped."""
     ids = [[*range(10)], [*range(10, 20), None]]
     done = sync(KNOWN, Source((ids, 21)))
     assert done.given == [*map(str, range(20)), "checkpoint"]
@@ -343,14 +344,15 @@ def test_a_skipped_record_is_no_reason_to_delete_its_row(sync: Any) -> None:
     assert "Deletes were not looked for meanwhile in things" in done.given[0]
 
 
-def test_the_share_of_skipped_records_is_one_of_this_reading(sync: Any) -> None:
+def test_the_share_of_skipped_records_is_that_of_this_read(sync: Any) -> None:
     """However many rows there were before: a list that loses its key deletes nothing."""
     with pytest.raises(SourceError, match="more than a tenth of 3"):
         sync({**KNOWN, "rows": 2_760}, Source(([[1, 2, None]], 3)))
 
 
 def test_a_window_of_changes_may_hold_few_records(sync: Any) -> None:
-    """One of them may be skipped, of a table that had many rows when it was listed."""
+    """Its skipped records are compared with the rows that the table had at the last full
+    refresh."""
     done = sync(KNOWN | {"rows": 10}, Source(([[1, None]], 2)), hours=24)
     assert done.given == ["1", "checkpoint"]
     with pytest.raises(SourceError, match="more than a tenth of 9"):
@@ -358,7 +360,7 @@ def test_a_window_of_changes_may_hold_few_records(sync: Any) -> None:
 
 
 def test_a_list_that_became_empty_is_believed_when_it_is_seen_twice(sync: Any) -> None:
-    """At first it is noted, and shown; then the table is emptied."""
+    """The first sync warns and keeps the table; the second one empties it."""
     done = sync(KNOWN, Source(([[]], 0)))
     assert done.given[0].startswith("things: the source lists nothing where it had 7 rows. ")
     assert done.given[1:] == ["checkpoint"]
@@ -370,21 +372,21 @@ def test_a_list_that_became_empty_is_believed_when_it_is_seen_twice(sync: Any) -
 
 
 def test_a_first_page_without_records_is_no_empty_list(sync: Any) -> None:
-    """What follows counts."""
+    """The pages after it count."""
     done = sync(KNOWN, Source(([[], [1]], 1)))
     assert done.given == ["truncate", "1", "checkpoint"]
     assert done.entry["rows"] == 1
 
 
 def test_an_empty_first_load_is_no_warning(sync: Any) -> None:
-    """There was nothing that could be lost; it is believed at the second time, too."""
+    """Nothing could be lost. The table is replaced by an empty list at the second sync, too."""
     done = sync({}, Source(([[]], 0)))
     assert done.given == ["checkpoint"]
     assert done.entry == {"emptied": True}
 
 
 def test_a_first_load_that_broke_off_begins_again(sync: Any) -> None:
-    """An older version emptied the table at its beginning, and said so in the state."""
+    """An older version emptied the table first, and wrote that into the state."""
     done = sync({**KNOWN, "unfinished": True}, Source(([[1, 2], [3]], 3)))
     assert done.given == ["truncate", "1", "2", "3", "checkpoint"]
     assert "unfinished" not in done.entry
@@ -401,7 +403,7 @@ def test_records_are_named_by_page_and_position(sync: Any) -> None:
 def test_each_page_is_logged_on_demand(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Else one every ten seconds."""
+    """By default a page is logged every ten seconds."""
     for name in ("upsert", "truncate", "checkpoint"):
         monkeypatch.setattr(Operations, name, lambda *_arguments: None)
     for wanted, logged in ((True, [1, 2, 3]), (False, [])):
@@ -416,7 +418,7 @@ def test_each_page_is_logged_on_demand(
 
 @given(st.lists(st.lists(st.integers(-3, 3) | st.integers() | st.text(max_size=2)), max_size=4))
 def test_distinct_keys_are_counted(lists: list[list[Any]]) -> None:
-    """Of one reading and of several, on each page and in all."""
+    """Those of a page, of a read and of several reads."""
     counted = [Keys() for _ in lists]
     for keys, given_keys in zip(counted, lists, strict=True):
         half = len(given_keys) // 2
@@ -429,7 +431,8 @@ def test_distinct_keys_are_counted(lists: list[list[Any]]) -> None:
 
 @pytest.mark.parametrize("hours", [24, 0])
 def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hours: int) -> None:
-    """Since the cursor, be the read a full one or not; a record that was made anew comes back."""
+    """Deletes since the cursor are applied first, also in a full refresh, so a record that was
+    made anew comes back."""
     state, log = State({}, ()), list[Any]()
     monkeypatch.setattr(Operations, "upsert", lambda table, row: log.append(row["id"]))
     monkeypatch.setattr(Operations, "delete", lambda table, keys: log.append(("delete", keys)))
@@ -461,10 +464,11 @@ def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hou
 
 
 def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its position, and that it cannot be read; the others are applied."""
+    """The log names its position and the missing key; the other deletes are applied."""
     deleted, skipped = list[Any](), SkippedRecords()
     state = State({"version": 1, "tables": {"things": KNOWN}}, ())
     pages = partial(iter, [Page([], total=0)])
+    good = [{"id": number} for number in range(18)]
     with (
         time_machine.travel(NOW, tick=False),
         mock.patch.object(Operations, "delete", lambda table, keys: deleted.append(keys)),
@@ -477,10 +481,213 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
             CLIENT,
             pages,
             TABLE.rows,
-            deletions=lambda since: iter([Page([{"id": None}, {"id": 4}, 5])]),
+            deletions=lambda since: iter([Page([{"id": None}, *good, 5])]),
         )
         listing.sync(state, skipped)
         skipped.report()
-    assert deleted == [{"id": "4"}]
-    reasons = "page 1, record 1: id is missing; page 1, record 3: it is not an object"
+    assert deleted == [{"id": str(number)} for number in range(18)]
+    reasons = "page 1, record 1: id is missing; page 1, record 20: it is not an object"
     assert f"things (deletes): 2 records skipped, first {reasons}" in capsys.readouterr().out
+
+
+class SyncedTable:
+    """A table whose syncs are made of given pages; what they did is in ``log`` and ``entry``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]) -> None:
+        self.log = list[Any]()
+        self.state = State({"version": 1, "tables": {"things": entry}}, ())
+        monkeypatch.setattr(Operations, "upsert", lambda table, row: self.log.append(row["id"]))
+        monkeypatch.setattr(
+            Operations, "delete", lambda table, keys: self.log.append(("delete", keys["id"]))
+        )
+        monkeypatch.setattr(Operations, "truncate", lambda table: self.log.append("truncate"))
+        monkeypatch.setattr(Operations, "checkpoint", lambda state: None)
+        monkeypatch.setattr(Operations, "warning", lambda message: None)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return self.state.table("things")
+
+    def sync(
+        self,
+        *lists: Iterable[Page],
+        hours: int = 24,
+        history: timedelta | None = None,
+        deletions: Callable[[datetime], Iterator[Page]] | None = None,
+    ) -> None:
+        left = iter(lists)
+        window_ = window(self.entry, hours, history=history)
+        Listing(
+            TABLE,
+            window_,
+            CLIENT,
+            lambda: iter(next(left)),
+            TABLE.rows,
+            deletions=deletions,
+        ).sync(self.state, SkippedRecords())
+
+
+def page(*ids: int, total: int | None = None, number: int = 1) -> Page:
+    return Page([{"id": each} for each in ids], number, total=total)
+
+
+def test_rows_that_came_since_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A table that was empty once, and proven so, has rows again by changes alone."""
+    table = SyncedTable(monkeypatch, {"rows": 0, "cursor": CURSOR, "listed_at": LISTED})
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, 3, total=3)])
+        assert table.entry["rows"] == 3
+        table.sync([page(total=0)], hours=0)
+        assert table.log == ["1", "2", "3"]
+        assert table.entry["emptied"] is True
+        table.sync([page(total=0)], hours=0)
+        assert table.log[-1] == "truncate"
+
+
+def test_rows_of_a_list_that_moves_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are stored, though the cursor stays."""
+    table = SyncedTable(monkeypatch, {"rows": 0, "emptied": True, "cursor": CURSOR})
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, total=9)], [page(2, 3, total=8)], hours=0)
+        table.sync([page(total=0)], hours=0)
+    assert "truncate" not in table.log
+
+
+def test_rows_that_were_streamed_make_an_empty_list_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sync that read them failed."""
+    monkeypatch.setattr("shared.listing.CHECKPOINT_ROWS", 2)
+    table = SyncedTable(monkeypatch, {"rows": 0, "cursor": CURSOR, "listed_at": LISTED})
+
+    def broken() -> Iterator[Page]:
+        yield page(1, 2, 3)
+        raise SourceError("it broke off")
+
+    with time_machine.travel(NOW, tick=False):
+        with pytest.raises(SourceError, match="broke off"):
+            table.sync(broken())
+        table.sync([page(total=0)], hours=0)
+    assert "truncate" not in table.log
+
+
+@pytest.mark.parametrize(
+    ("cursor", "history"),
+    [("2026-05-01T00:00:00Z", timedelta(days=30)), ("2026-06-11T00:00:00Z", None)],
+)
+def test_deletes_that_a_source_cannot_tell_are_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch, cursor: str, history: timedelta | None
+) -> None:
+    """The list is not asked for what it does not know; full refreshes are due until one is whole,
+    and has found the deletes."""
+    table = SyncedTable(monkeypatch, {**KNOWN, "cursor": cursor})
+
+    def deletions(since: datetime) -> Iterator[Page]:
+        raise AssertionError(since)
+
+    with time_machine.travel(NOW, tick=False):
+        options: Any = {"hours": 8_760, "history": history, "deletions": deletions}
+        table.sync([page(1, 2, total=3)], [page(1, 2, total=3)], **options)
+        assert "listed_at" not in table.entry
+        table.sync([page(1, 2, total=2)], hours=8_760, history=history)
+        assert table.log == ["1", "2", "1", "2", "truncate", "1", "2"]
+        assert "listed_at" in table.entry
+
+
+def test_a_list_of_deletes_that_moves_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once more at once; if it still moves, by the next sync."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    feeds = [
+        [page(1, 2, total=4), page(4, total=3, number=2)],
+        [page(1, 2, total=3), page(4, total=2, number=2)],
+        [page(1, 3, total=2)],
+    ]
+    since = list[datetime]()
+
+    def deletions(moment: datetime) -> Iterator[Page]:
+        since.append(moment)
+        return iter(feeds.pop(0))
+
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(total=0)], deletions=deletions)
+        assert table.entry["cursor"] == CURSOR
+        table.sync([page(total=0)], deletions=deletions)
+    assert len({*since}) == 1
+    assert table.log[-2:] == [("delete", "1"), ("delete", "3")]
+    assert table.entry["cursor"] == SYNCED["cursor"]
+
+
+def test_deletes_that_nobody_can_read_end_the_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a tenth of them: the cursor does not pass the others."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    feed = Page([{"id": None}, {"id": 1}])
+    with time_machine.travel(NOW, tick=False), pytest.raises(SourceError, match="more than a ten"):
+        table.sync([page()], deletions=lambda _: iter([feed]))
+    assert table.entry == KNOWN
+
+
+def test_the_log_says_what_became_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many there were, what was done with them, and since when deletes were asked for."""
+    table = SyncedTable(monkeypatch, KNOWN)
+    shown = list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(1, 2, total=2)], hours=0)
+        assert "things: 2 rows replaced the table\n" in capsys.readouterr().out
+        deletions = [page(7, 8, total=3), page(9, total=3, number=2)]
+        table.sync([page(3, total=1)], deletions=lambda _: iter(deletions))
+    output = capsys.readouterr().out
+    assert "things: 1 rows were stored, and nothing was taken away\n" in output
+    assert "things (deletes): 3 since 2026-06-10 11:50:00+00:00\n" in output
+    assert shown == []
+
+
+def test_the_dashboard_says_that_a_list_is_empty_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what to check."""
+    table, shown = SyncedTable(monkeypatch, KNOWN), list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        table.sync([page(total=0)], hours=0)
+    assert shown == [
+        (
+            "things: the source lists nothing where it had 7 rows. Nothing is replaced unless the "
+            "next sync sees the same: check what the credentials may read"
+        )
+    ]
+
+
+def test_the_dashboard_says_how_a_list_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counts of both reads, and what follows from them."""
+    table, shown = SyncedTable(monkeypatch, KNOWN), list[str]()
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    with time_machine.travel(NOW, tick=False):
+        first = [page(1, 2, total=4), page(3, total=5, number=2)]
+        table.sync(first, [page(2, 3, total=9)], hours=0)
+    assert shown == [
+        (
+            "things: read twice, 3 distinct of 4 or 5 records, then 2 distinct of 9 records, 3 of "
+            "both together: the list changes while it is read. The rows were stored, deletes were "
+            "not looked for, and the next sync reads them again, since the cursor stays"
+        )
+    ]
+
+
+@pytest.mark.parametrize("number", [19, 20])
+def test_the_known_rows_count_for_a_window_of_changes(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One skipped record of few changes is no tenth of the table."""
+    table = SyncedTable(monkeypatch, {**KNOWN, "rows": number - 10})
+    changes = Page([{"id": None}, {"id": 1}])
+    with time_machine.travel(NOW, tick=False):
+        if number == 20:
+            table.sync([changes])
+        else:
+            with pytest.raises(SourceError, match="more than a tenth of 9"):
+                table.sync([changes])

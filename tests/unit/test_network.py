@@ -1,5 +1,5 @@
-"""Failures of the network: each in a sentence of its own, repeated if it can heal, and without a
-query, a password or a host in it."""
+"""Failures of the network: each has a sentence of its own, without a query, a password or a host,
+and is retried if it is transient."""
 
 import errno
 import os
@@ -9,22 +9,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from urllib3.connection import HTTPConnection
 
 from shared.errors import SourceError, SourceUnavailable
+from shared.network import Deadline
 from shared.rest import RestClient, Retry
 from tests.sandbox.mssql import tls
 
 SECRET = "s3cret"
-HTTPS = "https://api.example.com"  # never asked for its address
+HTTPS = "https://api.example.com"  # no test looks it up
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
 
 
 class Listener:
-    """Answers each connection with ``reply``, or never, and notes what it was sent first. Then it
-    says no more, or would ``stay``."""
+    """Sends each connection ``reply`` (None: nothing) and notes the first bytes that it receives.
+    Then it ends its side of the connection, or keeps it open with ``stay``."""
 
     def __init__(self, reply: bytes | None, *, stay: bool = False) -> None:
         self.heard, self._open = list[bytes](), list[socket.socket]()
@@ -73,7 +76,7 @@ def nobody() -> int:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own proxy and certificates do not matter here."""
+    """The proxy and the certificates of this machine must not matter."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -83,16 +86,17 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fails(capsys: pytest.CaptureFixture[str], waits: list[float]) -> Callable[..., str]:
-    """What a request fails with, and that it was (not) repeated, once, and shows no secret."""
+    """The message of the error with which a request fails; checks that it was retried once or not
+    at all, and that no secret is shown."""
 
     def fail(
-        url: str, *, repeated: bool, for_all: bool = True, timeout: float = 30, **options: Any
+        url: str, *, retried: bool, for_all: bool = True, timeout: float = 30, **options: Any
     ) -> str:
         client = RestClient(url, timeout, Retry(1), **options)
         with pytest.raises(SourceError) as error:
             client.get("/a", {"key": SECRET, "site": "CertError"})
         assert type(error.value) is (SourceUnavailable if for_all else SourceError)
-        assert len(waits) == repeated
+        assert len(waits) == retried
         shown = str(error.value) + capsys.readouterr().out
         assert SECRET not in shown
         assert f"GET {url}/a: " in shown
@@ -109,7 +113,7 @@ def _raises(error: Exception) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence", "repeated"),
+    ("code", "sentence", "retried"),
     [
         (socket.EAI_NONAME, "the host was not found", False),
         (getattr(socket, "EAI_NODATA", socket.EAI_NONAME), "the host was not found", False),
@@ -118,22 +122,22 @@ def _raises(error: Exception) -> Callable[..., Any]:
     ],
 )
 def test_a_host_without_an_address(
-    fails: Any, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str, repeated: bool
+    fails: Any, monkeypatch: pytest.MonkeyPatch, code: int, sentence: str, retried: bool
 ) -> None:
-    """One that does not exist is final; a DNS that does not answer may come back."""
+    """A host that does not exist is final; a DNS that does not respond is transient."""
     monkeypatch.setattr(socket, "getaddrinfo", _raises(socket.gaierror(code, "s3cret")))
-    assert sentence in fails(HTTPS, repeated=repeated)
+    assert sentence in fails(HTTPS, retried=retried)
 
 
 def test_a_name_that_no_host_can_have(fails: Any) -> None:
-    """It is looked up nowhere."""
-    assert "the host was not found" in fails(f"https://{'a' * 64}.example.com", repeated=False)
+    """It is never looked up."""
+    assert "the host was not found" in fails(f"https://{'a' * 64}.example.com", retried=False)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_connection_that_is_refused(fails: Any, nobody: int, scheme: str) -> None:
     """A server that restarts listens again."""
-    reason = fails(f"{scheme}://127.0.0.1:{nobody}", repeated=True)
+    reason = fails(f"{scheme}://127.0.0.1:{nobody}", retried=True)
     assert "the connection was refused" in reason
     assert "(ECONNREFUSED); gave up after 1 retry" in reason
 
@@ -154,21 +158,21 @@ def test_a_connection_that_is_refused(fails: Any, nobody: int, scheme: str) -> N
 def test_a_host_that_is_not_reached(
     fails: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
 ) -> None:
-    """Networks heal, and each failure has its own sentence."""
+    """Such failures are transient, and each has its own sentence."""
     monkeypatch.setattr(socket.socket, "connect", _raises(error))
-    assert sentence in fails("http://127.0.0.1:9", repeated=True)
+    assert sentence in fails("http://127.0.0.1:9", retried=True)
 
 
-def test_a_handshake_that_never_comes(fails: Any, listen: Any) -> None:
-    """A connection without one is none: no table will fare better."""
+def test_a_handshake_that_times_out(fails: Any, listen: Any) -> None:
+    """Without a handshake there is no connection: every table would fail."""
     url = f"https://127.0.0.1:{listen(None).port}"
-    assert "timed out connecting" in fails(url, repeated=True, timeout=0.05)
+    assert "timed out connecting" in fails(url, retried=True, timeout=0.05)
 
 
 def test_a_handshake_with_what_speaks_no_tls(fails: Any, listen: Any) -> None:
-    """It will not learn it: one connection."""
+    """It is final: one connection is made."""
     listener = listen(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    reason = fails(f"https://127.0.0.1:{listener.port}", repeated=False)
+    reason = fails(f"https://127.0.0.1:{listener.port}", retried=False)
     assert "the TLS handshake failed" in reason
     assert len(listener.heard) == 1
 
@@ -185,22 +189,22 @@ def test_a_handshake_with_what_speaks_no_tls(fails: Any, listen: Any) -> None:
 def test_a_response_that_is_missing_or_cut(
     fails: Any, listen: Any, reply: bytes | None, sentence: str
 ) -> None:
-    """The host is there: it concerns what was asked for."""
+    """The host is reached, so the failure concerns only this request."""
     url = f"http://127.0.0.1:{listen(reply).port}"
-    assert sentence in fails(url, repeated=True, for_all=False, timeout=0.05)
+    assert sentence in fails(url, retried=True, for_all=False, timeout=0.05)
 
 
-def test_a_response_that_stops(fails: Any, listen: Any) -> None:
-    """Within its body, as before it."""
+def test_a_response_that_times_out_in_its_body(fails: Any, listen: Any) -> None:
+    """A timeout within the body is reported like one before it."""
     url = f"http://127.0.0.1:{listen(JSON + b'[1,2', stay=True).port}"
-    reason = fails(url, repeated=True, for_all=False, timeout=0.05)
+    reason = fails(url, retried=True, for_all=False, timeout=0.05)
     assert "timed out reading: no response within 0.05 s" in reason
 
 
 def test_what_cannot_be_sent_is_final(fails: Any) -> None:
-    """Not the text of requests, which would show the header."""
+    """The message of requests, which would show the header, is not used."""
     headers = {"X-Key": f"{SECRET}\r\nHost: x"}
-    assert "no such request can be sent" in fails(HTTPS, repeated=False, headers=headers)
+    assert "no such request can be sent" in fails(HTTPS, retried=False, headers=headers)
 
 
 # Certificate authorities
@@ -208,7 +212,7 @@ def test_what_cannot_be_sent_is_final(fails: Any) -> None:
 
 @contextmanager
 def _serving_tls(folder: Path) -> Iterator[str]:
-    """The address of a server that only shakes hands."""
+    """The address of a server that completes the handshake and closes the connection."""
     context = tls.server_context("valid", tls.Authority(), folder)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -231,29 +235,29 @@ def _serving_tls(folder: Path) -> Iterator[str]:
 def test_authorities_that_cannot_be_read(
     fails: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None
 ) -> None:
-    """A file that is missing, empty or of another kind: no repeat mends it."""
+    """A file that is missing, empty or of another kind is final: no retry mends it."""
     path = tmp_path / f"{SECRET}.pem"
     if content is not None:
         path.write_text(content)
     monkeypatch.setenv(name, str(path))
     with _serving_tls(tmp_path) as url:
-        assert "the file of certificate authorities is" in fails(url, repeated=False)
+        assert "the file of certificate authorities is" in fails(url, retried=False)
 
 
 def test_authorities_without_the_right_to_read_them(
     fails: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may read everything, as in a container, is not stopped by rights: so the check is."""
+    """The check is replaced, since root, as in a container, may read every file."""
     (tmp_path / "ca.pem").write_text(tls.Authority().pem)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
-    assert "the file of certificate authorities is" in fails(HTTPS, repeated=False)
+    assert "the file of certificate authorities is" in fails(HTTPS, retried=False)
 
 
 def test_a_certificate_of_no_known_authority(fails: Any, tmp_path: Path) -> None:
-    """Another sentence than that of authorities that cannot be read."""
+    """Its sentence differs from that of authorities that cannot be read."""
     with _serving_tls(tmp_path) as url:
-        assert "the TLS certificate could not be verified (" in fails(url, repeated=False)
+        assert "the TLS certificate could not be verified (" in fails(url, retried=False)
 
 
 # Proxies, which come from the environment
@@ -263,8 +267,10 @@ def _proxy(monkeypatch: pytest.MonkeyPatch, where: object, name: str = "HTTPS_PR
     monkeypatch.setenv(name, f"http://user:{SECRET}@127.0.0.1:{where}")
 
 
-def test_a_proxy_is_asked_with_its_password(listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the environment; it gets the request in the place of the host."""
+def test_a_proxy_gets_the_request_and_its_password(
+    listen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy of the environment gets the request in place of the host."""
     listener = listen(JSON + b'{"n": 1}')
     _proxy(monkeypatch, listener.port, "HTTP_PROXY")
     assert RestClient("http://api.example.com", 30, Retry(0)).get("/a") == {"n": 1}
@@ -276,10 +282,10 @@ def test_a_proxy_is_asked_with_its_password(listen: Any, monkeypatch: pytest.Mon
 def test_a_proxy_that_refuses(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """Its rules do not change from one try to the next."""
+    """It is final: its rules do not change between retries."""
     listener = listen(f"HTTP/1.1 {status} No s3cret\r\n\r\n".encode())
     _proxy(monkeypatch, listener.port)
-    reason = fails(HTTPS, repeated=False)
+    reason = fails(HTTPS, retried=False)
     assert f"status {status}: the proxy that the environment names" in reason
     assert "refuses the request" in reason
     [heard] = listener.heard
@@ -289,54 +295,54 @@ def test_a_proxy_that_refuses(
 def test_a_proxy_that_refuses_without_tls(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """407 is the proxy's even where it answers in the place of the source."""
+    """A 407 comes from the proxy even where it responds in place of the source."""
     listener = listen(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n")
     _proxy(monkeypatch, listener.port, "HTTP_PROXY")
-    assert "status 407: the proxy that" in fails("http://api.example.com", repeated=False)
+    assert "status 407: the proxy that" in fails("http://api.example.com", retried=False)
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
 def test_a_proxy_that_does_not_get_through(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """The host behind it may come back."""
+    """It is transient: the host behind the proxy may come back."""
     _proxy(monkeypatch, listen(f"HTTP/1.1 {status} No s3cret\r\n\r\n".encode()).port)
     expected = f"did not get through to the host (status {status})"
-    assert expected in fails(HTTPS, repeated=True)
+    assert expected in fails(HTTPS, retried=True)
 
 
 def test_a_proxy_that_is_not_there(
     fails: Any, nobody: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it is the proxy is said, and why."""
+    """The error says that it is the proxy, and why."""
     _proxy(monkeypatch, nobody)
-    reason = fails(HTTPS, repeated=True)
+    reason = fails(HTTPS, retried=True)
     assert "ALL_PROXY) cannot be reached: the connection was refused" in reason
 
 
 def test_a_proxy_that_has_no_address(fails: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its name is wrong, and stays so."""
+    """It is final: the name of the proxy is wrong."""
     monkeypatch.setattr(socket, "getaddrinfo", _raises(socket.gaierror(socket.EAI_NONAME, "no")))
     monkeypatch.setenv("ALL_PROXY", f"http://user:{SECRET}@proxy.example.com:3128")
-    assert "ALL_PROXY) cannot be reached: the host was not found" in fails(HTTPS, repeated=False)
+    assert "ALL_PROXY) cannot be reached: the host was not found" in fails(HTTPS, retried=False)
 
 
 @pytest.mark.parametrize("reply", [b"", b"SSH-2.0-OpenSSH\r\n"])
 def test_a_proxy_that_speaks_no_http(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, reply: bytes
 ) -> None:
-    """Or hangs up, as one under load may do."""
+    """A proxy under load may also hang up."""
     _proxy(monkeypatch, listen(reply).port)
-    assert "the connection broke off before it was complete" in fails(HTTPS, repeated=True)
+    assert "the connection broke off before it was complete" in fails(HTTPS, retried=True)
 
 
 def test_a_proxy_that_is_said_to_speak_tls(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not."""
+    """The environment names an https proxy that does not speak TLS."""
     port = listen(b"HTTP/1.1 400 Bad Request\r\n\r\n").port
     monkeypatch.setenv("HTTPS_PROXY", f"https://user:{SECRET}@127.0.0.1:{port}")
-    assert "cannot be reached: the TLS handshake failed" in fails(HTTPS, repeated=False)
+    assert "cannot be reached: the TLS handshake failed" in fails(HTTPS, retried=False)
 
 
 @pytest.mark.parametrize(
@@ -355,23 +361,24 @@ def test_a_proxy_that_is_said_to_speak_tls(
         ),
     ],
 )
-def test_an_address_that_is_no_proxys(
+def test_an_invalid_address_of_a_proxy(
     fails: Any, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    """Nothing of it is shown, for a part of it may be a password."""
+    """Nothing of the address is shown, since a part of it may be a password."""
     monkeypatch.setenv("HTTPS_PROXY", address)
-    assert "ALL_PROXY) has no valid address" in fails(HTTPS, repeated=False)
+    assert "ALL_PROXY) has no valid address" in fails(HTTPS, retried=False)
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4"])
 def test_a_socks_proxy(fails: Any, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """A package that nothing here needs would be needed."""
+    """It would need a package that nothing else here needs."""
     monkeypatch.setenv("ALL_PROXY", f"{scheme}://user:{SECRET}@127.0.0.1:1080")
-    assert "is a SOCKS proxy, for which there is no support" in fails(HTTPS, repeated=False)
+    assert "is a SOCKS proxy, for which there is no support" in fails(HTTPS, retried=False)
 
 
 def test_an_error_of_tls_is_told_from_its_lookalikes() -> None:
-    """The table takes the first that fits: each kind of error must come before its bases."""
+    """The first entry that fits counts, so each kind of error must come before its base
+    classes."""
     from shared.network import _REASONS
 
     earlier: list[type[Exception]] = []
@@ -380,3 +387,35 @@ def test_an_error_of_tls_is_told_from_its_lookalikes() -> None:
             assert not issubclass(kind, tuple(earlier))
             earlier.append(kind)
     assert ssl.SSLError in earlier
+
+
+def test_a_deadline_that_passes_while_connecting(
+    listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent after it: there was no socket to shut when it passed."""
+    listener, look_up = listen(JSON + b'{"a": 1}', stay=True), socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        for thread in threading.enumerate():
+            if isinstance(thread, threading.Timer):
+                thread.join(10)  # until the deadline has passed
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr("shared.rest.DEADLINE", 0.001)
+    with pytest.raises(SourceUnavailable, match="timed out connecting"):
+        RestClient(f"http://127.0.0.1:{listener.port}", 30, Retry(0)).get("/a")
+    assert listener.heard in ([], [b""])
+
+
+def test_a_deadline_shuts_the_socket_within_a_tunnel() -> None:
+    """As of TLS within TLS, behind a proxy of HTTPS; what is closed already holds nothing up."""
+    closed, near = socket.socket(), socket.socketpair()
+    closed.close()
+    with Deadline(0.01) as deadline:
+        for sock in (closed, SimpleNamespace(socket=near[0])):
+            deadline.watch(cast("HTTPConnection", SimpleNamespace(sock=sock)))
+        assert near[1].recv(1) == b""  # the end of what was sent
+    assert deadline.passed
+    for each in near:
+        each.close()

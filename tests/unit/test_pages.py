@@ -1,5 +1,6 @@
-"""Pages read ahead, several at once where their number is known."""
+"""Pages are read ahead, and concurrently where their number is known."""
 
+import re
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from shared.pages import (
     in_order,
     read_ahead,
 )
-from shared.rest import Response, RestClient, Retry
+from shared.rest import RestClient, Retry
 
 
 def client(parallel: int) -> RestClient:
@@ -30,13 +31,13 @@ def client(parallel: int) -> RestClient:
 
 
 def test_pages_come_in_order() -> None:
-    """All of them, once."""
+    """Each page comes once."""
     assert list(read_ahead(iter(range(100)), threading.Event())) == list(range(100))
     assert list(read_ahead(iter([]), threading.Event())) == []
 
 
 def test_two_pages_are_read_ahead_and_no_more() -> None:
-    """Memory is bounded by three pages, however slow the reader."""
+    """At most three pages are in memory, however slow the caller is."""
     begun: list[int] = []
     third = threading.Event()
 
@@ -47,28 +48,28 @@ def test_two_pages_are_read_ahead_and_no_more() -> None:
                 third.set()
             yield number
 
-    reading = cast("Generator[int]", read_ahead(pages(), threading.Event()))
-    assert next(reading) == 0
+    pages_ahead = cast("Generator[int]", read_ahead(pages(), threading.Event()))
+    assert next(pages_ahead) == 0
     assert third.wait(5)
     assert begun == [0, 1, 2]
-    reading.close()
+    pages_ahead.close()
 
 
 def test_an_error_of_the_source_reaches_the_caller() -> None:
-    """After the pages before it."""
+    """The pages before it come first."""
 
     def pages() -> Iterator[int]:
         yield 1
         raise ValueError("page 2")
 
-    reading = read_ahead(pages(), threading.Event())
-    assert next(reading) == 1
+    pages_ahead = read_ahead(pages(), threading.Event())
+    assert next(pages_ahead) == 1
     with pytest.raises(ValueError, match="page 2"):
-        next(reading)
+        next(pages_ahead)
 
 
 def test_stopping_early_leaves_no_thread_behind() -> None:
-    """The event ends a reading that would wait for long; then the next one may begin."""
+    """The event ends a request that would wait for long; then the next read may begin."""
     before = threading.active_count()
     closed, ended = threading.Event(), list[bool]()
 
@@ -77,16 +78,17 @@ def test_stopping_early_leaves_no_thread_behind() -> None:
         ended.append(closed.wait(10))
         yield 2
 
-    reading = cast("Generator[int]", read_ahead(pages(), closed))
-    next(reading)
-    reading.close()
+    pages_ahead = cast("Generator[int]", read_ahead(pages(), closed))
+    next(pages_ahead)
+    pages_ahead.close()
     assert ended == [True]
     assert not closed.is_set()
     assert threading.active_count() == before
 
 
 class Calls:
-    """Calls that a test lets end, one by one; who was begun, in the order of their beginning."""
+    """Calls that a test lets end one by one. ``begun``: their numbers, in the order in which they
+    began."""
 
     def __init__(self, amount: int) -> None:
         self.begun: list[int] = []
@@ -108,7 +110,7 @@ class Calls:
             self.may_end[number].set()
 
     def have_begun(self, amount: int) -> bool:
-        """Whether so many begin, and no more, as far as can be seen."""
+        """Whether exactly so many calls begin, as far as can be seen."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self.begun) == amount, 10) and (
                 not self._changed.wait_for(lambda: len(self.begun) > amount, 0.02)
@@ -116,7 +118,7 @@ class Calls:
 
 
 def test_results_come_in_order_whatever_ends_first() -> None:
-    """Four are under way at once, and a fifth begins when one was taken."""
+    """Four calls are concurrent, and a fifth begins when the caller has taken a result."""
     calls = Calls(7)
     results = in_order(client(4), calls)
     calls.end(0)
@@ -140,7 +142,7 @@ def test_the_first_call_is_alone() -> None:
 
 
 def test_fewer_are_begun_when_the_client_slows_down() -> None:
-    """Those that are under way come to their end first."""
+    """The calls that have begun end first."""
     calls, slower = Calls(9), client(4)
     results = in_order(slower, calls)
     calls.end(0)
@@ -158,7 +160,8 @@ def test_fewer_are_begun_when_the_client_slows_down() -> None:
 
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
-    """It ends the back-offs of the others, and leaves no thread; then the next list may begin."""
+    """It ends the back-offs of the other calls and leaves no thread; then the next list may
+    begin."""
     before, closing, ended = threading.active_count(), client(parallel), list[bool]()
 
     def fail() -> int:
@@ -177,43 +180,42 @@ def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
     assert threading.active_count() == before
 
 
-def test_a_limit_stops_all_requests_and_halves_their_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
     """Four that are told to wait do so together, and nothing is sent meanwhile."""
-    together, resting = threading.Barrier(4), threading.Event()
+    together, waiting = threading.Barrier(4), threading.Event()
     waited, disturbed, limited = list[float](), list[int](), set[int]()
 
-    def exchange(_client: RestClient, _what: str, _method: str, url: str, _c: Any) -> Response:
-        number, request = int(url[-1]), requests.Request("GET", url).prepare()
-        if resting.is_set():
+    def respond(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
+        number = int(str(request.url)[-1])
+        if waiting.is_set():
             disturbed.append(number)
         if 1 <= number <= 4 and number not in limited:
             limited.add(number)
             together.wait(10)
-            return Response(429, {"Retry-After": "30"}, b"", request)
-        return Response(200, {}, b"%d" % number, request)
+            return 429, {"Retry-After": "30"}, ""
+        return 200, {}, str(number)
 
     def wait(_closed: threading.Event, seconds: float) -> bool:
-        resting.set()
+        waiting.set()
         waited.append(seconds)
-        threading.Event().wait(0.02)  # for those who would not wait
-        resting.clear()
+        threading.Event().wait(0.02)  # for requests that would not wait
+        waiting.clear()
         return False
 
-    monkeypatch.setattr(RestClient, "_exchange", exchange)
     source = client(4)
     source.pause = wait
     calls = [partial(source.get, f"/{number}") for number in range(10)]
-    assert list(in_order(source, calls)) == list(range(10))
+    with responses.RequestsMock() as server:
+        server.add_callback("GET", re.compile(re.escape(source.base_url)), respond)
+        assert list(in_order(source, calls)) == list(range(10))
     assert disturbed == []
     assert waited == pytest.approx([30] * 4, abs=1)
     assert source.parallel == 2
 
 
-def test_a_large_answer_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_response_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several of its size would take too much memory."""
-    monkeypatch.setattr("shared.rest._LARGE_RESPONSE", 6)
+    monkeypatch.setattr("shared.rest.LARGE_RESPONSE", 6)
     source = client(4)
     with responses.RequestsMock() as server:
         server.get("https://api.example.com/a", body="123456", content_type="application/json")
@@ -224,21 +226,21 @@ def test_a_large_answer_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch) 
         assert source.parallel == 1
 
 
-def test_who_stops_early_can_go_on_with_the_client() -> None:
-    """What was begun comes to its end; nothing more is, and no thread is left."""
-    before, calls, going_on = threading.active_count(), Calls(9), client(3)
+def test_the_client_can_be_used_after_an_early_stop() -> None:
+    """The calls that have begun end, no further one begins, and no thread is left."""
+    before, calls, reused = threading.active_count(), Calls(9), client(3)
     calls.end(*range(9))
-    results = cast("Generator[int]", in_order(going_on, calls))
+    results = cast("Generator[int]", in_order(reused, calls))
     next(results)
     results.close()
     assert len(calls.begun) <= 4
-    assert not going_on.closed.is_set()
+    assert not reused.closed.is_set()
     assert threading.active_count() == before
 
 
 class Numbered:
-    """A list of ``count`` records in pages of ``size``, which announces what ``says`` makes of a
-    page's number; ``asked`` are the numbers of the pages that were asked for."""
+    """A list of ``count`` records in pages of ``size``. ``says`` makes of a page's number what the
+    page announces; ``asked`` holds the numbers of the requested pages."""
 
     def __init__(self, count: int, size: int, says: Callable[[int], dict[str, Any]]) -> None:
         self._records = [{"id": number} for number in range(count)]
@@ -282,15 +284,15 @@ def nothing(_number: int) -> dict[str, Any]:
     ],
 )
 def test_all_pages_come_whatever_is_announced(says: Any, count: int) -> None:
-    """At most as many are asked for that are not there as are under way at once."""
+    """No more missing pages are requested than there are concurrent requests."""
     source = Numbered(count, 10, partial(says, count))
     assert source.ids() == list(range(count))
     assert len(source.asked) <= -(-count // 10) + 4
 
 
 @pytest.mark.parametrize("count", [3, 9, 21])
-def test_no_page_is_asked_for_behind_a_last_one_that_is_short(count: int) -> None:
-    """A total that was reached, or a number of pages, is the end."""
+def test_no_page_is_requested_behind_a_short_last_page(count: int) -> None:
+    """The list ends at the announced total or number of pages."""
     for says in ({"total": count}, {"pages": -(-count // 10)}):
         source = Numbered(count, 10, lambda number, says=says: says)  # type: ignore[misc]
         assert source.ids() == list(range(count))
@@ -298,7 +300,7 @@ def test_no_page_is_asked_for_behind_a_last_one_that_is_short(count: int) -> Non
 
 
 def test_a_page_may_be_shorter_than_asked_for() -> None:
-    """The source caps it; with a total that is known the last page is no riddle."""
+    """The source caps its size; where the total is known, no further page is requested."""
     source = Numbered(57, 25, lambda number: {"total": 57})
     assert source.ids(size=100) == list(range(57))
     assert len(source.asked) == 3
@@ -306,7 +308,7 @@ def test_a_page_may_be_shorter_than_asked_for() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 410, 416, 422])
 def test_a_source_may_refuse_a_page_behind_the_last(status: int) -> None:
-    """But none that it announced."""
+    """It may not refuse one that it announced."""
     source = Numbered(20, 10, lambda number: {"total": 20})
     source.refuses_from = (3, status)
     assert source.ids() == list(range(20))
@@ -320,8 +322,8 @@ def test_a_source_may_refuse_a_page_behind_the_last(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 500, None])
-def test_a_failure_behind_the_last_page_is_one(status: Any) -> None:
-    """Whether there is such a page is not known then."""
+def test_a_failure_behind_the_last_page_is_an_error(status: Any) -> None:
+    """Such a failure does not tell whether the page exists."""
     source = Numbered(20, 10, lambda number: {"total": 20})
     source.refuses_from = (3, status)
     with pytest.raises(SourceError, match="no such page"):
@@ -329,7 +331,7 @@ def test_a_failure_behind_the_last_page_is_one(status: Any) -> None:
 
 
 def test_a_source_may_send_its_last_page_for_every_one_behind_it() -> None:
-    """Under the number asked for, or under its own."""
+    """Under the number requested, or under its own."""
 
     for current in (None, 2):
 
@@ -342,8 +344,8 @@ def test_a_source_may_send_its_last_page_for_every_one_behind_it() -> None:
         assert [page.number for page in pages] == [1, 2]
 
 
-def test_an_announced_page_must_be_the_one_asked_for() -> None:
-    """Neither another one, nor an empty one in the middle, nor the same one for ever."""
+def test_an_announced_page_must_be_the_one_requested() -> None:
+    """Another page, an empty page before others, and pages that repeat are errors."""
     with pytest.raises(SourceError, match="page 2 was asked for, and the source sent another"):
         Numbered(30, 10, lambda number: {"pages": 3, "current": 1}).ids()
     for says in ({"pages": 40}, {"more": True}):
@@ -364,7 +366,7 @@ def test_an_announced_page_must_be_the_one_asked_for() -> None:
 
 
 def test_repeated_pages_are_told_by_their_keys() -> None:
-    """By whole records where there is no key in them."""
+    """Pages without keys are told by their whole records."""
     repeats = RepeatedPages("/things", by_fields(("a", "b")))
     assert not repeats.is_repeated([{"a": 1, "b": 2, "c": 3}])
     assert repeats.is_repeated([{"a": 1, "b": 2, "c": 4}])
@@ -381,7 +383,8 @@ def test_repeated_pages_are_told_by_their_keys() -> None:
 
 @pytest.mark.parametrize(("total", "size", "last"), [(3, 3, 2), (9, 3, 3), (10, 3, 3), (7, 1, 6)])
 def test_the_number_of_records_tells_that_of_pages(total: int, size: int, last: int) -> None:
-    """As many as are full are asked for at once: what is behind them may be none."""
+    """Only pages that must be full are requested concurrently: the one behind them may not
+    exist."""
     asked: list[int] = []
 
     def fetch(number: int) -> Page:
@@ -396,7 +399,7 @@ def test_the_number_of_records_tells_that_of_pages(total: int, size: int, last: 
 
 
 def test_pages_are_read_by_one_thread() -> None:
-    """A generator cannot be run by two."""
+    """Two threads cannot run one generator."""
     threads = set[int]()
 
     def pages() -> Iterator[int]:
@@ -412,7 +415,8 @@ def test_pages_are_read_by_one_thread() -> None:
 @pytest.mark.parametrize("tail", [*range(5), 7, 8, 33])
 @pytest.mark.parametrize("length", [*range(1, 6), 8, 33])
 def test_a_circle_of_any_length_is_found_soon(tail: int, length: int) -> None:
-    """Each page but the last of the circle leads to the next one; three times round at most."""
+    """The last page of the circle leads back to its first; the circle is found after three rounds
+    at most."""
     place = Place("0")
     for _ in range(2 * max(tail + 1, length) + length - 1):
         following = int(place.link or 0) + 1
@@ -426,7 +430,7 @@ def test_a_circle_of_any_length_is_found_soon(tail: int, length: int) -> None:
 
 
 def test_links_that_only_lead_on_are_followed() -> None:
-    """However many there are; the mark moves at the pages 1, 2, 4, 8 and so on."""
+    """Any number of them; the mark moves at the pages 1, 2, 4, 8 and so on."""
     place, marked = Place("0"), ""
     for number in range(1, 300):
         if number in (1, 2, 4, 8, 16, 32, 64, 128, 256):
@@ -438,7 +442,8 @@ def test_links_that_only_lead_on_are_followed() -> None:
 
 
 def test_tokens_lead_from_page_to_page() -> None:
-    """The first request has none, and the last response; a page before others may be empty."""
+    """The first request has no token, nor has the last response; a page before others may be
+    empty."""
     pages: dict[str | None, tuple[list[Any], str | None]]
     pages = {None: ([1], "a"), "a": ([], "b"), "b": ([2], "c"), "c": ([], None)}
     asked = []
@@ -464,8 +469,8 @@ def test_tokens_lead_from_page_to_page() -> None:
     assert asked == ["b", "c"]
 
 
-def test_tokens_that_lead_nowhere_end() -> None:
-    """A token that comes back, and pages that do under tokens that are new each time."""
+def test_tokens_in_a_circle_are_an_error() -> None:
+    """A token that comes back is an error, and so are equal pages under ever new tokens."""
     again = LinkedPages("/things", lambda token: (Page([]), "a"), by_fields(("id",)))
     with pytest.raises(SourceError, match="after page 2 the links begin again"):
         list(again)
@@ -473,3 +478,25 @@ def test_tokens_that_lead_nowhere_end() -> None:
     same = LinkedPages("/things", lambda _: (Page([{"id": 1}]), next(tokens)), by_fields(("id",)))
     with pytest.raises(SourceError, match="page 3 and the one before it repeat others"):
         list(same)
+
+
+@pytest.mark.parametrize("caller", ["read_ahead", "in_order"])
+def test_who_stops_early_does_not_wait_for_a_back_off(caller: str) -> None:
+    """Nor for one that another request begins only after that."""
+    source, stopped = client(4), threading.Event()
+    waits = list[bool]()
+
+    def limited() -> int:
+        stopped.wait(10)
+        threading.Event().wait(0.05)  # until the caller closes
+        waits.append(source.closed.wait(10))
+        return 0
+
+    results: Iterator[int] = in_order(source, [lambda: 1, lambda: 2, limited, limited])
+    if caller == "read_ahead":
+        results = read_ahead(results, source.closed)
+    assert next(results) == 1
+    stopped.set()
+    cast("Generator[int]", results).close()
+    assert all(waits)
+    assert not source.closed.is_set()

@@ -1,4 +1,4 @@
-"""Back-off, and JSON over HTTPS: what is repeated, what is refused, what is shown."""
+"""Back-off, and JSON over HTTPS: what is retried, what is refused, what is shown."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def client(**options: Any) -> RestClient:
 
 @given(st.integers(0, 500), st.floats(0.001, 60), st.floats(0.001, 300))
 def test_back_off_is_bounded(attempt: int, base: float, longest: float) -> None:
-    """Half of it fixed, half random, doubling up to the cap."""
+    """Half of the delay is fixed and half is random; it doubles up to the cap."""
     full = min(base * 2.0 ** min(attempt, 64), longest)
     assert full / 2 <= Retry(3, base, longest).delay(attempt) <= full
 
@@ -57,13 +57,13 @@ def test_back_off_is_spread() -> None:
 
 @given(st.integers(1, 10**6))
 def test_retry_after_in_seconds(seconds: int) -> None:
-    """Whole seconds, as the header has them."""
+    """The header holds whole seconds."""
     assert retry_after({"Retry-After": str(seconds)}) == seconds
 
 
 @given(st.integers(1, 10**6))
 def test_retry_after_as_a_date(seconds: int) -> None:
-    """An HTTP date, with the clock of now."""
+    """The header holds an HTTP date: the wait is counted from the current clock."""
     with time_machine.travel(NOW, tick=False):
         moment = NOW + timedelta(seconds=seconds)
         assert retry_after({"Retry-After": format_datetime(moment, usegmt=True)}) == seconds
@@ -81,7 +81,7 @@ def test_retry_after_as_a_date(seconds: int) -> None:
     ],
 )
 def test_a_wait_in_other_forms(text: str, seconds: float | None) -> None:
-    """Joined headers, units, moments; the vendor's own header may have each of them, too."""
+    """Joined headers, units and moments are read, in the vendor's own header, too."""
     with time_machine.travel(NOW, tick=False):
         assert retry_after({"Retry-After": text}) == pytest.approx(seconds)
         assert retry_after({"X-Reset": text}, "X-Reset") == pytest.approx(seconds)
@@ -96,7 +96,7 @@ def test_a_wait_in_other_forms(text: str, seconds: float | None) -> None:
     )
 )
 def test_retry_after_nonsense(text: str) -> None:
-    """Nonsense, negative numbers, zero and moments beyond the calendar ask for nothing."""
+    """Nonsense, negative numbers, zero and moments beyond the calendar ask for no wait."""
     wait = retry_after({"Retry-After": text})
     assert wait is None or wait > 0
 
@@ -121,13 +121,13 @@ def test_retry_after_nonsense(text: str) -> None:
     ids=lambda text: text[:20],
 )
 def test_retry_after_that_asks_for_nothing(text: str) -> None:
-    """A past date as well."""
+    """A date in the past asks for no wait, either."""
     with time_machine.travel(NOW + timedelta(seconds=1)):
         assert retry_after({"Retry-After": text}) is None
 
 
 def test_a_vendors_reset_header() -> None:
-    """Unix time at which the limit resets, or how soon; Retry-After goes before it."""
+    """It holds a unix time or seconds from now; Retry-After takes precedence."""
     with time_machine.travel(NOW, tick=False):
         headers = {"X-Reset": str(NOW.timestamp() + 90)}
         assert retry_after(headers, "X-Reset") == 90
@@ -137,8 +137,8 @@ def test_a_vendors_reset_header() -> None:
         assert retry_after({"X-Reset": "0"}, "X-Reset") is None
 
 
-def test_repeats_come_after_the_first_try() -> None:
-    """`attempts` counts the repeats, and each waits longer."""
+def test_retries_come_after_the_first_request() -> None:
+    """`retries` counts the retries after the first request, and each waits longer."""
     waits: list[float] = []
     tries = []
 
@@ -154,8 +154,8 @@ def test_repeats_come_after_the_first_try() -> None:
     ]
 
 
-def test_a_wait_up_to_the_cap_is_sat_out() -> None:
-    """And one beyond it ends the sync without a wait."""
+def test_waits_up_to_the_cap_are_honoured() -> None:
+    """A wait beyond the cap ends the sync without waiting."""
     waits: list[float] = []
     asked = iter([LONGEST_WAIT, LONGEST_WAIT + 1])
 
@@ -168,8 +168,9 @@ def test_a_wait_up_to_the_cap_is_sat_out() -> None:
 
 
 @pytest.mark.parametrize("concerns_all", [True, False])
-def test_what_concerns_every_table_is_told(concerns_all: bool) -> None:
-    """The last failure decides, once the repeats are used up."""
+def test_the_last_failure_says_whether_it_concerns_every_table(concerns_all: bool) -> None:
+    """Once the retries are used up, the last failure decides whether the error concerns every
+    table."""
     failures = iter([not concerns_all, concerns_all])
 
     def once() -> None:
@@ -182,8 +183,8 @@ def test_what_concerns_every_table_is_told(concerns_all: bool) -> None:
 
 @responses.activate
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_statuses_that_are_repeated(status: int, waits: list[float]) -> None:
-    """And their own wait is honoured."""
+def test_statuses_that_are_retried(status: int, waits: list[float]) -> None:
+    """The client honours the wait that the response asks for."""
     responses.get(URL + "/a", status=status, headers={"Retry-After": "9"})
     responses.get(URL + "/a", json={"n": 1})
     assert client().get("/a") == {"n": 1}
@@ -193,7 +194,7 @@ def test_statuses_that_are_repeated(status: int, waits: list[float]) -> None:
 @responses.activate
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 422, 301])
 def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
-    """One request, an error with endpoint, status, code and advice."""
+    """One request is sent; the error names endpoint, status, code and advice."""
     call = responses.get(URL + "/a", status=status, json={"error": "invalid_scope"})
     with pytest.raises(SourceError, match=rf"GET {URL}/a: status {status} invalid_scope"):
         client(explain=lambda response: "Do this").get("/a", {"key": "k"})
@@ -204,8 +205,8 @@ def test_statuses_that_are_final(status: int, waits: list[float]) -> None:
 @responses.activate
 @pytest.mark.parametrize("status", [401, 403, 404, 422, 500, 400])
 def test_which_refusals_concern_every_table(status: int) -> None:
-    """Refused credentials do, other refusals concern one endpoint; where one endpoint matters to
-    all, each failure does."""
+    """Refused credentials concern every table, other refusals one endpoint. With `concerns_all`,
+    each failure concerns every table."""
     responses.get(URL + "/a", status=status)
     responses.get(URL + "/token", status=status, json={"error": "invalid_grant"})
     for link, options in (("/a", {}), ("/token", {}), ("/a", {"concerns_all": True})):
@@ -232,10 +233,10 @@ CHALLENGE = "<!DOCTYPE html><html lang='en-US'><head><title>Just a moment...</ti
         (405, {"x-amzn-waf-action": "captcha"}, ""),
     ],
 )
-def test_a_page_of_a_firewall_is_named_and_repeated(
+def test_a_page_of_a_firewall_is_named_and_retried(
     status: int, headers: dict[str, str], body: str, waits: list[float]
 ) -> None:
-    """It says nothing of rights, and may pass; what it holds is not shown."""
+    """Such a page says nothing about rights and may be transient; its content is not shown."""
     sent = {"Content-Type": "text/html; charset=UTF-8", "Retry-After": "5", **headers}
     responses.get(URL + "/a", status=status, headers=sent, body=body)
     with pytest.raises(SourceError, match=rf"status {status}, .* of a firewall") as error:
@@ -260,7 +261,7 @@ def test_a_page_of_a_firewall_is_named_and_repeated(
 def test_a_refusal_by_the_source_is_final(
     headers: dict[str, str], body: str, waits: list[float]
 ) -> None:
-    """With the advice of the connector, even where the type says HTML."""
+    """The error shows the advice of the connector, even where the content type says HTML."""
     responses.get(URL + "/a", status=403, headers=headers, body=body)
     with pytest.raises(SourceError, match=r"/a: status 403\. Check the rights$"):
         client(explain=lambda response: "Check the rights").get("/a")
@@ -279,7 +280,7 @@ def test_a_refusal_by_the_source_is_final(
 def test_a_response_without_content_is_named(
     status: int, headers: dict[str, str], waits: list[float]
 ) -> None:
-    """It is whole, and final: it is not what was asked for."""
+    """The response is whole, so the error is final."""
     responses.get(URL + "/a", status=status, headers=headers)
     expected = f"/a: status {status}, a response without content. Check this$"
     with pytest.raises(SourceError, match=expected) as error:
@@ -289,8 +290,8 @@ def test_a_response_without_content_is_named(
 
 
 @responses.activate
-def test_an_empty_body_of_no_known_length_is_repeated(waits: list[float]) -> None:
-    """Headers that were cut look whole, but are likely to tell no length."""
+def test_an_empty_body_of_unknown_length_is_retried(waits: list[float]) -> None:
+    """Headers that were cut short look whole, but are likely to hold no length."""
     responses.get(URL + "/a", body="", content_type="application/json")
     with pytest.raises(SourceError, match="the JSON is cut or damaged; gave up"):
         client().get("/a")
@@ -306,8 +307,8 @@ def test_an_empty_body_of_no_known_length_is_repeated(waits: list[float]) -> Non
         requests.exceptions.SSLError("url: /a?site=Certes (Caused by SSLEOFError(8, 'EOF'))"),
     ],
 )
-def test_failures_of_the_connection_are_repeated(failure: Exception, waits: list[float]) -> None:
-    """Their own messages, which hold URLs, are not shown."""
+def test_failures_of_the_connection_are_retried(failure: Exception, waits: list[float]) -> None:
+    """The libraries' own messages, which hold URLs, are not shown."""
     responses.get(URL + "/a", body=failure)
     with pytest.raises(SourceError) as error:
         client().get("/a", {"key": "s3cret"})
@@ -336,22 +337,22 @@ def https(
 
 
 def test_only_a_certificate_that_fits_is_taken(https: tuple[str, str], waits: list[float]) -> None:
-    """Any other one is final: no repeat makes it right."""
+    """Any other certificate is final: no retry makes it right."""
     kind, url = https
-    reading = RestClient(url, 30, Retry(2))
+    secured = RestClient(url, 30, Retry(2))
     if kind == "valid":
-        assert reading.get("/a") == {"n": 1}
+        assert secured.get("/a") == {"n": 1}
     else:
         told = {"expired": "certificate has expired", "unknown_ca": "unable to get local issuer"}
         why = told.get(kind, "it is another host's")
         expected = rf"/a: the TLS certificate could not be verified \({why}"
         with pytest.raises(SourceUnavailable, match=expected):
-            reading.get("/a")
+            secured.get("/a")
     assert waits == []
 
 
-def test_a_handshake_that_breaks_off_is_repeated(waits: list[float]) -> None:
-    """As a load balancer under load may do."""
+def test_a_handshake_that_breaks_off_is_retried(waits: list[float]) -> None:
+    """A load balancer under load may break one off."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hang_up() -> None:
@@ -372,7 +373,7 @@ def test_a_handshake_that_breaks_off_is_repeated(waits: list[float]) -> None:
 
 @responses.activate
 def test_other_credentials_are_tried_as_long_as_there_are_some() -> None:
-    """`unauthorized` is told how often the request was refused."""
+    """`unauthorized` gets the number of refusals so far."""
     responses.get(URL + "/a", status=401)
     responses.get(URL + "/a", status=401)
     responses.get(URL + "/a", json=7)
@@ -388,7 +389,7 @@ def test_other_credentials_are_tried_as_long_as_there_are_some() -> None:
 
 @responses.activate
 def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
-    """`rate_limited` knows which responses mean it."""
+    """`rate_limited` tells which responses mean "too many requests"."""
     responses.get(URL + "/a", status=403, body="slow down")
     responses.get(URL + "/a", json=1)
     assert client(rate_limited=lambda response: b"slow" in response.body).get("/a") == 1
@@ -407,7 +408,7 @@ def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
     ],
 )
 def test_another_origin_gets_no_request(link: str) -> None:
-    """Neither another host nor the same one without TLS, nor one that is not clear."""
+    """Another host, the same host without TLS and an ambiguous host get none."""
     with pytest.raises(SourceError, match="it gets no request"):
         client().get(link)
     assert len(responses.calls) == 0
@@ -435,8 +436,8 @@ def test_a_password_in_netrc_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @responses.activate
 @pytest.mark.parametrize("body", ['{"a": [1, 2', "", "\ufeff{", "[" * 100_000])
-def test_json_that_is_damaged_is_repeated(body: str, waits: list[float]) -> None:
-    """It may have been cut short. A body that is said to be empty, or HTML, is final."""
+def test_damaged_json_is_retried(body: str, waits: list[float]) -> None:
+    """The JSON may have been cut short. A body whose length is stated as 0 is final."""
     length = {"auto_calculate_content_length": True}
     responses.get(URL + "/a", body=body, content_type="application/json", **length)
     with pytest.raises(SourceError):
@@ -447,7 +448,7 @@ def test_json_that_is_damaged_is_repeated(body: str, waits: list[float]) -> None
 @responses.activate
 @pytest.mark.parametrize("kind", ["text/html", "", "text/plain"])
 def test_what_is_no_json_is_final(kind: str, waits: list[float]) -> None:
-    """With the advice of the connector."""
+    """The error shows the advice of the connector."""
     responses.get(URL + "/a", body="<html>secret</html>", content_type=kind)
     with pytest.raises(SourceError, match="but no JSON") as error:
         client(explain=lambda response: "Check base_url").get("/a")
@@ -477,7 +478,7 @@ def test_numbers_remember_how_they_were_written() -> None:
     ],
 )
 def test_all_that_is_read_can_be_stored(text: str, value: Any) -> None:
-    """What JSON or Unicode cannot hold would pass the SDK and fail a whole checkpoint."""
+    """A value that JSON or Unicode cannot hold would pass the SDK and fail a whole checkpoint."""
     assert parse_json(text) == value
 
 
@@ -508,7 +509,7 @@ def test_all_that_is_read_can_be_stored(text: str, value: Any) -> None:
     ids=lambda value: str(value)[:30],
 )
 def test_a_whole_response_is_read(body: bytes, kind: str, value: Any, waits: list[float]) -> None:
-    """Whatever its bytes, characters and numbers are: it is neither cut nor damaged."""
+    """Odd bytes, characters and numbers do not make a response cut or damaged."""
     responses.get(URL + "/a", body=body, content_type=kind)
     assert client().get("/a") == value
     assert waits == []
@@ -517,7 +518,7 @@ def test_a_whole_response_is_read(body: bytes, kind: str, value: Any, waits: lis
 @responses.activate
 @pytest.mark.parametrize("body", [b'["caf\xe9', b'["a\nb"', b"[" + b"9" * 5_000, b'["\xff"]]'])
 def test_odd_content_hides_no_damage(body: bytes, waits: list[float]) -> None:
-    """What was cut is asked for again, as ever."""
+    """A response with odd content that was cut short is retried like any other."""
     responses.get(URL + "/a", body=body, content_type="application/json")
     with pytest.raises(SourceError, match="the JSON is cut or damaged"):
         client().get("/a")
@@ -526,7 +527,7 @@ def test_odd_content_hides_no_damage(body: bytes, waits: list[float]) -> None:
 
 @given(st.binary(), st.sampled_from(("", "utf-8", "gbk", "idna", "shift_jis", "cp037", "hz")))
 def test_all_bytes_are_text(body: bytes, charset: str) -> None:
-    """In every charset, and without half a character that could not be stored."""
+    """In every charset, and without a lone surrogate, which could not be stored."""
     decode(body, f"text/plain; charset={charset}").encode("utf-8")
 
 
@@ -548,20 +549,20 @@ def test_all_bytes_are_text(body: bytes, charset: str) -> None:
     ],
 )
 def test_a_list_of_php_is_a_list(value: Any, found: list[Any] | None) -> None:
-    """In the order given; what has another key is none, nor is what has no key at all."""
+    """The order is kept; an object with any other key, or without keys, is no list."""
     assert as_list(value) == found
 
 
 @given(st.recursive(st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists))
 def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
-    """Whether escaped or not."""
+    """Whether its characters are escaped or not."""
     for ascii_only in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=ascii_only)) == value
 
 
 @responses.activate
-def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted after decompression: a small body may unpack to anything."""
+def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size counts after decompression: a small body may decompress to any size."""
     monkeypatch.setattr(rest, "LARGEST_RESPONSE", 100_000)
     bomb = gzip.compress(b'"' + b"0" * 10_000_000 + b'"')
     assert len(bomb) < 20_000
@@ -570,8 +571,8 @@ def test_an_answer_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch)
         client().get("/a")
 
 
-def _drip(listener: socket.socket, response: bytes) -> None:
-    """Answers each connection, byte by byte, until the listener ends."""
+def _trickle(listener: socket.socket, response: bytes) -> None:
+    """Sends each connection the response byte by byte, until the listener ends."""
     with suppress(OSError):
         while True:
             connection, _ = listener.accept()
@@ -591,13 +592,13 @@ def _drip(listener: socket.socket, response: bytes) -> None:
     ],
     ids=["header", "body", "size-of-a-chunk"],
 )
-def test_an_answer_that_drips_comes_to_an_end(
+def test_a_response_that_trickles_ends_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch, response: bytes
 ) -> None:
-    """Each byte comes in time, all of them do not."""
+    """A response that trickles byte by byte ends at its deadline, though no byte is late."""
     monkeypatch.setattr("shared.rest.DEADLINE", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=_drip, args=(listener, response))
+        server = threading.Thread(target=_trickle, args=(listener, response))
         server.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(SourceError, match="the response came too slowly; gave up after 2"):
@@ -636,7 +637,7 @@ def test_only_a_known_code_is_shown_of_an_error(body: str, code: str) -> None:
 
 @responses.activate
 def test_a_query_and_a_form_are_sent() -> None:
-    """As they were given, to the path below the address."""
+    """As they were given, to the path below the base URL."""
     form = responses.matchers.urlencoded_params_matcher({"grant": "x y"})
     responses.post(URL + "/token", match=[form], json={"made": 1})
     query = responses.matchers.query_param_matcher({"page": "2", "since": "a b"})
@@ -647,7 +648,7 @@ def test_a_query_and_a_form_are_sent() -> None:
 
 @responses.activate
 def test_a_redirect_is_not_followed() -> None:
-    """Not even to the same host; no other response but 2xx is one."""
+    """Not even one to the same host; only a status of 2xx is a success."""
     responses.get(URL + "/a", status=302, headers={"Location": URL + "/b"})
     target = responses.get(URL + "/b", json=1)
     responses.get(URL + "/c", status=300, json=1)
@@ -660,7 +661,7 @@ def test_a_redirect_is_not_followed() -> None:
 
 @responses.activate
 def test_each_limit_halves_the_parallel_requests() -> None:
-    """Down to one; other failures do not."""
+    """Down to one; other failures do not halve them."""
     found = list[int]()
 
     def pause(_closed: threading.Event, _seconds: float) -> bool:
@@ -676,10 +677,10 @@ def test_each_limit_halves_the_parallel_requests() -> None:
 
 
 @responses.activate
-def test_the_log_counts_the_repeats(
+def test_the_log_counts_the_retries(
     waits: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With what failed, why, and how long the next one waits."""
+    """Each line says what failed, why, and how long the retry waits."""
     responses.get(URL + "/a", status=503, headers={"Retry-After": "7"})
     with pytest.raises(SourceError, match=rf"^GET {URL}/a: status 503; gave up after 2 retries$"):
         client().get("/a", {"key": "k"})
@@ -690,8 +691,8 @@ def test_the_log_counts_the_repeats(
 
 
 @responses.activate
-def test_what_a_limit_says_of_its_end_is_waited_for(waits: list[float]) -> None:
-    """By the vendor's own header, too."""
+def test_the_reset_header_of_a_limit_is_honoured(waits: list[float]) -> None:
+    """The vendor's own header counts, too."""
     with time_machine.travel(NOW, tick=False):
         responses.get(URL + "/a", status=429, headers={"X-Reset": str(NOW.timestamp() + 90)})
         responses.get(URL + "/a", json=1)
@@ -700,6 +701,26 @@ def test_what_a_limit_says_of_its_end_is_waited_for(waits: list[float]) -> None:
 
 
 def test_a_date_without_a_zone_is_in_utc() -> None:
-    """Mail calls it -0000."""
+    """RFC 2822 writes such a zone as -0000."""
     with time_machine.travel(NOW, tick=False):
         assert retry_after({"Retry-After": "Sat, 31 Jan 2026 12:00:09 -0000"}) == 9
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "location", ["http://[", "//[::1", "/caf\xe9", "https://evil.example.com/"]
+)
+def test_the_address_of_a_redirect_does_not_matter(location: str) -> None:
+    """It is not followed, so it is not looked at, and neither is what came with it."""
+    responses.get(URL + "/a", status=302, headers={"Location": location}, body="x" * 100)
+    with pytest.raises(SourceError, match=r"/a: status 302, a redirect, which is not followed$"):
+        client().get("/a")
+
+
+def test_a_redirect_has_the_size_limit_of_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its body is not read before the limit counts."""
+    monkeypatch.setattr("shared.rest.LARGEST_RESPONSE", 10)
+    with responses.RequestsMock() as server:
+        server.get(URL + "/a", status=302, headers={"Location": "/b"}, body="x" * 100_000)
+        with pytest.raises(SourceError, match="more than 10 bytes in a response"):
+            client().get("/a")

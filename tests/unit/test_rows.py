@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
-from shared import rows as rows_module
 from shared.errors import SourceError
 from shared.rest import parse_json
 from shared.rows import (
@@ -23,6 +23,7 @@ from shared.rows import (
     convert,
     decimal,
 )
+from tests.width import wide
 
 TABLE = Table(
     "things",
@@ -46,7 +47,7 @@ JSON_VALUES = st.recursive(
 
 
 def test_schema_declares_every_column() -> None:
-    """In the form of the SDK; a table without a key leaves the key out."""
+    """In the form of the SDK; a table without a key has no primary_key."""
     assert list(TABLE.schema()["columns"])[:-1] == list(TABLE.columns)
     small = {"id": Column(), "fee": Column(decimal(19, 4))}
     fee = {"type": "DECIMAL", "precision": 19, "scale": 4}
@@ -57,7 +58,8 @@ def test_schema_declares_every_column() -> None:
 
 
 def test_a_row() -> None:
-    """The first source that is not null, derived values, given ones, and the rest kept."""
+    """The first source that is not null, derived values, given values, and the other fields
+    kept."""
     record = {"id": 7, "name": None, "title": "T", "place": {"town": "Leeds"}, "more": [1]}
     [row] = TABLE.rows([record], synced=datetime(2026, 1, 1, tzinfo=timezone.utc)).rows
     assert row == {
@@ -72,7 +74,8 @@ def test_a_row() -> None:
 
 
 def test_an_object_where_a_text_is_expected() -> None:
-    """It is JSON text, unless the column derives its value from such objects; a text is itself."""
+    """It becomes JSON text, unless the column derives its value from such objects; a text stays as
+    it is."""
     [row] = TABLE.rows([{"id": "x", "name": {"a": [1]}, "place": "Leeds"}]).rows
     assert row == {
         **dict.fromkeys(("size", "synced", "additional_fields")),
@@ -112,7 +115,7 @@ def test_nothing_that_was_sent_is_dropped(record: dict[str, Any]) -> None:
     ],
 )
 def test_records_that_cannot_be_stored(record: Any, reason: str) -> None:
-    """What is no object, or has no usable key; the reason names the column."""
+    """They are no object, or have no usable key; the reason names the column."""
     found = TABLE.rows([record])
     [row] = found.rows
     assert isinstance(row, InvalidRecord)
@@ -120,7 +123,8 @@ def test_records_that_cannot_be_stored(record: Any, reason: str) -> None:
 
 
 def test_one_record_that_cannot_be_stored_costs_no_other() -> None:
-    """The others of its page are rows, in their places; the reason names a column, not a value."""
+    """The other records of its page are rows, in their places; the reason names a column, not a
+    value."""
     records = [
         {"id": 1},
         "s3cret",
@@ -136,7 +140,7 @@ def test_one_record_that_cannot_be_stored_costs_no_other() -> None:
 
 
 def test_a_null_gives_way_to_the_next_source_in_each_record_alone() -> None:
-    """What no column takes stays, as that of the source that was not needed."""
+    """A source that was not needed stays in additional_fields."""
     records: list[Any] = [{"name": "N", "title": "T"}, {"title": "T"}, {"name": None}]
     rows = TABLE.rows([{"id": 1, **record} for record in records]).rows
     found = [(row["name"], row["additional_fields"]) for row in rows if isinstance(row, dict)]
@@ -196,7 +200,7 @@ def test_no_records_are_no_rows() -> None:
         (decimal(19, 4), "0.00", "0"),
         (decimal(19, 4), "-0", "0"),
         (decimal(3, 3), "0.125", "0.125"),
-        # What the binary form of a number adds is no digit of it.
+        # Errors of binary floating point are removed.
         (decimal(19, 4), "19.990000000000002", "19.99"),
         (decimal(19, 4), parse_json("19.990000000000002"), "19.99"),
         (decimal(19, 4), parse_json("0.30000000000000004"), "0.3"),
@@ -209,7 +213,7 @@ def test_no_records_are_no_rows() -> None:
     ],
 )
 def test_values_that_fit(kind: Any, value: Any, expected: Any) -> None:
-    """As the SDK takes them, of the very type that was declared."""
+    """They have the declared type, in the form that the SDK takes."""
     [converted] = convert([value], kind, "c")
     assert converted == expected
     assert type(converted) is type(expected)
@@ -240,7 +244,7 @@ UNFIT: dict[Any, list[Any]] = {
     ("kind", "value"), [(kind, value) for kind, values in UNFIT.items() for value in values]
 )
 def test_values_that_do_not_fit(kind: Any, value: Any) -> None:
-    """Neither rounded nor left to fail a whole checkpoint; no value is shown."""
+    """They are neither rounded nor left to fail a whole checkpoint; no value is shown."""
     with pytest.raises(InvalidRecord, match=r"^c does not fit its type [A-Z_]+$"):
         convert([value], decimal(19, 4) if kind == "DECIMAL" else kind, "c")
 
@@ -255,7 +259,7 @@ def test_decimals_are_exact(number: Decimal) -> None:
 
 
 def test_json_of_any_depth_is_text() -> None:
-    """Of the same form as any other, though the usual encoder gives up on it."""
+    """It has the same form as other JSON text, though the usual encoder cannot write it."""
     inner: Any = {"b": [1, "ü", None, {}], "a": []}
     usual = convert([inner], "STRING", "c")[0]
     for _ in range(50_000):
@@ -285,7 +289,8 @@ ODDS = Table(
 
 
 def only(field: str, value: Any) -> tuple[Row, list[OddValue]]:
-    """The row of a record with a value in a field, and what is odd; its neighbours are sound."""
+    """The row of a record with ``value`` in ``field``, and its odd values; the records beside it
+    stay as they are."""
     sound = {"id": 1, "level": 1, "count": 3, "due": "2026-01-31", "flag": True}
     found = ODDS.rows([sound, {"id": 2, "level": 1, field: value}, sound])
     first, row, last = found.rows
@@ -323,8 +328,8 @@ def test_an_odd_value_costs_that_value(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [False, "0000-00-00", "0000-00-00 00:00:00", "N/A", "-"])
-def test_what_stands_for_no_date(value: Any) -> None:
-    """It is kept, too, but told apart from what should have been a date."""
+def test_values_that_stand_for_no_date(value: Any) -> None:
+    """Such a value is kept, too, but counted apart from odd dates."""
     row, odd = only("due", value)
     assert (row["due"], row["additional_fields"]) == (None, {"level": 1, "due": value})
     assert odd == [OddValue(1, "due", placeholder=True)]
@@ -332,20 +337,29 @@ def test_what_stands_for_no_date(value: Any) -> None:
 
 @pytest.mark.parametrize("field", ["due", "endDate", "count", "fee", "share", "flag", "more"])
 @pytest.mark.parametrize("value", [None, "", " "])
-def test_what_is_blank_is_null(field: str, value: Any) -> None:
-    """It is neither kept nor counted; in JSON, blank text is a text."""
+def test_an_empty_value_is_null(field: str, value: Any) -> None:
+    """An empty value is neither kept nor counted; in a JSON column, spaces are a text."""
     row, odd = only(field, value)
     assert row["additional_fields"] == {"level": 1}
     assert odd == []
     assert row["due" if field == "endDate" else field] == (
         value if field == "more" and value == " " else None
     )
+
+
+@pytest.mark.parametrize(
+    "field", ["count", *wide("due", "endDate", "fee", "share", "flag", "more")]
+)
+@pytest.mark.parametrize("value", ["", *wide(None, " ")])
+def test_what_is_blank_is_null_beside_what_cannot_be_stored(field: str, value: Any) -> None:
+    """A record is the same when the next one of its page is too deep for JSON."""
+    row, _ = only(field, value)
     beside = ODDS.rows([{"id": 1, "level": 1, field: each} for each in (value, deep(100_000))])
     assert beside.rows[0] == {**row, "id": "1"}
 
 
-def test_what_json_has_no_form_for_is_kept_as_text() -> None:
-    """NaN, and lists in each other that no encoder follows."""
+def test_values_that_json_cannot_hold_are_kept_as_text() -> None:
+    """NaN, and lists that are nested too deeply for an encoder."""
     row, odd = only("count", deep(100_000))
     assert row["additional_fields"]["count"] == "[" * 100_000 + "1" + "]" * 100_000
     row, more = only("more", float("nan"))
@@ -355,7 +369,8 @@ def test_what_json_has_no_form_for_is_kept_as_text() -> None:
 
 @pytest.mark.parametrize("level", [2, [], {}, None])
 def test_a_value_that_cannot_be_derived(level: Any) -> None:
-    """It is null and counted; what it is derived from has no column, and stays where it is."""
+    """It is null and counted; the field that it is derived from has no column, and stays where it
+    is."""
     found = ODDS.rows([{"id": 1, "level": level}, {"id": 2, "state": "own", "level": level}])
     rows = [
         (row["state"], row["additional_fields"]) for row in found.rows if isinstance(row, dict)
@@ -365,7 +380,7 @@ def test_a_value_that_cannot_be_derived(level: Any) -> None:
 
 
 def test_odd_values_of_a_page_are_in_the_order_of_its_records() -> None:
-    """Of all columns, and so they can be divided as the records are."""
+    """For all columns together, so that they can be split as the records are."""
     odd: Row = {"id": 1, "level": 1, "flag": "?", "count": "?"}
     found = ODDS.rows([{"id": 0, "level": 1}, odd, odd, "?", odd])
     columns = [(value.record, value.column) for value in found.odd]
@@ -393,7 +408,8 @@ def test_odd_values_of_a_page_are_in_the_order_of_its_records() -> None:
     ],
 )
 def test_a_whole_number_is_one_key_however_it_is_written(value: Any, text: str) -> None:
-    """In references to keys, too; a text stays as it is, and so do numbers in other text."""
+    """So it is in references to keys; a text stays as it is, and so does a number in another text
+    column."""
     columns = {**ODDS.columns, "name": Column()}
     record = {"id": value, "owner_id": value, "name": parse_json("4.0")}
     [row] = Table("t", ("id",), columns).rows([record]).rows
@@ -406,7 +422,7 @@ def test_a_whole_number_is_one_key_however_it_is_written(value: Any, text: str) 
 
 @pytest.mark.parametrize("value", [None, "", " ", "soon", "0000-00-00", False])
 def test_a_key_without_a_date(value: Any) -> None:
-    """A part of the key that is no text cannot be null, whether it says so or not."""
+    """A part of the key that is no text cannot be null, even if it is not marked as required."""
     for required in (True, False):
         table = Table("t", ("at",), {"at": Column("UTC_DATETIME", required=required)})
         found = table.rows([{"at": "2026-01-31"}, {"at": value}])
@@ -415,30 +431,29 @@ def test_a_key_without_a_date(value: Any) -> None:
         assert found.odd == []
 
 
-def test_odd_values_cost_no_more_than_their_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page with one is converted once, and that column a second time; nothing is done by the
-    record."""
-    calls = Counter[str]()
-    convert_column, one_by_one = rows_module._converted, rows_module._converted_one_by_one
+def test_odd_values_cost_no_more_than_their_column() -> None:
+    """The other columns of their page are converted once, not once more for each record."""
+    seen = Counter[int]()
 
-    def counting(name: str, real: Any) -> Any:
-        def counted(*arguments: Any) -> Any:
-            calls[name] += 1
-            return real(*arguments)
+    def derive(record: Mapping[str, Any]) -> int:
+        seen[record["id"]] += 1
+        return 0
 
-        return counted
-
-    monkeypatch.setattr(rows_module, "_converted", counting("column", convert_column))
-    monkeypatch.setattr(rows_module, "_converted_one_by_one", counting("again", one_by_one))
-    ODDS.rows([{"id": n, "level": 1, "count": 2.5, "due": "?"} for n in range(1000)])
-    assert calls == {"column": len(ODDS.columns), "again": 2}
+    columns = {
+        "id": Column("INT"),
+        "due": Column("UTC_DATETIME"),
+        "derived": Column(derive=derive),
+    }
+    found = Table("t", ("id",), columns).rows([{"id": n, "due": "?"} for n in range(100)])
+    assert len(found.odd) == 100
+    assert seen == Counter(range(100))
 
 
 # Reports
 
 
 def test_more_than_a_tenth_is_a_failure() -> None:
-    """Ten of a hundred are reported, eleven end the sync."""
+    """Ten skipped records of a hundred are reported, eleven end the sync."""
     skipped = SkippedRecords()
     for number in range(10):
         skipped.add("things", f"record {number}", ValueError("id is missing"))
@@ -453,20 +468,21 @@ def test_more_than_a_tenth_is_a_failure() -> None:
 
 
 def test_a_table_that_is_read_again_is_counted_anew() -> None:
-    """What its first reading had is neither counted nor shown."""
+    """The skipped records of its first read are neither counted nor shown."""
     skipped = SkippedRecords()
     skipped.clear("things")
     for number in range(4):
-        skipped.add("things", f"first reading, record {number}", ValueError("id is missing"))
+        skipped.add("things", f"first read, record {number}", ValueError("id is missing"))
     skipped.clear("things")
     skipped.check("things", 0)
-    skipped.add("things", "second reading, record 7", ValueError("size is missing"))
-    with pytest.raises(SourceError, match="1 record skipped, first second reading, re"):
+    skipped.add("things", "second read, record 7", ValueError("size is missing"))
+    with pytest.raises(SourceError, match="1 record skipped, first second read, record 7"):
         skipped.check("things", 9)
 
 
 def odd_values() -> SkippedRecords:
-    """Of two columns of a table and one of another, and dates that are none."""
+    """Odd values of two columns of a table and one of another, and two values that stand for no
+    date."""
     skipped = SkippedRecords()
     for number in range(1, 5):
         skipped.add_odd("rooms", "created_at", f"page 1, record {number}")
@@ -478,14 +494,14 @@ def odd_values() -> SkippedRecords:
 
 @pytest.fixture
 def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Those on the dashboard."""
+    """The warnings on the dashboard."""
     shown: list[str] = []
     monkeypatch.setattr(Operations, "warning", shown.append)
     return shown
 
 
 def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """One warning for all tables, and in the log the places and reasons of each."""
+    """One warning covers all tables; the log gives the positions and reasons of each."""
     skipped = SkippedRecords()
     skipped.report()
     assert not warnings
@@ -502,8 +518,8 @@ def test_the_report_of_a_sync(warnings: list[str], capsys: pytest.CaptureFixture
 
 
 def test_the_report_of_odd_values(warnings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A line in the log for each column, with the first places; all of them in one warning, but
-    for what stands for no date: nobody can mend that."""
+    """The log has a line for each column, with the first positions. One warning covers all
+    columns, without values that stand for no date, since nobody can mend those."""
     skipped = odd_values()
     assert capsys.readouterr().out == ""
     skipped.check("rooms", 1)  # no record is skipped
@@ -541,8 +557,8 @@ def test_odd_values_of_a_table_that_is_read_again_are_counted_anew(warnings: lis
     assert warning.endswith("additional_fields: 1 of sites.size. The log says where")
 
 
-def test_dates_that_are_none_are_no_warning(warnings: list[str]) -> None:
-    """They are in the log alone."""
+def test_values_for_no_date_are_no_warning(warnings: list[str]) -> None:
+    """Values that stand for no date are in the log alone."""
     skipped = SkippedRecords()
     skipped.add_odd("rooms", "closed_at", "page 1, record 8", placeholder=True)
     skipped.report()
@@ -557,8 +573,8 @@ def test_dates_that_are_none_are_no_warning(warnings: list[str]) -> None:
         | st.sampled_from(["", "0", "-0", "-0.0", "1.50", "007", "1\n2", "1\n", " 1", "+1", "1e2"])
     )
 )
-def test_a_column_of_decimals_is_what_each_of_them_is(values: list[Any]) -> None:
-    """Whether they are told at once or one by one."""
+def test_a_column_of_decimals_equals_its_values_one_by_one(values: list[Any]) -> None:
+    """Whether they are converted together or one by one."""
 
     def one(value: Any) -> Any:
         try:

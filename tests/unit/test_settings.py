@@ -32,7 +32,7 @@ class Settings:
 
 
 def test_what_a_field_declares() -> None:
-    """Its label, description, kind and default; it is required, and no secret, by default."""
+    """Its label, description, kind and default; by default it is required and not secret."""
     kind = integer(1, 9)
     size = setting("Size", "Records", kind, default="5")
     assert size.metadata == {"setting": Setting("Size", "Records", kind, "5", False)}
@@ -43,7 +43,7 @@ def test_what_a_field_declares() -> None:
 
 
 def test_kinds_with_limits() -> None:
-    """Both ends of a range belong to it; of names any case is taken."""
+    """Both ends of a range belong to it; names are taken in any case."""
     number, mode = integer(1, 100), one_of("fast", "safe")
     assert [number.parse(text) for text in ("1", "100", "+7", "007")] == [1, 100, 7, 7]
     assert [mode.parse(text) for text in ("fast", "SAFE")] == ["fast", "safe"]
@@ -54,8 +54,8 @@ def test_kinds_with_limits() -> None:
             kind.parse(text)
 
 
-def test_half_a_character_is_no_text() -> None:
-    """It could not be sent; the error comes before a request, and does not show it."""
+def test_a_lone_surrogate_is_no_text() -> None:
+    """It could not be sent. The error comes before a request, and does not show the value."""
 
     @dataclass(frozen=True, repr=False)
     class Named:
@@ -67,7 +67,7 @@ def test_half_a_character_is_no_text() -> None:
 
 
 def test_defaults() -> None:
-    """Missing, blank and placeholder are all the same; an empty default is None."""
+    """A key that is missing, empty or a placeholder has its default; an empty default is None."""
     for given in ({}, {"size": "", "days": "  "}, {"size": "<SIZE>", "days": "<THE_DAYS_1>"}):
         settings = read(Settings, {"key": "k", **given})
         assert (settings.size, settings.days, settings.on) == (50, None, True)
@@ -79,8 +79,9 @@ def test_what_only_looks_like_a_placeholder_is_a_value(given: str) -> None:
     assert read(Settings, {"key": given}).key == given
 
 
-def test_blanks_of_an_exact_value_are_kept() -> None:
-    """Those at its ends are a part of a password; a line end is not, and blanks alone are none."""
+def test_spaces_of_an_exact_value_are_kept() -> None:
+    """Spaces at its ends are a part of a password; a line end is not, and spaces alone are no
+    value."""
 
     @dataclass(frozen=True, repr=False)
     class Login:
@@ -100,7 +101,7 @@ def test_values_are_trimmed_and_parsed() -> None:
 
 
 def test_all_errors_come_together() -> None:
-    """As one ValueError with a line for each key, and no value."""
+    """One ValueError has a line for each key, and no value."""
     wrong = {"size": "101x", "days": "366", "url": "ftp://h", "on": "ja", "mode": "?"}
     with pytest.raises(SettingsError) as error:
         read(Settings, wrong)
@@ -140,7 +141,7 @@ def test_numbers_outside_their_range_are_errors(size: str) -> None:
     ],
 )
 def test_addresses_that_are_refused(url: str) -> None:
-    """Plain http leaves the machine for nobody; keys do not belong into addresses."""
+    """Plain http is only for loopback addresses; keys do not belong into addresses."""
     with pytest.raises(SettingsError, match="url must be an https:// address"):
         read(Settings, {"key": "k", "url": url})
 
@@ -155,20 +156,20 @@ def test_addresses_that_are_taken(url: str) -> None:
 
 @pytest.mark.parametrize("key", ["a b", "a\nb", "schlüssel", "a\x7f"])
 def test_what_cannot_stand_in_a_header_is_no_token(key: str) -> None:
-    """It is refused by name before a request would show it."""
+    """The error names the key before a request could show it."""
     with pytest.raises(SettingsError, match=r"^The configuration is wrong:\nkey must be ASCII"):
         read(Settings, {"key": key})
 
 
 @pytest.mark.parametrize("value", [5, ["x"], {"a": 1}, True])
 def test_what_is_no_text_is_an_error(value: Any) -> None:
-    """The SDK promises text; nothing else is guessed at."""
+    """The SDK promises text, so other types are not converted."""
     with pytest.raises(SettingsError, match="size must be"):
         read(Settings, {"key": "k", "size": value})
 
 
 def test_unknown_keys_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the nearest known name, where there is one."""
+    """The warning gives the nearest known name, where there is one."""
     read(Settings, {"key": "k", "sise": "5", "qqqqq": "1"})
     output = capsys.readouterr().out
     assert "'sise' is not known and has no effect; did you mean size?" in output
@@ -176,7 +177,7 @@ def test_unknown_keys_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_keys_that_do_not_agree() -> None:
-    """They are told of with all other errors, from the values that could be read."""
+    """They are reported with all other errors, from the values that could be read."""
 
     def check(values: Mapping[str, Any]) -> list[str]:
         return [f"size does not go with {values['mode']}"] if values["size"] == 7 else []

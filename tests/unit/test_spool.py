@@ -13,7 +13,7 @@ NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
 def test_rows_that_wait_come_back_in_order(
     monkeypatch: pytest.MonkeyPatch, in_memory: int
 ) -> None:
-    """As often as they are asked for, wherever they wait; what was cleared does not."""
+    """Each time they are asked for, from memory and from disk; cleared rows do not."""
     monkeypatch.setattr(spool, "_IN_MEMORY", in_memory)
     first, second = [{"id": 1, "at": NOW}], [{"id": 2}, {"id": 3}]
     with spool.Spool() as waiting:
@@ -36,7 +36,7 @@ def test_rows_that_wait_come_back_in_order(
 
 
 def test_many_rows_wait_compressed_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded, however large a table is that waits."""
+    """Memory is bounded, however large the table."""
     monkeypatch.setattr(spool, "_IN_MEMORY", 1_000)
     with spool.Spool() as waiting:
         waiting.add([{"v": "x" * 400}])

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from shared import times
 from shared.errors import ConnectorError
-from shared.state import OVERLAP, State, TableState, window
+from shared.state import OVERLAP, State, TableState, fix_oldest, window
 
 MOMENTS = st.datetimes(
     min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)
@@ -21,7 +21,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
 @pytest.fixture
 def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was checkpointed, as it is kept: JSON."""
+    """The checkpoints, as JSON, which is how they are kept."""
     checkpoints: list[Any] = []
     monkeypatch.setattr(
         Operations, "checkpoint", lambda state: checkpoints.append(json.dumps(state))
@@ -35,7 +35,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     )
 )
 def test_a_state_survives_the_way_through_json(tables: dict[str, Any]) -> None:
-    """What was saved is what the next sync reads."""
+    """The next sync reads what was saved."""
     first = State({}, ())
     first.values["tables"].update(tables)
     again = State(json.loads(json.dumps(first.values)), ())
@@ -44,26 +44,26 @@ def test_a_state_survives_the_way_through_json(tables: dict[str, Any]) -> None:
 
 
 def test_saving_checkpoints_everything(saved: list[Any]) -> None:
-    """Entries of tables, and values beside them."""
+    """The entries of tables, and the values beside them."""
     state = State({}, ())
-    state.save({"a": {"cursor": "2026-01-01T00:00:00Z"}}, tokens="sealed")
+    state.save({"a": {"cursor": "2026-01-01T00:00:00Z"}}, tokens="encrypted")
     state.save({"b": {}})
     assert json.loads(saved[-1]) == {
         "version": 1,
         "tables": {"a": {"cursor": "2026-01-01T00:00:00Z"}, "b": {}},
-        "tokens": "sealed",
+        "tokens": "encrypted",
     }
 
 
 def test_an_entry_is_a_copy() -> None:
-    """What a sync prepares is not in the state before it is saved."""
+    """A change that a sync prepares is not in the state before it is saved."""
     state = State({}, ())
     state.table("a")["cursor"] = "x"
     assert state.values["tables"] == {}
 
 
 def test_the_given_state_is_not_changed(saved: list[Any]) -> None:
-    """The SDK's own copy stays what the last sync saved, at every depth."""
+    """The SDK's own copy keeps what the last sync saved, at every depth."""
     given_state = {"version": 1, "tables": {"a": {"cursor": "2026-01-01T00:00:00Z"}}}
     before = json.dumps(given_state)
     State(given_state, ("a",)).save({"a": {"cursor": "2026-01-02T00:00:00Z"}})
@@ -93,7 +93,7 @@ def test_the_older_form() -> None:
     ],
 )
 def test_another_form_is_an_error(given_state: dict[str, Any]) -> None:
-    """It says what to do."""
+    """The error says what to do."""
     with pytest.raises(ConnectorError, match="deploy the version that wrote it, or re-sync"):
         State(given_state, ("a",))
 
@@ -102,7 +102,7 @@ def test_another_form_is_an_error(given_state: dict[str, Any]) -> None:
 def test_a_window_never_leaves_a_gap(
     cursor: datetime, listed: datetime, now: datetime, hours: int
 ) -> None:
-    """Either everything is read, or what changed since a cursor that the clock has passed."""
+    """Either all is read, or what changed since a cursor that lies before the clock."""
     entry = {"cursor": times.to_text(cursor), "listed_at": times.to_text(listed), "rows": 1}
     with time_machine.travel(now, tick=False):
         result = window(entry, hours)
@@ -130,7 +130,8 @@ def test_a_window_never_leaves_a_gap(
     ],
 )
 def test_when_everything_is_read(entry: dict[str, Any], hours: int, full: bool) -> None:
-    """First load, one that broke off, reconciliation, a state ahead of the clock."""
+    """In a first load, after one that broke off, when a full refresh is due, and when the state is
+    ahead of the clock."""
     stored = {
         key: times.to_text(value) if isinstance(value, datetime) else value
         for key, value in entry.items()
@@ -144,7 +145,7 @@ def test_when_everything_is_read(entry: dict[str, Any], hours: int, full: bool) 
 
 @pytest.mark.parametrize(("days", "full"), [(29, False), (30, False), (31, True)])
 def test_a_cursor_older_than_the_history_of_the_source(days: int, full: bool) -> None:
-    """What changed or was deleted before is not known any more: a full refresh is due."""
+    """Older changes and deletes are no longer listed, so a full refresh is due."""
     now = times.now()
     entry = TableState(cursor=now - timedelta(days=days), listed_at=now).to_json()
     found = window(entry, 24 * 365, history=timedelta(days=30, minutes=1))
@@ -152,7 +153,7 @@ def test_a_cursor_older_than_the_history_of_the_source(days: int, full: bool) ->
 
 
 def test_the_state_of_a_table_is_kept_as_it_is() -> None:
-    """A key without a value is left out; one that an older version wrote is understood."""
+    """A key without a value is left out; a key of an older version is read, too."""
     entry = {
         "cursor": "2026-01-31T08:00:00Z",
         "listed_at": "2026-01-31T07:00:00Z",
@@ -167,3 +168,45 @@ def test_the_state_of_a_table_is_kept_as_it_is() -> None:
     assert not TableState.from_json({}).is_known
     assert TableState.from_json({"rows": 0}).confirms_empty
     assert not TableState.from_json({"rows": 3}).confirms_empty
+
+
+def test_how_far_back_a_connection_reads_is_fixed_once() -> None:
+    """Before its first sync; a moment that is to come was written by a clock that was wrong."""
+    state = State({}, ())
+    fix_oldest(state, 90, NOW)
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=90))
+    fix_oldest(state, 30, NOW + timedelta(days=1))
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=90))
+    fix_oldest(state, 30, NOW - timedelta(days=91))
+    assert state.values["oldest"] == times.to_text(NOW - timedelta(days=121))
+
+
+def test_a_connection_that_reads_all_goes_on_to_do_so() -> None:
+    """Whatever the setting says later."""
+    state = State({}, ())
+    for days in (None, 30):
+        fix_oldest(state, days, NOW)
+        assert state.values["oldest"] is None
+
+
+def test_the_oldest_moment_of_the_history_is_known() -> None:
+    """Only what is before it is not."""
+    with time_machine.travel(NOW, tick=False):
+        history = timedelta(days=30)
+        for more, full in ((timedelta(0), False), (timedelta(microseconds=1), True)):
+            entry = TableState(cursor=NOW - history - more, listed_at=NOW).to_json()
+            found = window(entry, 24, history=history)
+            assert found.full is full
+            assert found.covers(NOW - history - more) is not full
+            assert found.covers(NOW + more) is not full
+
+
+@pytest.mark.parametrize("more", ["", ". Put in new tokens"])
+def test_a_state_of_another_version_says_what_to_do(more: str) -> None:
+    """All of it, for no other sync will start."""
+    with pytest.raises(ConnectorError) as error:
+        State({"version": 2}, (), more) if more else State({"version": 2}, ())
+    assert str(error.value) == (
+        "The saved state is not one of version 1, which this connector understands: deploy the "
+        "version that wrote it, or re-sync the connection" + more
+    )

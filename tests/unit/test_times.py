@@ -18,7 +18,7 @@ OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(
 
 
 def test_times_are_in_utc_wherever_a_machine_is() -> None:
-    """The clock, and what is written for states and requests, with a Z."""
+    """The clock, and the text for states and requests, which ends with Z."""
     moment = datetime(2026, 1, 1, 1, 30, tzinfo=ZoneInfo("Asia/Kathmandu"))
     with time_machine.travel(moment, tick=False):
         assert times.now().isoformat() == "2025-12-31T19:45:00+00:00"
@@ -27,13 +27,13 @@ def test_times_are_in_utc_wherever_a_machine_is() -> None:
 
 @given(MOMENTS)
 def test_what_is_written_is_read(moment: datetime) -> None:
-    """The text in states and requests is the moment, to the microsecond."""
+    """The text in states and requests is exact to the microsecond."""
     assert times.parse(times.to_text(moment)) == moment
 
 
 @given(MOMENTS, OFFSETS, st.sampled_from("T "))
 def test_iso_with_an_offset(moment: datetime, offset: timezone, separator: str) -> None:
-    """An offset is taken into account, with colon or without."""
+    """The offset counts, with a colon or without."""
     text = moment.astimezone(offset).isoformat(separator)
     assert times.parse(text) == moment
     assert times.parse(text[:-3] + text[-2:]) == moment
@@ -50,7 +50,7 @@ def test_iso_with_an_offset_in_hours(offset: str, expected: int) -> None:
 
 @given(MOMENTS)
 def test_iso_without_an_offset_is_utc(moment: datetime) -> None:
-    """As is Z, in either case."""
+    """So is a time with Z, in either case."""
     text = moment.replace(tzinfo=None).isoformat()
     assert times.parse(text) == times.parse(text + "Z") == times.parse(text + "z") == moment
 
@@ -82,7 +82,7 @@ def test_unix_milliseconds(milliseconds: int) -> None:
 
 @given(st.dates())
 def test_a_date_alone(day: date) -> None:
-    """Its midnight."""
+    """It is its midnight."""
     assert times.parse(day.isoformat()) == datetime(
         day.year, day.month, day.day, tzinfo=timezone.utc
     )
@@ -104,7 +104,7 @@ def test_a_date_alone(day: date) -> None:
     ],
 )
 def test_what_is_no_timestamp(value: Any) -> None:
-    """A ValueError, which does not show the value; day and month are not guessed."""
+    """The ValueError does not show the value; the order of day and month is not guessed."""
     with pytest.raises(ValueError, match=r"^is not a timestamp$"):
         times.parse(value)
 
@@ -122,7 +122,7 @@ def test_what_is_no_timestamp(value: Any) -> None:
     ],
 )
 def test_what_says_that_there_is_no_date(value: Any) -> None:
-    """It is told apart from what is merely no timestamp."""
+    """Such a value raises NoDate, other values only ValueError."""
     with pytest.raises(times.NoDate, match=r"^is not a timestamp$"):
         times.parse(value)
     for wrong in ("soon", "2026-02-30", "31/12/2024", "2024-00-00", True, None):
@@ -148,8 +148,8 @@ def test_what_says_that_there_is_no_date(value: Any) -> None:
     ],
 )
 def test_other_forms_that_have_one_meaning(text: str) -> None:
-    """ISO with the name of UTC, RFC 1123 and 2822 with its zone, and ASP.NET's milliseconds, of
-    which an offset changes nothing."""
+    """ISO with the name of UTC, RFC 1123 and 2822 with a zone, and ASP.NET's milliseconds, which
+    an offset does not change."""
     expected = datetime(2024, 1, 31, 8, tzinfo=timezone.utc)
     assert times.parse(text) == times.parse(f" {text} ") == expected
 
@@ -169,7 +169,7 @@ def test_rfc_2822(moment: datetime, offset: timezone) -> None:
 
 @pytest.mark.parametrize("end", ["Z", "+00:00"])
 def test_a_comma_before_the_fraction(end: str) -> None:
-    """As ISO 8601 prefers it, in every version of Python."""
+    """ISO 8601 prefers it; every version of Python reads it."""
     expected = datetime(2026, 1, 31, 8, 0, 0, 120_000, tzinfo=timezone.utc)
     for fraction in ("12", "120", "120000"):
         assert times.parse(f"2026-01-31T08:00:00,{fraction}{end}") == expected
@@ -177,7 +177,7 @@ def test_a_comma_before_the_fraction(end: str) -> None:
 
 @given(st.lists(MOMENTS, min_size=1), st.sampled_from(["Z", "+00:00"]), st.sampled_from([0, 3, 6]))
 def test_usual_forms_are_read_together(moments: list[datetime], end: str, digits: int) -> None:
-    """They are what each of them is alone."""
+    """The result is the same as that of each one alone."""
     unit = {0: "seconds", 3: "milliseconds", 6: "microseconds"}[digits]
     texts = [moment.isoformat(timespec=unit)[:-6] + end for moment in moments]
     assert times.parse_usual(texts) == [times.parse(text) for text in texts]
@@ -193,7 +193,7 @@ def test_usual_forms_are_read_together(moments: list[datetime], end: str, digits
     ],
 )
 def test_other_forms_are_not_read_together(text: str) -> None:
-    """One of them is enough, and no text counts as two."""
+    """One such text is enough, and no text counts as two."""
     usual = "2026-01-31T08:00:00Z"
     assert times.parse_usual([usual, text]) is None
     with pytest.raises(ValueError, match="day"):

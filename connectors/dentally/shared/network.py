@@ -119,9 +119,11 @@ class Deadline:
             made = [connection.sock for connection in self._connections]
             for each in [*self._sockets, *made]:
                 if each is not None:
+                    # TLS within TLS, as behind a proxy of HTTPS, has the socket inside.
+                    inner = getattr(each, "socket", each)
                     with suppress(OSError):  # it is closed already
                         # Not the method of a TLS socket, which must not be called meanwhile.
-                        socket.socket.shutdown(each, socket.SHUT_RDWR)
+                        socket.socket.shutdown(inner, socket.SHUT_RDWR)
 
 
 _current = threading.local()
@@ -133,20 +135,25 @@ class _Explaining(HTTPConnection):
     def connect(self) -> None:
         """Nothing but this method looks hosts up, opens connections, asks a proxy to pass them on,
         and shakes hands."""
-        _watch(self)
+        deadline = _watch(self)
         try:
             super().connect()
         except (OSError, HTTPException, BaseHTTPError, ValueError) as error:
             raise _no_connection(self, error) from None
+        if deadline and deadline.passed:  # when there was no socket yet that could be shut
+            self.close()
+            raise NoConnection(_TIMED_OUT, final=False)
 
     def getresponse(self) -> Any:
         _watch(self)
         return super().getresponse()
 
 
-def _watch(connection: HTTPConnection) -> None:
-    if deadline := getattr(_current, "deadline", None):
+def _watch(connection: HTTPConnection) -> Deadline | None:
+    deadline: Deadline | None = getattr(_current, "deadline", None)
+    if deadline:
         deadline.watch(connection)
+    return deadline
 
 
 class _ExplainingTls(_Explaining, HTTPSConnection): ...

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import requests
+
 from . import times
 from .errors import SourceError
 from .rest import RestClient
@@ -30,9 +32,15 @@ class AccessToken:
 def request_token(client: RestClient, path: str, **content: Any) -> AccessToken:
     """A new token from the endpoint at ``path``; ``content``: ``data=`` or ``json=``, as requests
     takes them. Raises SourceError."""
-    requested, where = times.now(), f"{client.base_url}{path}"
+    sent, where = times.now(), f"{client.base_url}{path}"
+
+    def note_time(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        nonlocal sent
+        sent = times.now()  # of each try: a retry may come an hour later
+        return request
+
     token: AccessToken = client.post(
-        path, lambda response: parse_token(response, where, requested), **content
+        path, lambda response: parse_token(response, where, sent), auth=note_time, **content
     )
     return token
 
@@ -42,22 +50,23 @@ def parse_token(response: Any, where: str, requested: datetime) -> AccessToken:
     ``requested``.
 
     A token is renewed five minutes before it expires, or at half of its lifetime if that is later.
-    A lifetime of 0 is not stated, and one beyond the year 9999 does not end. Raises SourceError if
-    there is no token, or one that no header can hold, or a lifetime that is no number.
+    A lifetime of 0, or one that is no number, is not stated; one beyond the year 9999 does not
+    end. Only the access token is required: the request may have used up what could get another
+    one. Raises SourceError if there is none, or one that no header can hold.
     """
     try:
         value = TOKEN.parse(response["access_token"] or " ")
-        refresh_token = TOKEN.parse(response.get("refresh_token") or "")
-        renew_at = _renewal(requested, response.get("expires_in") or 0)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise SourceError(f"{where}: the response holds no usable access token") from None
-    return AccessToken(value, refresh_token, renew_at)
+    refresh_token = response.get("refresh_token")
+    text = str(refresh_token) if isinstance(refresh_token, (str, int)) else ""
+    return AccessToken(value, text, _renewal(requested, response.get("expires_in")))
 
 
 def _renewal(requested: datetime, expires_in: Any) -> datetime | None:
     try:
-        lifetime = float(expires_in)
+        lifetime = float(expires_in or 0)
         valid = max(lifetime - _EARLY, lifetime / 2)
         return requested + timedelta(seconds=valid) if valid > 0 else None
-    except OverflowError:
+    except (TypeError, ValueError, OverflowError):
         return None

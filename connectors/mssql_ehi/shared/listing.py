@@ -56,9 +56,9 @@ class Listing:
         """
         name = self.table.name
         before = TableState.from_json(state.table(name))
-        self._delete(before, skipped)
+        deletes = self._delete(before, skipped)
         with ExitStack() as stack:
-            staged = _StagedRows(name, state, self._may_wait(before), stack)
+            staged = _StagedRows(name, state, self._may_wait(before), before, stack)
             reads = [self._read(self.pages, staged, skipped)]
             if self.window.full and not reads[0].seen and not before.confirms_empty:
                 self._note_empty(before, state)
@@ -69,9 +69,12 @@ class Listing:
                 reads.append(self._read(self.pages_again or self.pages, staged, skipped))
             self._check_skipped(reads[-1], before, skipped)
             verdict = judge(reads)
-            self._hand_over(verdict, staged, skipped)
+            replaced = self._hand_over(verdict, staged, skipped)
             self._warn(verdict, staged, before)
-            state.save({name: self._after(verdict, staged, before).to_json()})
+            after = self._after(verdict, staged, before)
+            if not replaced:
+                after = deletes.keep_due(after, before)
+            state.save({name: after.to_json()})
 
     def _may_wait(self, before: TableState) -> int:
         """How many rows wait until the read is proven whole. If there are more, all are upserted
@@ -80,22 +83,49 @@ class Listing:
             return 0
         return REPLACED_AT_ONCE if before.is_known else STREAMED_FIRST_LOAD
 
-    def _delete(self, before: TableState, skipped: SkippedRecords) -> None:
-        """Deletes what the source lists as deleted since the cursor.
+    def _delete(self, before: TableState, skipped: SkippedRecords) -> "_Deletes":
+        """Deletes what the source lists as deleted since the cursor. Raises SourceError.
 
         The window begins before this list is asked for, so that no delete falls between two syncs;
         and changes are read after it, so that a record that was deleted and made anew comes back.
         A full refresh deletes, too: it may not be proven whole, and the cursor moves all the same.
         """
         if not (self.deletions and before.cursor):
-            return
-        name, deleted = self.table.name, 0
-        for page in read_ahead(self.deletions(before.cursor), self.client.closed):
+            return _Deletes()
+        if not self.window.covers(before.cursor):
+            return _Deletes(unknown=True)
+        name = f"{self.table.name} (deletes)"
+        reads = [self._read_deletes(self.deletions, before.cursor, skipped)]
+        if not reads[0].is_settled(0):
+            Logging.warning(f"{name}: {reads[0].counts()}; the list is read once more")
+            skipped.clear(name)
+            reads.append(self._read_deletes(self.deletions, before.cursor, skipped))
+        skipped.check(name, reads[-1].seen)
+        verdict = judge(reads)
+        if not verdict.moves:
+            op.warning(
+                f"{name}: {reads[-1].counts()}: the list changes while it is read. The next sync "
+                "reads it again, since the cursor stays"
+            )
+        Logging.info(f"{name}: {reads[-1].distinct} since {before.cursor}")
+        return _Deletes(incomplete=not verdict.moves)
+
+    def _read_deletes(
+        self,
+        deletions: Callable[[datetime], Iterator[Page]],
+        since: datetime,
+        skipped: SkippedRecords,
+    ) -> ReadProgress:
+        name, progress = self.table.name, ReadProgress()
+        for page in read_ahead(deletions(since), self.client.closed):
             found = self.table.keys(page.records)
-            for key in skipped.take(f"{name} (deletes)", found, f"page {page.number}, record "):
+            keys = skipped.take(f"{name} (deletes)", found, f"page {page.number}, record ")
+            for key in keys:
                 op.delete(name, key)
-                deleted += 1
-        Logging.info(f"{name}: {deleted} deletes since {before.cursor}")
+            skips = len(page.records) - len(keys)
+            progress.note(page, map(itemgetter(*self.table.key), keys), skips)
+        progress.end()
+        return progress
 
     def _read(
         self, pages: Callable[[], Iterator[Page]], staged: "_StagedRows", skipped: SkippedRecords
@@ -142,8 +172,9 @@ class Listing:
         known = 0 if self.window.full else before.rows or 0
         skipped.check(self.table.name, max(progress.seen, known))
 
-    def _hand_over(self, verdict: Verdict, staged: "_StagedRows", skipped: SkippedRecords) -> None:
-        """Upserts the rows that wait, in the place of the table's if they may replace them."""
+    def _hand_over(self, verdict: Verdict, staged: "_StagedRows", skipped: SkippedRecords) -> bool:
+        """Upserts the rows that wait, in the place of the table's if they may replace them.
+        Returns whether they did."""
         name = self.table.name
         replaces = self.window.full and verdict.whole and not staged.streams
         if replaces and skipped.counts[name]:
@@ -158,6 +189,7 @@ class Listing:
         staged.hand_over(only_last=verdict.last_only, in_one_step=replaces)
         done = "replaced the table" if replaces else "were stored, and nothing was taken away"
         Logging.info(f"{name}: {staged.count} rows {done}")
+        return replaces
 
     def _warn(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> None:
         """Says on the dashboard why deletes were not looked for."""
@@ -173,24 +205,43 @@ class Listing:
     def _after(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> TableState:
         """The state of the table after this sync."""
         if not verdict.moves:
-            return replace(before, emptied=False)
+            return staged.noted(before)
         full = self.window.full
         # A first load that was streamed is not proven whole: the next sync is a full refresh.
         proven = full and (before.is_known or not staged.streams)
         return TableState(
             cursor=self.window.started - OVERLAP,
             listed_at=self.window.started if proven else before.listed_at,
-            rows=staged.count if full or before.rows is None else before.rows,
+            rows=staged.count if full else max(before.rows or 0, staged.count),
             miscount=verdict.miscount,
         )
+
+
+@dataclass(frozen=True)
+class _Deletes:
+    """What became of the list of deletes. ``unknown``: the source could not tell those since the
+    cursor; ``incomplete``: it was read, but may lack some."""
+
+    unknown: bool = False
+    incomplete: bool = False
+
+    def keep_due(self, after: TableState, before: TableState) -> TableState:
+        """``after``, with what it takes to find the deletes that are missing at the next sync,
+        since this one has not replaced the table."""
+        if self.incomplete:
+            return replace(after, cursor=before.cursor)
+        return replace(after, listed_at=None) if self.unknown else after
 
 
 class _StagedRows:
     """The rows of one or two reads, before they are upserted. Up to ``may_wait`` rows of a read
     wait in spools; when there are more, all are upserted as they come."""
 
-    def __init__(self, table: str, state: State, may_wait: int, stack: ExitStack) -> None:
+    def __init__(
+        self, table: str, state: State, may_wait: int, before: TableState, stack: ExitStack
+    ) -> None:
         self._table, self._state, self._may_wait, self._stack = table, state, may_wait, stack
+        self._before = before
         self._spools: list[Spool] = []
         self._unsaved = 0
         self.count = 0  # rows of the last read
@@ -224,5 +275,13 @@ class _StagedRows:
             op.upsert(self._table, row)
         self._unsaved += len(rows)
         if self._unsaved >= CHECKPOINT_ROWS and not in_one_step:
-            self._state.save()
+            after = self.noted(self._before) if self._before.confirms_empty else self._before
+            self._state.save({self._table: after.to_json()} if after.is_known else {})
             self._unsaved = 0
+
+    def noted(self, before: TableState) -> TableState:
+        """``before``, with a note that rows are stored: an empty list is not believed at once."""
+        if not before.is_known:
+            return before
+        rows = max(before.rows or 0, self.count) or before.rows
+        return replace(before, emptied=False, rows=rows)

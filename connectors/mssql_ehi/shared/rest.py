@@ -30,7 +30,7 @@ from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
-_LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
@@ -290,7 +290,7 @@ class RestClient:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-        self._session = requests.Session()
+        self._session = _Session()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, Adapter())
         self._session.headers.update(self.headers)
@@ -421,7 +421,7 @@ class RestClient:
             body += chunk
             if len(body) > LARGEST_RESPONSE:
                 raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
-        if len(body) > _LARGE_RESPONSE:
+        if len(body) > LARGE_RESPONSE:
             self.parallel = 1
         return bytes(body)
 
@@ -444,6 +444,14 @@ class RestClient:
                 reason = "no such request can be sent: check the address and the credentials"
                 raise SourceUnavailable(f"{what}: {reason}") from None
             raise TransientError(otherwise) from None
+
+
+class _Session(requests.Session):
+    """A session that does not look at a redirect: even one that is not followed is read by
+    requests as a whole, without a limit, and its address taken apart."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
 
 
 def _status(response: Response) -> str:

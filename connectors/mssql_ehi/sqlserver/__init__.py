@@ -1,22 +1,32 @@
-"""How connector.py reads SQL Server, in the order in which a sync goes through it.
+"""How connector.py reads SQL Server. In the order in which a sync uses them:
 
-settings       the configuration, and the patterns of tables and columns in it
-addresses      the name of a server, the SQL Server Browser, and a socket to one of its addresses
-entra          access tokens of Microsoft Entra ID (Azure Active Directory)
-tds_patches    python-tds, with what it does wrong replaced
-errors         what the driver raises, as errors that say what to do
-session        connects, sends statements, and repeats those that a lost connection ended
-type_mapping   the types of SQL Server: how each is selected, declared and measured
-source_tables  a table and its columns, as the source has them
-naming         names at the source and at the destination, and patterns of them
-restrictions   what the login may not see: columns without a grant, masks, rows
-table_keys     which unique index is the key of a table
-schema         finds the tables, from the catalogue views
-query          how a table is read, and the statements for it
-late_rows      looks for rows that were committed behind the cursor
-rows           what a statement returns, as rows for the destination
-sealing        encrypts the positions in the state
-table_sync     reads one table and moves its cursor
-workers        several tables at once
-validation     the tables that say what a sync did
+Connecting
+    settings         the configuration, and the patterns of tables and columns in it
+    addresses        the name of a server, the SQL Server Browser, sockets
+    entra            access tokens of Microsoft Entra ID (Azure Active Directory)
+    tds_patches      python-tds with its defects mended; importing it applies the patches
+    errors           errors of the server and the driver, as errors that say what to do
+    session          connects, sends statements, retries after transient errors
+    row_decoder      makes a function that decodes the rows of one result
+    row_reader       rows by that function, where the driver would need several times as long
+    server_features  what the server and its database allow
+Finding the tables
+    type_mapping     the types of SQL Server: how each is selected, declared, converted, compared
+    source_tables    a table and its columns, as the source has them
+    table_state      what the state keeps of a table
+    naming           names at the destination, and patterns of names
+    restrictions     columns that the login cannot read, or reads masked
+    table_keys       which unique index is the key of a table
+    schema           discovers the tables in the catalog views
+Reading them
+    query            the plan of a table: which rows are read, in which order; its statements
+    late_rows        rows that a cursor of moments could miss
+    source_clock     the clocks and versions of the server
+    read_progress    how far the read of a table has come
+    read_start       where it starts: resumed, incremental, or full
+    rows             converts rows for the destination
+    table_writer     stores rows: converts a batch and hands it to the SDK
+    table_sync       syncs one table, and saves its cursor
+    workers          syncs several tables at once
+    validation       the tables that tell what a sync did
 """

@@ -1,4 +1,4 @@
-"""Which server is meant: its name as people write it, and the port of a named instance."""
+"""Where the server is: its name in the settings, the port of its instance, and a socket to it."""
 
 import errno
 import ipaddress
@@ -18,15 +18,15 @@ from .errors import ServerUnreachable
 
 DEFAULT_PORT = 1433
 _BROWSER_PORT = 1434  # UDP
-_ASKED = 3  # times, since a datagram may be lost
+_REQUESTS = 3  # since a datagram may be lost
 _DEFAULT_INSTANCE = "MSSQLSERVER"
-_UNDER_WAY = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
+_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _INSTANCE = re.compile(r"[^\W\d][\w$#]{0,15}")
 
 
 class ServerName(NamedTuple):
-    """A host, and its port or the name of its instance, where there is one."""
+    """A host, and the port or the name of an instance of it, where one is given."""
 
     host: str
     port: int | None = None
@@ -34,8 +34,8 @@ class ServerName(NamedTuple):
 
 
 def parse_server(text: str) -> ServerName:
-    """``host``, ``tcp:host``, ``host,port``, ``host:port`` or ``host\\instance``, where the host
-    may be an IP address, ``(local)`` or a point. Raises ValueError.
+    """Reads ``host``, ``tcp:host``, ``host,port``, ``host:port`` or ``host\\instance``, where the
+    host may be an IP address, ``(local)`` or a point. Raises ValueError.
 
     https://learn.microsoft.com/sql/connect/odbc/windows/sqlconnect
     """
@@ -66,48 +66,60 @@ def _parse_host(text: str) -> str:
 
 
 def open_socket(host: str, port: int, seconds: float) -> socket.socket:
-    """A connection to the first address of a host that answers. Raises OSError.
+    """A connection to the first address of a host that accepts one, within so many seconds. Raises
+    OSError.
 
-    All are tried at once: the listener of an availability group has one in each subnet, and those
-    that are offline response nothing.
+    All are tried at once: the listener of an availability group has an address in each subnet, and
+    those that are offline do not respond.
     """
-    end, failure = time.monotonic() + seconds, OSError("the host has no address")
+    end = time.monotonic() + seconds
+    sockets, failure = _start_connecting(host, port)
     waiting = selectors.DefaultSelector()
-    tried: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
-            with suppress(OSError):  # a family that this machine does not have
-                each = socket.socket(family, kind, protocol)
-                tried.append(each)
-                each.setblocking(False)
-                if (code := each.connect_ex(address)) in _UNDER_WAY:
-                    waiting.register(each, selectors.EVENT_WRITE, each)
-                else:
-                    failure = OSError(code, os.strerror(code))
+        for each in sockets:
+            waiting.register(each, selectors.EVENT_WRITE, each)
         while waiting.get_map():
             ready = waiting.select(max(end - time.monotonic(), 0))
             if not ready:
                 raise TimeoutError
             for key, _ in ready:
                 waiting.unregister(key.fileobj)
-                code = key.data.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                connected: socket.socket = key.data
+                code = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not code:
-                    tried.remove(key.data)
-                    connected: socket.socket = key.data
+                    sockets.remove(connected)
                     return connected
                 failure = OSError(code, os.strerror(code))
     finally:
         waiting.close()
-        for each in tried:
+        for each in sockets:
             each.close()
     raise failure
 
 
+def _start_connecting(host: str, port: int) -> tuple[list[socket.socket], OSError]:
+    """A socket that connects to each address of a host, and the error of the last address that
+    refused at once."""
+    failure = OSError("the host has no address")
+    sockets = []
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        with suppress(OSError):  # a family that this machine does not have
+            each = socket.socket(family, kind, protocol)
+            each.setblocking(False)
+            code = each.connect_ex(address)
+            if code in _CONNECTING:
+                sockets.append(each)
+            else:
+                each.close()
+                failure = OSError(code, os.strerror(code))
+    return sockets, failure
+
+
 def ask_browser(host: str, instance: str, timeout: float) -> int:
-    """The TCP port of an instance, as the SQL Server Browser of its host tells it within so many
-    seconds. Raises SourceError, and OSError for a host that is none.
+    """The TCP port of an instance, which the SQL Server Browser of its host tells. ``timeout``: in
+    seconds. Raises SourceError, and OSError for a host that does not exist.
 
     https://learn.microsoft.com/openspecs/windows_protocols/mc-sqlr/
     """
@@ -117,9 +129,9 @@ def ask_browser(host: str, instance: str, timeout: float) -> int:
     try:
         for each, (*_, address) in zip(asked, found, strict=True):
             each.setblocking(False)
-            each.connect(address)  # nobody else's response is taken
-        for _ in range(_ASKED):
-            if port := _exchange(asked, request, instance, timeout / _ASKED):
+            each.connect(address)  # no response of another host is taken
+        for _ in range(_REQUESTS):
+            if port := _exchange(asked, request, instance, timeout / _REQUESTS):
                 return port
     finally:
         for each in asked:
@@ -134,18 +146,18 @@ def ask_browser(host: str, instance: str, timeout: float) -> int:
 def _exchange(
     asked: Sequence[socket.socket], request: bytes, instance: str, seconds: float
 ) -> int | None:
-    """Asks all addresses once; the port, if one tells it in time."""
+    """Asks all addresses once. Returns the port if one of them tells it in time."""
     end = time.monotonic() + seconds
     waiting = []
     for each in asked:
-        with suppress(OSError):  # nobody listens there, as an earlier try may have shown
+        with suppress(OSError):  # an earlier request may have shown that nobody listens there
             each.send(request)
             waiting.append(each)
     while waiting and (left := end - time.monotonic()) > 0:
         ready, _, _ = select.select(waiting, [], [], left)
         for each in ready:
             try:
-                port = _parse_answer(each.recv(65535), instance)
+                port = _parse_response(each.recv(65535), instance)
             except OSError:
                 waiting.remove(each)
                 continue
@@ -154,13 +166,13 @@ def _exchange(
     return None
 
 
-def _parse_answer(response: bytes, instance: str) -> int | None:
-    """The port in a response; None for a response of something else. Raises SourceError."""
+def _parse_response(response: bytes, instance: str) -> int | None:
+    """The port in a response, None if it is not of this instance. Raises SourceError."""
     words = response[3:].decode("ascii", "replace").split(";")
-    facts = dict(zip(words[::2], words[1::2], strict=False))
-    if response[:1] != b"\x05" or facts.get("InstanceName", "").casefold() != instance.casefold():
+    values = dict(zip(words[::2], words[1::2], strict=False))
+    if response[:1] != b"\x05" or values.get("InstanceName", "").casefold() != instance.casefold():
         return None
-    port = facts.get("tcp", "")
+    port = values.get("tcp", "")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
         raise SourceError(
             "connecting: the instance in mssql_server takes no TCP connections. Switch TCP/IP on "

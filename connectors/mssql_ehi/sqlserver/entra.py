@@ -4,14 +4,12 @@ https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant
 """
 
 import threading
-import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from shared.errors import SourceError
+from shared.oauth import AccessToken, request_token
 from shared.rest import RestClient, Retry
 
-_EARLY = 300.0  # seconds before its end at which a token is renewed
 # National clouds have a resource of their own.
 # https://learn.microsoft.com/azure/azure-sql/database/aad-authentication-configure
 _RESOURCES = {
@@ -23,7 +21,8 @@ _RESOURCES = {
 class AccessTokens:
     """Called, the access token of a service principal; a new one when the last one nears its end.
 
-    Usable from several threads. ``timeout``: seconds of silence that end a request.
+    Usable from several threads. ``timeout``: for connecting and for reading, in
+    seconds.
     """
 
     def __init__(
@@ -41,24 +40,18 @@ class AccessTokens:
         }
         advice = "Check mssql_tenant_id, mssql_client_id and mssql_client_secret"
         self._client = RestClient(authority, timeout, retry, explain=lambda response: advice)
-        self._lock, self._token, self._renew_at = threading.Lock(), "", 0.0
+        self._lock = threading.Lock()
+        self._token: AccessToken | None = None
 
     def __call__(self) -> str:
         """Raises SourceError."""
         with self._lock:
-            if time.monotonic() >= self._renew_at:
-                asked = time.monotonic()
-                response = self._client.post(self._path, data=self._request)
-                self._token, lifetime = _parse(response)
-                self._renew_at = asked + max(lifetime - _EARLY, lifetime / 2)
-            return self._token
+            if self._token is None or self._token.is_due:
+                self._token = self._new()
+            return self._token.value
 
-
-def _parse(response: Any) -> tuple[str, float]:
-    try:
-        token, lifetime = response["access_token"], float(response["expires_in"])
-        if isinstance(token, str) and token and lifetime > 0:
-            return token, lifetime
-    except (KeyError, TypeError, ValueError):
-        pass
-    raise SourceError("the token endpoint answers without an access_token and its expires_in")
+    def _new(self) -> AccessToken:
+        token = request_token(self._client, self._path, data=self._request)
+        if token.renew_at is None:  # the server would refuse logins, and not say why
+            raise SourceError(f"{self._client.base_url}{self._path}: no expires_in")
+        return token

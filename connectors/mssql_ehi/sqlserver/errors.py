@@ -1,15 +1,15 @@
-"""What went wrong at the server, in our own words: a message of the driver may quote a value.
+"""The errors of the server and the driver, in words of our own: the driver's may quote a value.
 
 SourceError (shared)
-├── StatementError        the server answered with an error that no repeat will change; `number`
-├── ChangesExpired        Change Tracking no longer knows what changed since the last sync
+├── StatementError       the server responded with an error that no retry changes; `number`
+├── ChangesExpired       Change Tracking no longer knows what changed since the last sync
 ├── SchemaChanged        the table has columns that were not there when the sync began
-├── UndecodableRow    the driver cannot decode a row; the connection is lost with it
+├── UndecodableRow       the driver cannot decode a row; the connection is lost with it
 └── TransientError (shared)
-    ├── Conflict       another session was in the way: it heals in seconds, all else in a minute
-    ├── Unversioned    SNAPSHOT isolation is refused; the same without it may succeed at once
-    └── ServerUnreachable       nobody answers: it concerns the whole server, not one table
-        └── QueryTimeout     for as long as query_timeout_seconds
+    ├── Conflict             another session was in the way: a retry within seconds may succeed
+    ├── SnapshotRefused      SNAPSHOT isolation is refused: a retry without it may succeed at once
+    └── ServerUnreachable    no response: it concerns the whole server, not one table
+        └── QueryTimeout         none within query_timeout_seconds
 
 Numbers: https://learn.microsoft.com/sql/relational-databases/errors-events/
 and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-errors-issues
@@ -18,6 +18,7 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 import re
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytds
 from OpenSSL import SSL
@@ -28,12 +29,12 @@ _TRANSIENT = {
     1205: "chosen as the victim of a deadlock",
     1222: "waited too long for a lock",
     1204: "out of locks",
-    3960: "a change under way met the snapshot",
+    3960: "a concurrent change conflicts with the snapshot",
     3961: "the table was altered under the snapshot",
-    3958: "the snapshot lost its versions",
-    3959: "no room for the versions of a snapshot",
-    3966: "the snapshot lost its versions",
-    3967: "no room for the versions of a snapshot",
+    3958: "the snapshot lost its row versions",
+    3959: "no room for the row versions of a snapshot",
+    3966: "the snapshot lost its row versions",
+    3967: "no room for the row versions of a snapshot",
     3953: "the database is recovering",
     3954: "the database is changing its isolation",
     3956: "the database is changing its isolation",
@@ -47,12 +48,12 @@ _TRANSIENT = {
     8628: "waited too long for a plan",
     9515: "the table was altered meanwhile",
     10922: "the statement has to be run again",
-    41301: "a change under way met the transaction",
-    41302: "a change under way met the transaction",
-    41305: "a change under way met the transaction",
-    41325: "a change under way met the transaction",
-    41839: "a change under way met the transaction",
-    615: "an object was not to be found for a moment",
+    41301: "a concurrent change conflicts with the transaction",
+    41302: "a concurrent change conflicts with the transaction",
+    41305: "a concurrent change conflicts with the transaction",
+    41325: "a concurrent change conflicts with the transaction",
+    41839: "a concurrent change conflicts with the transaction",
+    615: "an object was not found for a moment",
     921: "the database is recovering",
     926: "the database is recovering",
     952: "the database is changing its state",
@@ -60,8 +61,8 @@ _TRANSIENT = {
     10936: "too busy",
     18451: "only administrators may log in for the moment",
     40642: "too busy",
-    617: "an object was not to be found for a moment",
-    669: "the row is not to be found for a moment",
+    617: "an object was not found for a moment",
+    669: "a row was not found for a moment",
     596: "the session was ended",
     701: "out of memory",
     802: "out of memory",
@@ -106,12 +107,13 @@ NO_SNAPSHOT = (3952,)
 # One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
 # one in memory.
 NO_SNAPSHOT_OF_TABLE = (33447, 35371, 41332)
-_GRAVE = 17  # the lowest severity of errors that are no fault of a statement
-# These are grave, too, but the same statement meets them again.
+# The lowest severity of errors that the server causes, and not a statement: they are transient.
+_SERVER_SEVERITY = 17
+# These are of such a severity, too, but a retry meets them again.
 _FINAL = (8621, 8631, 8632, 8649)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
-_RIGHTS = "Grant SELECT to mssql_user, or leave the table out by exclude_tables"
+_RIGHTS = "Grant SELECT to mssql_user, or name the table in exclude_tables"
 ADVICE = {
     229: _RIGHTS,
     230: _RIGHTS,
@@ -164,7 +166,7 @@ class UndecodableRow(SourceError): ...
 class Conflict(TransientError): ...
 
 
-class Unversioned(TransientError): ...
+class SnapshotRefused(TransientError): ...
 
 
 class ServerUnreachable(TransientError): ...
@@ -174,18 +176,18 @@ class QueryTimeout(ServerUnreachable): ...
 
 
 def explain(error: Exception, doing: str) -> SourceError:
-    """The error of ours for one of the driver. ``doing``: what failed, for the message."""
+    """Our error for one of the driver. ``doing``: what failed, for the message."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
-        return QueryTimeout(f"{doing}: the server is silent")
+        return QueryTimeout(f"{doing}: the server did not respond in time")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
     return UndecodableRow(f"{doing}: a row cannot be decoded ({type(error).__name__})")
 
 
 def unexpected(error: Exception) -> SourceError:
-    """The error of ours for a defect: its type and place, since its message may quote data."""
+    """Our error for a defect. It names its type and place, since its message may quote data."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return SourceError(
         f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno} of "
@@ -196,18 +198,11 @@ def unexpected(error: Exception) -> SourceError:
 def explain_login(
     error: Exception, doing: str, database: str, *, windows: bool = False
 ) -> SourceError:
-    """The same for an attempt to connect, where most errors are those of a setting; ``windows``:
-    as a Windows account."""
-    text = str(error)
+    """Our error for one of a login, where most are those of a setting. ``windows``: the login is
+    that of a Windows account."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
-        # Of an unknown database the driver shows only the failed login that follows from it, but
-        # its text begins with that of error 4060, which quotes the name in any language.
-        unknown = error.msg_no == 18456 and f'"{database}"' in text
-        number = 4060 if unknown else error.msg_no
-        if windows and number in _WINDOWS_ADVICE:
-            text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
-            return StatementError(text, number)
-        return _explain_number(number, doing)
+        return _explain_refused_login(error, doing, database, windows=windows)
+    text = str(error)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
             f"{doing}: its certificate is refused. Put the certificate of the authority that "
@@ -216,7 +211,7 @@ def explain_login(
     if isinstance(error, pytds.Error) and "does not match host name" in text:
         return SourceError(
             f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
-            "stands in the certificate as a subject alternative name"
+            "the certificate has as a subject alternative name"
         )
     if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
         return SourceError(
@@ -234,10 +229,21 @@ def explain_login(
     )
 
 
+def _explain_refused_login(error: Any, doing: str, database: str, *, windows: bool) -> SourceError:
+    # Of an unknown database the driver shows only the failed login that follows from it, but its
+    # text begins with that of error 4060, which quotes the name in any language.
+    unknown = error.msg_no == 18456 and f'"{database}"' in str(error)
+    number = 4060 if unknown else error.msg_no
+    if windows and number in _WINDOWS_ADVICE:
+        text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
+        return StatementError(text, number)
+    return _explain_number(number, doing)
+
+
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
     advice = f". {ADVICE[number]}" if number in ADVICE else ""
-    grave = (severity or 0) >= _GRAVE and number not in _FINAL
-    if number in _TRANSIENT or grave:
+    by_server = (severity or 0) >= _SERVER_SEVERITY and number not in _FINAL
+    if number in _TRANSIENT or by_server:
         reason = _TRANSIENT.get(number, f"severity {severity}")
         kind = Conflict if number in _CONFLICTS else TransientError
         return kind(f"{doing}: error {number} of the server ({reason}){advice}")

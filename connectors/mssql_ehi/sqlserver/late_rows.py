@@ -1,5 +1,5 @@
-"""What a cursor made of moments could pass for good: rows of transactions that commit late, and
-rows that have no moment."""
+"""Rows that a cursor of moments could miss: those of transactions that commit late, and those
+without a moment."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -11,8 +11,8 @@ from .query import Plan
 from .session import Session
 from .source_tables import Column, SourceTable
 
-# Of this database, with what it has not yet written; no read-only transactions and no reader of
-# this connector, which stamp nothing. A distributed one whose client is gone has no session.
+# Transactions of this database that write; not those of this connector, which stamp no row. A
+# distributed transaction whose client has disconnected has no session.
 _OLDEST = (
     "SELECT CONVERT(varchar(23), MIN(a.transaction_begin_time), 121) AS began "
     "FROM sys.dm_tran_database_transactions AS d "
@@ -35,7 +35,7 @@ _LEADING = (
 
 
 class LateRows:
-    """What a sync knows of them. Usable from several threads, each with a session of its own."""
+    """What a sync knows of such rows. Usable from several threads, each with its own session."""
 
     def __init__(self) -> None:
         self._sees_transactions = False
@@ -47,12 +47,12 @@ class LateRows:
     ) -> None:
         """Finds out, before the tables of ``plans`` are read, what the login may see.
 
-        ``replica``: the database is a copy that does not know the transactions of its original.
+        ``replica``: the database is a copy that does not know the transactions of its primary.
         """
         timed = [
             plan
             for plan in plans
-            if is_timed(plan) and not (plan.fault or plan.table.postponed)  # it is not read
+            if plan.is_timed and not (plan.fault or plan.table.postponed)  # it is not read
         ]
         if not timed:
             return
@@ -65,8 +65,8 @@ class LateRows:
         elif session.optional("the open transactions", _OLDEST) is None:
             Logging.warning(
                 f"mssql_user may not see which transactions are open: {missed}. GRANT VIEW SERVER "
-                "STATE to its login (Azure SQL Database: VIEW DATABASE STATE to its user) has "
-                "the cursor wait for them"
+                "STATE to its login (Azure SQL Database: VIEW DATABASE STATE to its user), so "
+                "that the cursor waits for them"
             )
         else:
             self._sees_transactions = True
@@ -75,8 +75,9 @@ class LateRows:
             self._indexed = {(schema, table, name) for schema, table, name in rows or []}
 
     def earliest_open(self, session: Session, offset: int) -> str | None:
-        """When the oldest transaction began that is open now, as the earlier of the server's local
-        clock, which is ``offset`` minutes ahead, and UTC; None: there is none, or none is seen."""
+        """When the oldest open transaction began, None if there is none, or none is seen: by the
+        server's local clock, which is ``offset`` minutes ahead of UTC, or by UTC, whichever is
+        earlier."""
         rows = (
             session.optional("the open transactions", _OLDEST) if self._sees_transactions else None
         )
@@ -87,26 +88,21 @@ class LateRows:
         return earlier.isoformat(" ", "microseconds")
 
     def counts(self, table: SourceTable, column: Column) -> bool:
-        """Whether an index makes it cheap to count the rows without a moment."""
+        """Whether rows without a moment can be counted cheaply, by an index."""
         return column.nullable and (table.schema, table.name, column.name) in self._indexed
 
     def note(self, label: str, column: Column, rows: int) -> None:
-        """The table has so many rows without a moment."""
+        """Notes how many rows of the table have no moment."""
         if rows:
             self._without_moment[label] = f"{label} ({rows} rows without {column.name})"
 
     def report(self) -> None:
-        """Says on the dashboard which tables have rows without a moment."""
+        """Warns of the tables that have rows without a moment."""
         if self._without_moment:
             found = ", ".join(
                 self._without_moment[label] for label in sorted(self._without_moment)
             )
             op.warning(
-                f"Rows whose column of changes is NULL arrive at full loads alone, neither new "
-                f"nor changed ones between them: {found}"
+                "Rows whose column of changes is NULL arrive only at full loads, also when they "
+                f"are new or changed: {found}"
             )
-
-
-def is_timed(plan: Plan) -> bool:
-    """Whether the cursor of a plan is a moment."""
-    return plan.column is not None and not plan.by_version and not plan.tracked

@@ -1,4 +1,4 @@
-"""Which tables and columns are meant, and what they are called at the destination."""
+"""Names of tables and columns: patterns that select them, and names at the destination."""
 
 import re
 import unicodedata
@@ -23,27 +23,27 @@ def bracketed(name: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in a statement, where the driver halves per cent signs."""
+    """A name for a statement, where the driver halves per cent signs."""
     return bracketed(name).replace("%", "%%")
 
 
 def label(*parts: str) -> str:
-    """`schema.table`, with brackets where two tables could be meant otherwise, or where the
-    settings would not take a part as it is."""
+    """`schema.table`, with brackets where it would be ambiguous without, or where the settings
+    would not take a part as it is."""
     return ".".join(bracketed(part) if _AMBIGUOUS.search(part) else part for part in parts)
 
 
 def pattern(parts: Sequence[str]) -> str:
-    """The pattern of a name. A part that holds a point was quoted: it is one part of the name."""
+    """The pattern for a name. A part that holds a point was quoted: it is one part of the name."""
     return label(*parts) if any("." in part for part in parts) else ".".join(parts)
 
 
-def select(tables: Sequence[Name], take: Sequence[str], exclude: Sequence[str]) -> set[Name]:
-    """Those of ``tables`` that match a pattern of ``take``, if there is one, and none of
+def select(tables: Sequence[Name], include: Sequence[str], exclude: Sequence[str]) -> set[Name]:
+    """Those of ``tables`` that match a pattern of ``include``, if there is one, and none of
     ``exclude``. Raises SettingsError for patterns that match nothing."""
-    given = {"tables": take, "exclude_tables": exclude}
+    given = {"tables": include, "exclude_tables": exclude}
     found = _matching(tables, given, "table")
-    return (found["tables"] if take else set(tables)) - found["exclude_tables"]
+    return (found["tables"] if include else set(tables)) - found["exclude_tables"]
 
 
 def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
@@ -55,23 +55,23 @@ def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set
 def _matching(
     every: Sequence[_Named], given: Mapping[str, Sequence[str]], what: str
 ) -> dict[str, set[_Named]]:
-    """By the key of a setting, what its patterns mean."""
+    """What matches the patterns of each setting, by its key."""
     found: dict[str, set[_Named]] = {key: set() for key in given}
-    idle = []
+    unmatched = []
     for key, listed in given.items():
         for pattern in listed:
             matching = _of_pattern(every, pattern)
             found[key] |= matching
             if not matching:
-                idle.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
-    if idle:
-        raise SettingsError("The configuration is wrong:\n" + "\n".join(idle))
+                unmatched.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
+    if unmatched:
+        raise SettingsError("The configuration is wrong:\n" + "\n".join(unmatched))
     return found
 
 
 def _of_pattern(every: Sequence[_Named], pattern: str) -> set[_Named]:
-    """What a pattern means: any case will do, unless names differ in it alone, and one of them is
-    spelled like the pattern."""
+    """The names that match a pattern: in any case, unless names differ in case alone, and one of
+    them is spelled like the pattern."""
     spelled: dict[tuple[str, ...], list[_Named]] = defaultdict(list)
     folded = _expression(pattern.casefold())
     for name in every:
@@ -105,15 +105,12 @@ def of_tables(
     tables: Sequence[Name], kept: Mapping[Name, str] | None = None, taken: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
     """The names at the destination, and warnings. ``tables`` are in the order in which they were
-    created; ``kept``: names that tables have already; ``taken``: those of others.
+    created; ``kept``: names that tables have already; ``taken``: names of other tables.
 
-    Of tables that would have one name, those outside dbo carry their schema's before it; the later
-    gets a number where that is not enough.
+    Of tables that would have the same name, those outside dbo get the name of their schema as a
+    prefix; where that is not enough, the later one gets a number.
     """
     kept = kept or {}
-    schemas = defaultdict(set)
-    for schema, name in tables:
-        schemas[stored_table_name(name)].add(schema.casefold())
     own = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES)
     used = {stored_table_name(name) for name in (*own, *taken)}
     destinations = {}
@@ -121,11 +118,7 @@ def of_tables(
         if stored_table_name(name) not in used:
             used.add(stored_table_name(name))
             destinations[table] = name
-    plain = {}
-    for schema, name in tables:
-        several = len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo"
-        latin = _latin(name, "table")
-        plain[schema, name] = f"{schema}_{latin}" if several else latin
+    plain = _with_schemas(tables)
     wanted = {stored_table_name(name) for name in plain.values()}
     warnings = []
     for table in tables:
@@ -137,12 +130,26 @@ def of_tables(
     return [destinations[table] for table in tables], warnings
 
 
+def _with_schemas(tables: Sequence[Name]) -> dict[Name, str]:
+    """The names that tables would have at the destination, with their schemas where several have a
+    table of that name."""
+    schemas = defaultdict(set)
+    for schema, name in tables:
+        schemas[stored_table_name(name)].add(schema.casefold())
+    plain = {}
+    for schema, name in tables:
+        several = len(schemas[stored_table_name(name)]) > 1 and schema.casefold() != "dbo"
+        latin = _latin(name, "table")
+        plain[schema, name] = f"{schema}_{latin}" if several else latin
+    return plain
+
+
 def _table_warning(schema: str, name: str, destination: str) -> str:
     if destination == f"{schema}_{name}":
         return f"Several schemas have a table {name}: {schema}.{name} is stored as {destination}"
     return (
-        f"{label(schema, name)} is stored as {destination}, since its own name is no name at the "
-        "destination, or that of another table"
+        f"{label(schema, name)} is stored as {destination}, since its own name is not possible at "
+        "the destination, or is that of another table"
     )
 
 
@@ -155,11 +162,11 @@ def of_columns(
     as_before: bool = False,
 ) -> tuple[list[str], list[str]]:
     """The names at the destination, and warnings. ``columns`` are in their order; ``kept``: names
-    that columns, also some that are no more, have already; ``first``: columns that have theirs,
-    too, and go before new ones. ``as_before``: as connectors named them that knew no letters but
-    Latin ones.
+    that columns have already, also some that do not exist any more; ``first``: columns that have a
+    name already, too, and are named before new ones. ``as_before``: as earlier versions named
+    columns without a Latin letter.
 
-    Of columns that would have one name, the later gets a number.
+    Of columns that would have the same name, the later one gets a number.
     """
     kept = kept or {}
     destinations = {name: kept[name] for name in columns if name in kept}
@@ -186,16 +193,16 @@ def of_columns(
 def _free(
     plain: str, taken: Collection[str], wanted: Collection[str], stored: Callable[[str], str]
 ) -> str:
-    """The name, with a number if it is taken: the first that others neither have nor want."""
+    """The name, with a number if it is taken: the first that no other has or will get."""
     if stored(plain) not in taken:
         return plain
     numbered = (f"{plain}_{number}" for number in count(2))
     return next(n for n in numbered if stored(n) not in taken and stored(n) not in wanted)
 
 
-def of_a_kind(names: Mapping[str, str]) -> dict[str, str]:
-    """Those of the ``names`` at the destination, by column, that must be remembered: of columns
-    that would share one, and of columns that have another one than they would be given."""
+def to_remember(names: Mapping[str, str]) -> dict[str, str]:
+    """Those of the ``names`` at the destination, by column, that the state must keep: of columns
+    that would share a name, and of columns that have another name than they would get now."""
     plain = {name: _latin(name, "column") for name in names}
     shared = Counter(map(stored_name, plain.values()))
     return {

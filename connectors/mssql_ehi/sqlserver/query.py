@@ -1,7 +1,8 @@
 """How a table is read: which rows, in which order, and from where on.
 
-A position is the text of the order's columns in one row; it is exact, so that a read goes on
-behind that very row. Text is compared as the column's own type (see column_types).
+A position is the text of the order's columns in one row. It is exact, so that a read resumes
+behind that very row. Text is compared as the column's own type (see
+type_mapping).
 """
 
 import re
@@ -20,8 +21,8 @@ from .source_tables import Column, SourceTable
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
 _VERSIONS = ("rowversion", "timestamp")
-NO_COLUMN = "none"  # as incremental_column: that tables are read in full is known
-# How columns are called that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
+NO_COLUMN = "none"  # as incremental_column: the user knows that tables are read in full
+# Names of columns that tell when a row changed: _LastUpdatedInstant, UPDATE_DATE, chg_dt.
 _TELLS_CHANGES = re.compile(
     "modif|updat|upd_|_upd|chang|chg|edit|revis|touch|etl|load|last_?(mod|wri|sav)", re.IGNORECASE
 )
@@ -34,8 +35,9 @@ class Plan:
     """Rows of ``table`` ordered by ``column``, which says when a row changed, and the ``key``.
 
     Without ``column`` the order is that of the key, and without a key there is none. ``tracked``:
-    Change Tracking says which rows changed. ``whole``: all rows are read by the key alone, since
-    the server refuses the incremental read, and the cursor of the next sync is found all the same.
+    Change Tracking tells which rows changed. ``whole``: all rows are read, ordered by the key
+    alone, since the server refuses the incremental read; the cursor of the next sync is still
+    found.
     """
 
     table: SourceTable
@@ -65,6 +67,11 @@ class Plan:
         """Whether ``column`` is a rowversion, not a time."""
         return self.column is not None and is_version(self.column)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the cursor is a moment."""
+        return self.column is not None and not self.by_version and not self.tracked
+
     def __str__(self) -> str:
         if self.tracked and not self.whole:
             return "changes by Change Tracking"
@@ -81,9 +88,9 @@ class Plan:
         only_first: bool = False,
         columns: Sequence[Column] | None = None,
     ) -> tuple[str, dict[str, Any]]:
-        """The SELECT of the rows whose ``column`` is ``start`` or later and, of a rowversion,
-        before ``end``, behind position ``after``, and its parameters; ``columns`` are all, if not
-        given."""
+        """A SELECT and its parameters. It reads ``columns`` (None: all) of the rows behind
+        position ``after`` whose ``column`` is ``start`` or later and, if it is a rowversion,
+        before ``end``."""
         parameters, source = _Parameters(), _name(self.table)
         conditions = []
         if start is not None and self.column:
@@ -105,26 +112,26 @@ class Plan:
     def position_of(self, values: Iterable[Any]) -> Position:
         """The position with these values of the order's columns, as they were read."""
         return [
-            None if value is None else column.kind.text(value)
+            None if value is None else column.type_mapping.text(value)
             for column, value in zip(self.order, values, strict=True)
         ]
 
     def greatest(self, batch: Sequence[Values], before: str | None) -> str | None:
-        """The greatest moment of ``column`` so far, as the text of a position: that of ``batch``,
-        or the one ``before`` it."""
+        """The greatest moment of ``column`` in ``batch`` and ``before`` it, as the text of a
+        position."""
         column = self.column
         if column is None or self.by_version:
             return before
         place = self.table.columns.index(column)
         if not self.whole:  # in their order, the last one is the greatest
             last = batch[-1][place]
-            return before if last is None else column.kind.text(last)
-        assert column.kind.convert is not None  # noqa: S101  # a type of times
-        found = {} if before is None else {column.kind.convert(before): before}
+            return before if last is None else column.type_mapping.text(last)
+        assert column.type_mapping.convert is not None  # noqa: S101  # a type of times
+        found = {} if before is None else {column.type_mapping.convert(before): before}
         for value in (row[place] for row in batch):
             if value is not None:
                 with suppress(ValueError, ArithmeticError):  # such a value becomes null
-                    found[column.kind.convert(value)] = column.kind.text(value)
+                    found[column.type_mapping.convert(value)] = column.type_mapping.text(value)
         return found[max(found)] if found else None
 
     def nulls(self, batch: Sequence[Values]) -> int:
@@ -150,8 +157,8 @@ class Plan:
 
 
 class Changes(Plan):
-    """The rows of a tracked table that changed since a version: their columns, behind these once
-    more their key, which is all that there is of a row that was deleted, and then the operation.
+    """The changes of a tracked table since a version: the columns of the row, then its key again,
+    which is all that a delete has, then the operation.
 
     https://learn.microsoft.com/sql/relational-databases/system-functions/changetable-transact-sql
     """
@@ -186,6 +193,19 @@ class Changes(Plan):
         return self.position_of(row[len(self.table.columns) : -1])
 
 
+def signature(columns: Sequence[Column]) -> list[str]:
+    """Names and types: a position or a cursor is of no use once one of them is another."""
+    return [f"{column.name} {column.declared}" for column in columns]
+
+
+def order_signature(plan: Plan) -> list[str]:
+    """What a position belongs to: it is of no use to another plan."""
+    order = [str(plan), *signature(plan.order)]
+    if plan.whole:  # its clock is one for this column
+        order += ["", *signature([plan.column] if plan.column else []), str(plan.tracked)]
+    return order
+
+
 def _name(table: SourceTable) -> str:
     return f"{quoted(table.schema)}.{quoted(table.name)}"
 
@@ -215,26 +235,26 @@ class _Parameters:
     def add(self, column: Column, text: str) -> str:
         """The expression for a value of the column."""
         name = f"p{len(self.values)}"
-        self.values[name] = column.kind.parameter(text)
-        compare = column.kind.compare or "{0}"
+        self.values[name] = column.type_mapping.parameter(text)
+        compare = column.type_mapping.compare or "{0}"
         return compare.format(f"%({name})s", type=column.declared, collation=column.collation)
 
 
 def _keyset_condition(values: Sequence[tuple[str, str | None]]) -> str:
-    """The condition that a row comes behind one with these values. Nulls come first."""
+    """The condition for rows behind the one with these values. Nulls come first."""
     (name, value), rest = values[0], values[1:]
     further = _keyset_condition(rest) if rest else None
     if value is None:
         return f"({name} IS NOT NULL OR {further})" if further else f"{name} IS NOT NULL"
     if further is None:
         return f"{name} > {value}"
-    # The first part says nothing new, but it is what the server finds in an index.
+    # The first part is redundant, but it is what the server looks up in an index.
     return f"({name} >= {value} AND ({name} > {value} OR {further}))"
 
 
 def is_version(column: Column) -> bool:
     """Whether a column holds rowversions."""
-    return column.facts.name in _VERSIONS
+    return column.info.name in _VERSIONS
 
 
 def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> Plan:
@@ -242,33 +262,33 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     ``candidates`` that is a time or, with ``versions``, by a rowversion."""
     if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
         return Plan(table, None, table.key, tracked=True)
-    times = [column for column in table.columns if column.kind.first is not None]
+    times = [column for column in table.columns if column.type_mapping.first is not None]
     by_name = {column.name.casefold(): column for column in times}
     by_name |= {column.name: column for column in times}
     names = [name if name in by_name else name.casefold() for name in candidates]
     found = [by_name[name] for name in names if name in by_name]
     if versions:
         found += [column for column in table.columns if is_version(column)]
-    # Without a key at the destination a row that changed would stand beside what it was.
+    # Without a key at the destination a changed row would be stored beside the old one.
     usable = found and table.order and table.key
     return Plan(table, found[0] if usable else None, table.order)
 
 
-def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
-    """What the user should know where not one table has a column of ``candidates``, and some are
-    read in full at each sync, else ""; and the columns that look as if they told the changes."""
+def full_read_warning(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
+    """A warning if no table has a column of ``candidates`` and some are read in full at each sync,
+    else ""; and the columns that look as if they told the changes."""
     full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
     folded = {name.casefold() for name in candidates}
-    times = [c for plan in plans for c in plan.table.columns if c.kind.first is not None]
+    times = [c for plan in plans for c in plan.table.columns if c.type_mapping.first is not None]
     if not full or folded == {NO_COLUMN} or any(c.name.casefold() in folded for c in times):
         return "", []
     alike = Counter(column.name for column in times if _TELLS_CHANGES.search(column.name))
     found = [f"{name} ({number} tables)" for name, number in alike.most_common(_NAMED)]
     advice = (
-        f"These look as if they told it: {', '.join(found)}. Name those in incremental_column "
-        f'that the source sets at every change, or "{NO_COLUMN}" if there is none'
+        f"These look as if they did: {', '.join(found)}. Name those in incremental_column that "
+        f'the source sets at every change, or "{NO_COLUMN}" if there is none'
         if found
-        else "None looks as if it told it: where tables are large, Change Tracking tells it"
+        else "None looks as if it did: for large tables, switch Change Tracking on"
     )
     warning = (
         f"No table has a column that tells when a row changed ({', '.join(candidates)}), so "
@@ -278,32 +298,33 @@ def silently_full(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str
 
 
 def category(estimate: int | None) -> str:
-    """The size of a table in a word."""
+    """The size of a table, in a word for the log."""
     if estimate is None:
         return "of unknown size"
     return next((name for most, name in _CATEGORIES if estimate <= most), "large")
 
 
 def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -> str:
-    """From where on the next sync reads: the smaller of two moments, less ``lookback``.
+    """Where the next sync starts to read: at the earlier of two moments, less ``lookback``.
 
     ``greatest``: the greatest value seen; ``clock``: the earlier of the server's clocks when the
-    read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is never before the type's first.
+    read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is not before the first
+    moment of the type.
     """
-    convert, first = column.kind.convert, column.kind.first
+    convert, first = column.type_mapping.convert, column.type_mapping.first
     assert convert is not None and first is not None  # noqa: S101, PT018  # a type of times
     earliest = min(_naive(convert(greatest)), datetime.fromisoformat(clock[:26]))
     floor = _naive(convert(first))
     moment = max(earliest - min(lookback, earliest - _BEGINNING), floor)
-    if column.facts.name == "date":
+    if column.info.name == "date":
         return moment.date().isoformat()
     # The server must not round it up: `datetime` has steps of 1/300 s, `smalldatetime` minutes.
-    if column.facts.name == "smalldatetime":
+    if column.info.name == "smalldatetime":
         moment = moment.replace(second=0)
-    digits = {"datetime": 2, "smalldatetime": 0}.get(column.facts.name, column.facts.fraction)
+    digits = {"datetime": 2, "smalldatetime": 0}.get(column.info.name, column.info.fraction)
     cut = 20 + min(6 if digits is None else digits, 6)
     text = moment.isoformat(" ", "microseconds")[:cut].rstrip(".")
-    return f"{text} +00:00" if column.facts.name == "datetimeoffset" else text
+    return f"{text} +00:00" if column.info.name == "datetimeoffset" else text
 
 
 def _naive(moment: Any) -> datetime:

@@ -1,4 +1,4 @@
-"""What a login does not get of a table's columns, and why.
+"""Which columns of a table a login cannot read, or reads masked, and why.
 
 https://learn.microsoft.com/sql/relational-databases/system-catalog-views/sys-columns-transact-sql
 """
@@ -35,9 +35,9 @@ MASKED = "is masked for mssql_user"
 
 @dataclass
 class Restrictions:
-    """Of the columns of a table: why some are ``left_out``, and which ones are ``masked``."""
+    """Columns of a table: why some are ``excluded``, and which ones are ``masked``."""
 
-    left_out: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
     masked: set[str] = field(default_factory=set)
 
 
@@ -45,47 +45,48 @@ def read(
     session: Session,
     tables: Collection[Name],
     object_ids: Sequence[int],
-    excluded: Iterable[ColumnName],
+    by_settings: Iterable[ColumnName],
 ) -> dict[Name, Restrictions]:
     """The restrictions of each of ``tables``, as far as the server tells: masks and encryption
     came with SQL Server 2016, graphs with 2017. ``object_ids`` are those of the tables,
-    ``excluded`` is what the settings leave out."""
+    ``by_settings`` the columns that the settings exclude."""
 
     def found(doing: str, condition: str) -> set[ColumnName]:
         rows = session.optional(doing, _COLUMNS + condition) or []
         return {(schema, table, c) for schema, table, c in rows if (schema, table) in tables}
 
-    left_out: dict[ColumnName, str] = {}
+    excluded: dict[ColumnName, str] = {}
     for start in range(0, len(object_ids), _TABLES_AT_ONCE):
         listed = ", ".join(map(str, object_ids[start : start + _TABLES_AT_ONCE]))
         condition = f"c.object_id IN ({listed}) AND {_DENIED}"
-        left_out |= dict.fromkeys(found("the rights on single columns", condition), DENIED)
+        excluded |= dict.fromkeys(found("the rights on single columns", condition), DENIED)
     encrypted = found("which columns are encrypted", "c.encryption_type IS NOT NULL")
-    left_out |= dict.fromkeys(encrypted, ENCRYPTED)
-    left_out |= dict.fromkeys(found("which columns are internal ones", _INTERNAL), INTERNAL)
-    left_out |= dict.fromkeys((name for name in excluded if name[:2] in tables), EXCLUDED)
+    excluded |= dict.fromkeys(encrypted, ENCRYPTED)
+    excluded |= dict.fromkeys(found("which columns are internal ones", _INTERNAL), INTERNAL)
+    excluded |= dict.fromkeys((name for name in by_settings if name[:2] in tables), EXCLUDED)
     masked = found("which columns are masked", f"c.is_masked = 1 AND {_NOT_UNMASKED}")
     restrictions: dict[Name, Restrictions] = defaultdict(Restrictions)
-    for (schema, table, column), why in left_out.items():
-        restrictions[schema, table].left_out[column] = why
-    for schema, table, column in masked - left_out.keys():
+    for (schema, table, column), why in excluded.items():
+        restrictions[schema, table].excluded[column] = why
+    for schema, table, column in masked - excluded.keys():
         restrictions[schema, table].masked.add(column)
     return restrictions
 
 
-def warnings(label: str, left_out: dict[str, str], masked: Iterable[str]) -> list[str]:
-    """What the user should know: neither what the settings say nor what nobody can read."""
+def warnings(label: str, excluded: dict[str, str], masked: Iterable[str]) -> list[str]:
+    """What the user should know, which is neither what the settings say nor what nobody can
+    read."""
     lines = []
     for reason, advice in (
-        (ENCRYPTED, "is left out"),
-        (DENIED, "is left out. Grant SELECT on it, or name it in exclude_columns"),
+        (ENCRYPTED, "is not read"),
+        (DENIED, "is not read. Grant SELECT on it, or name it in exclude_columns"),
     ):
-        columns = sorted(name for name, why in left_out.items() if why == reason)
+        columns = sorted(name for name, why in excluded.items() if why == reason)
         lines += [f"{label}: {_each(columns)} {reason}, and {advice}"] if columns else []
     if columns := sorted(masked):
         lines.append(
-            f"{label}: {_each(columns)} {MASKED}: what arrives is the mask, not the value. GRANT "
-            "UNMASK to mssql_user, or name it in exclude_columns"
+            f"{label}: {_each(columns)} {MASKED}: the mask is stored, not the value. GRANT UNMASK "
+            "to mssql_user, or name it in exclude_columns"
         )
     return lines
 

@@ -16,31 +16,65 @@ from .errors import (
     Conflict,
     QueryTimeout,
     ServerUnreachable,
+    SnapshotRefused,
     StatementError,
     UndecodableRow,
-    Unversioned,
     explain,
 )
 from .row_reader import RowReader
 
 LARGEST_BATCH = 8 * 1024 * 1024  # bytes
-_PROGRESS = 5_000  # rows; a silence after so many is a first one again
-_PROBE = 10.0  # seconds for the response to a question that needs no table
+_PROGRESS = 5_000  # rows; a timeout after so many is a first one again
+_PROBE = 10.0  # seconds for the response to a query that needs no table
 _NOTICE = 10  # the highest severity of a message that is no error
 _BRIEF = Retry(base_delay=5.0)  # after a conflict, or a fault that came after much progress
-_PATIENCE = 3  # tables that fail one after the other by faults that did not pass
+_MOST_FAILURES = 3  # tables in a row that fail by transient errors
 Values = tuple[Any, ...]
 
 
-class Session:
-    """Statements over one connection. ``open_connection`` makes it, whose silence may last for
-    the given seconds (None: as the settings say), and raises SourceError.
+class _Health:
+    """Judges from the failures of a session whether there is any use in going on."""
 
-    ``snapshots``: reads under SNAPSHOT isolation, so that what others write holds nobody up; not
-    those of a table that does not allow it (see ``begin_table``).
+    def __init__(self) -> None:
+        self.unreachable = False  # the server does not respond, or with nothing but errors
+        self._failures = 0  # tables in a row whose retries were used up
+        self._timeouts = self._rows = 0  # timeouts in a row, and the rows read since the last one
+
+    def begin(self) -> None:
+        """Something else is tried from now on."""
+        self._timeouts = 0
+
+    def read(self, rows: int) -> None:
+        self._rows += rows
+
+    def failed(self, error: TransientError) -> None:
+        self.unreachable = isinstance(error, ServerUnreachable)
+        if isinstance(error, QueryTimeout):
+            self._timeouts = 1 if self._rows >= _PROGRESS else self._timeouts + 1
+            self._rows = 0
+
+    @property
+    def timed_out_again(self) -> bool:
+        return self._timeouts > 1
+
+    def gave_up(self, *, transient: bool) -> None:
+        """Retries did not help, or (not ``transient``) could not."""
+        self._failures = self._failures + 1 if transient else 0
+        self.unreachable = self.unreachable or self._failures >= _MOST_FAILURES
+
+    def recovered(self) -> None:
+        self._failures = 0
+
+
+class Session:
+    """Statements over one connection. ``open_connection`` makes it, with a read timeout in seconds
+    (None: that of the settings), and raises SourceError.
+
+    ``snapshots``: reads under SNAPSHOT isolation, so that writers do not block them; not those of
+    a table that does not allow it (see ``begin_table``).
     ``workers``: how many sessions there are, which share the memory that batches may take.
-    After an error, or a result that was not read to its end, the connection is thrown away: the
-    driver cannot tell what of a response is still on its way.
+    After an error, or a result that was not read to its end, the connection is closed: the driver
+    cannot tell what of a response is still on its way.
     """
 
     def __init__(
@@ -56,13 +90,16 @@ class Session:
         self._allowed, self._suspended, self._table = snapshots, False, ""
         self.largest_batch = LARGEST_BATCH // workers
         self._sleep: Callable[[float], object] = time.sleep
-        self.unreachable = False  # nobody answers, or with nothing but faults: no use to go on
-        self._worn_out = 0  # tables in a row whose repeats were used up
-        self._silences = self._rows_since = 0  # silences, and the rows read since the last one
+        self._health = _Health()
 
     def clone(self, *, snapshots: bool, workers: int) -> "Session":
         """A session of the same login, over a connection of its own."""
         return Session(self._open, self._retry, snapshots=snapshots, workers=workers)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether the last failure was one after which there is no use in going on."""
+        return self._health.unreachable
 
     @property
     def snapshots(self) -> bool:
@@ -70,8 +107,8 @@ class Session:
         return self._allowed and not self._suspended
 
     def begin_table(self, label: str) -> None:
-        """The table ``label`` is read from now on: SNAPSHOT isolation is used again if the one
-        before it alone did not allow it."""
+        """The table ``label`` is read from now on: SNAPSHOT isolation is used again if only the
+        table before did not allow it."""
         self._table = label
         if self._suspended:
             self._suspended = False
@@ -87,48 +124,55 @@ class Session:
                 Logging.debug(f"The connection did not end well: {type(error).__name__}")
 
     def with_retries(self, doing: str, once: Callable[[], Any]) -> Any:
-        """The result of ``once``, repeated after a TransientError; after silence once only.
+        """The result of ``once``, which is called again after a TransientError; after a timeout
+        only once.
 
-        A Conflict is repeated sooner than what may take a minute, such as a fail-over.
-        Raises SourceError. ``gone`` tells then whether there is any use in going on.
+        A Conflict is retried sooner than what may take a minute, such as a fail-over.
+        Raises SourceError. ``unreachable`` tells then whether there is any use in going on.
         """
-        healing, self._silences, tries = False, 0, 0
+        self._health.begin()
+        transient, failures = False, 0
 
         def attempt() -> Any:
-            nonlocal healing, tries
-            self.unreachable = healing = False
+            nonlocal transient, failures
+            self._health.unreachable = transient = False
             try:
-                try:
-                    return once()
-                except Unversioned:
-                    return once()
+                return self._without_snapshot(once)
             except TransientError as error:
-                healing, self.unreachable = True, isinstance(error, ServerUnreachable)
+                transient = True
                 if isinstance(error, Conflict):
-                    error.wait = _BRIEF.delay(tries)
-                tries += 1
-                if isinstance(error, QueryTimeout):
-                    self._silences = 1 if self._rows_since >= _PROGRESS else self._silences + 1
-                    self._rows_since = 0
-                if self._silences > 1:
-                    self.unreachable = not self._answers()
-                    limit = "query_timeout_seconds is what it may take"
-                    raise SourceError(f"{error}, twice; {limit}") from None
+                    error.wait = _BRIEF.delay(failures)
+                failures += 1
+                self._check_health(error)
                 raise
 
         try:
             return self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
         except SourceError:
-            self._worn_out = self._worn_out + 1 if healing else 0
-            self.unreachable = self.unreachable or self._worn_out >= _PATIENCE
+            self._health.gave_up(transient=transient)
             raise
 
-    def succeeded(self) -> None:
-        """A table is complete: the faults of those before it do not count any more."""
-        self._worn_out = 0
+    def _without_snapshot(self, once: Callable[[], Any]) -> Any:
+        """The result of ``once``, which is called again if SNAPSHOT isolation is refused."""
+        try:
+            return once()
+        except SnapshotRefused:
+            return once()
 
-    def _answers(self) -> bool:
-        """Whether the server answers at all, within a few seconds."""
+    def _check_health(self, error: TransientError) -> None:
+        """Raises SourceError after a second timeout in a row."""
+        self._health.failed(error)
+        if self._health.timed_out_again:
+            self._health.unreachable = not self._responds()
+            limit = "query_timeout_seconds is what it may take"
+            raise SourceError(f"{error}, twice; {limit}") from None
+
+    def succeeded(self) -> None:
+        """A table is complete: the failures of those before it do not count any more."""
+        self._health.recovered()
+
+    def _responds(self) -> bool:
+        """Whether the server responds at all, within a few seconds."""
         self.close()
         try:
             self._connection = self._open(_PROBE)
@@ -140,17 +184,17 @@ class Session:
         return True
 
     def pause(self) -> None:
-        """Waits as before a first repeat after a conflict."""
+        """Waits as before the first retry after a conflict."""
         self._sleep(_BRIEF.delay(0))
 
     def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[Values]:
-        """All rows of a statement whose result is small; nothing is repeated."""
+        """All rows of a statement whose result is small, without retries."""
         return [row for batch in self.stream(sql, parameters) for row in batch]
 
     def optional(self, doing: str, sql: str) -> list[Values] | None:
-        """All rows of a view that a server may not have or not show; None then.
+        """All rows of a view, None where the server does not have it, or does not show it.
 
-        Raises SourceError, also for a login that is refused: another attempt could lock it.
+        Raises SourceError, also for a login that is refused: a retry could lock it.
         """
 
         def ask() -> list[Values] | None:
@@ -159,7 +203,7 @@ class Session:
             except (StatementError, UndecodableRow) as error:
                 if self.unreachable:  # it was the login
                     raise
-                Logging.info(f"The connector does without {doing}: {error}")
+                Logging.info(f"The sync goes on without {doing}: {error}")
                 return None
 
         rows: list[Values] | None = self.with_retries(doing, ask)
@@ -167,7 +211,7 @@ class Session:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Statements in it see the same rows, if snapshots are used."""
+        """Statements in it see the same rows, if SNAPSHOT isolation is used."""
         self._execute("BEGIN TRANSACTION", None)
         try:
             yield
@@ -186,7 +230,7 @@ class Session:
         """The result in batches of ``rows`` rows or, by ``size_of``, ``largest_batch`` bytes.
 
         In ``sql`` a parameter is written ``%(name)s`` and a per cent sign ``%%``. What came before
-        an error is yielded first. Raises SourceError of any kind in faults.
+        an error is yielded first. Raises any SourceError of ``errors``.
         """
         failure, done = None, False
         try:
@@ -194,27 +238,39 @@ class Session:
             reader = RowReader(cursor)
             while not done and failure is None:
                 batch: list[Values] = []
-                size = 0
                 try:
-                    while len(batch) < rows and size < self.largest_batch:
-                        found = reader.fetch(rows - len(batch))
-                        if not found:
-                            _read_to_the_end(cursor)
-                            done = True
-                            break
-                        batch += found
-                        if size_of:
-                            size += sum(map(size_of, found))
+                    done = self._fetch(cursor, reader, batch, rows, size_of)
                 except Exception as error:
                     failure = self._explain(error, "reading")
                 if batch:
-                    self._rows_since += len(batch)
+                    self._health.read(len(batch))
                     yield batch
         finally:
             if not done:
                 self.close()
         if failure is not None:
             raise failure
+
+    def _fetch(
+        self,
+        cursor: Any,
+        reader: RowReader,
+        batch: list[Values],
+        rows: int,
+        size_of: Callable[[Values], int] | None,
+    ) -> bool:
+        """Adds the next rows to ``batch``, as ``stream`` describes it; those before an error, too.
+        Returns whether the result was read to its end."""
+        size = 0
+        while len(batch) < rows and size < self.largest_batch:
+            found = reader.fetch(rows - len(batch))
+            if not found:
+                _read_to_the_end(cursor)
+                return True
+            batch += found
+            if size_of:
+                size += sum(map(size_of, found))
+        return False
 
     def _execute(self, sql: str, parameters: Mapping[str, str] | None) -> Any:
         if self._connection is None:
@@ -223,7 +279,7 @@ class Session:
             except TransientError:
                 raise
             except SourceError:
-                self.unreachable = True  # more attempts could lock the login
+                self._health.unreachable = True  # a retry could lock the login
                 raise
             if self.snapshots:
                 try:
@@ -264,7 +320,7 @@ class Session:
             self._suspended = True
         else:
             return failure
-        return Unversioned(f"{doing}: SNAPSHOT isolation is refused")
+        return SnapshotRefused(f"{doing}: SNAPSHOT isolation is refused")
 
 
 def _read_to_the_end(cursor: Any) -> None:

@@ -1,10 +1,11 @@
-"""The keys of configuration.json: what each must be, and which ones go together."""
+"""The keys of configuration.json: their types, their defaults, and which ones go together."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared import fields
 from shared.settings import FLAG, URL, Kind, declared, integer, setting
 
 from . import naming, tds_patches
@@ -17,7 +18,7 @@ def _parse_certificates(text: str) -> str:
 
 
 Parts = tuple[str, ...]  # of a name, which points separate
-# A part is quoted as in a statement, or it is what stands up to the next point or comma.
+# A part is quoted as in a statement, or it reaches to the next point or comma.
 _PART = re.compile(r'\s*(?:\[((?:[^\]]|\]\])+)\]|"((?:[^"]|"")+)")\s*(?=[.,]|$)|([^.,]*)')
 
 
@@ -41,7 +42,7 @@ def _parse_names(text: str) -> tuple[Parts, ...]:
 
 
 def _part(match: "re.Match[str]", *, is_first: bool, is_last: bool) -> str:
-    """A part without its quotes or, if it has none, without the blanks around the name."""
+    """A part without its quotes or, if it has none, without the spaces around the name."""
     bracketed, quoted, plain = match.groups()
     if bracketed:
         return bracketed.replace("]]", "]")
@@ -56,8 +57,8 @@ def _parse_columns(text: str) -> tuple[str, ...]:
 
 
 def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
-    """The names as patterns of ``schema.table`` or ``table``. That of the database before them,
-    as in ``db.dbo.T`` and ``db..T``, is left out."""
+    """The names as patterns of ``schema.table`` or ``table``, without the name of the database
+    that may stand before them, as in ``db.dbo.T`` and ``db..T``."""
     return [naming.pattern(_within(parts, database, 2)) for parts in names_of or ()]
 
 
@@ -67,7 +68,7 @@ def column_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str
 
 
 def _within(parts: Parts, database: str, depth: int) -> Parts:
-    """The last ``depth`` parts of a name, if they stand behind the database's; else all."""
+    """The last ``depth`` parts of a name, if the database's stands before them; else all."""
     if len(parts) <= depth or parts[-depth - 1].casefold() != database.casefold():
         return parts
     schema, *rest = parts[-depth:]
@@ -129,10 +130,16 @@ class Settings:
     )
     mssql_encrypt: bool = setting("Encrypt", "Encrypt the whole session", FLAG, default="true")
     mssql_ca_certificate: str | None = setting(
-        "CA certificate", "Authorities to trust; empty: the system's", CERTIFICATES, default=""
+        "CA certificate",
+        "Certificates of trusted authorities; empty: the system's",
+        CERTIFICATES,
+        default="",
     )
     mssql_trust_server_certificate: bool = setting(
-        "Trust any certificate", "Encrypt, but verify nothing", FLAG, default="false"
+        "Trust any certificate",
+        "Encrypt, but do not verify the certificate",
+        FLAG,
+        default="false",
     )
     mssql_tenant_id: str | None = setting(
         "Tenant", "Directory of a service principal of Azure AD", TENANT, default=""
@@ -144,48 +151,58 @@ class Settings:
         "Client secret", "Secret of the service principal", secret=True, default=""
     )
     mssql_authority_url: str = setting(
-        "Authority", "Where tokens come from", URL, default="https://login.microsoftonline.com"
+        "Authority",
+        "Address of the token endpoint, without the tenant",
+        URL,
+        default="https://login.microsoftonline.com",
     )
     read_only_intent: bool = setting(
-        "Read-only intent", "Be sent to a readable secondary replica", FLAG, default="false"
+        "Read-only intent", "Connect to a readable secondary replica", FLAG, default="false"
     )
     tables: tuple[Parts, ...] | None = setting(
         "Tables", "schema.table to sync, * allowed; empty: all", NAMES, default=""
     )
     exclude_tables: tuple[Parts, ...] | None = setting(
-        "Excluded tables", "schema.table to leave out, * allowed", NAMES, default=""
+        "Excluded tables", "schema.table not to sync, * allowed", NAMES, default=""
     )
     exclude_columns: tuple[Parts, ...] | None = setting(
         "Excluded columns",
-        "schema.table.column to leave out, * allowed: what must not leave the server, or what "
+        "schema.table.column not to read, * allowed: what must not leave the server, or what "
         "mssql_user may not read",
         NAMES,
         default="",
     )
     max_tables: int = setting(
-        "Most tables", "How many tables to sync; 0: all", integer(0, 1_000_000), default="10"
+        "Maximum of tables",
+        "How many tables to sync at most; 0: all",
+        integer(0, 1_000_000),
+        default="10",
     )
     incremental_column: tuple[str, ...] = setting(
         "Incremental column",
-        "Columns that tell when a row changed, the preferred first",
+        "Columns that tell when a row changed, the preferred one first",
         COLUMNS,
         default=_CHANGE_COLUMNS,
     )
     lookback_seconds: int = setting(
-        "Look-back", "Seconds that are read again", integer(0, 31_536_000), default="3600"
+        "Look-back",
+        "How many seconds before the last change are read again",
+        integer(0, 31_536_000),
+        default="3600",
     )
     query_timeout_seconds: int = setting(
-        "Query timeout", "Seconds of silence that end a query", integer(1, 86_400), default="300"
+        "Query timeout", "Read timeout of a query in seconds", integer(1, 86_400), default="300"
     )
     login_timeout_seconds: int = setting(
-        "Login timeout", "Seconds that a login may take", integer(1, 300), default="15"
+        "Login timeout",
+        "Seconds that a login may take",
+        integer(1, 300),
+        default="15",
     )
     parallel_tables: int = setting(
         "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"
     )
-    retry_attempts: int = setting(
-        "Retry attempts", "Repeats of what failed", integer(0, 10), default="3"
-    )
+    retry_attempts: int = fields.retries()
 
 
 _LOGIN = ("mssql_user", "mssql_password")
@@ -193,8 +210,8 @@ _PRINCIPAL = ("mssql_tenant_id", "mssql_client_id", "mssql_client_secret")
 
 
 def check_login(values: Mapping[str, Any]) -> list[str]:
-    """A user and a password, of SQL Server or of a Windows domain, or a service principal: one of
-    them, and all of it. And at most one port."""
+    """A line for each setting of the login that is missing or contradicts another. Either a user
+    and a password (of SQL Server or a Windows domain) or a service principal must be complete."""
     principal = any(values.get(key) for key in _PRINCIPAL)
     server, port = values.get("mssql_server"), values.get("mssql_port")
     known = declared(Settings)
@@ -204,13 +221,13 @@ def check_login(values: Mapping[str, Any]) -> list[str]:
         if key in values and not values[key]
     ]
     if server and port and server.port not in (None, port):
-        lines.append("mssql_port must be the port that stands in mssql_server, or empty")
+        lines.append("mssql_port must be the port in mssql_server, or empty")
     if principal and any(values.get(key) for key in _LOGIN):
         lines.append("mssql_user and mssql_password must be empty beside a service principal")
     if principal and values.get("mssql_domain"):
         lines.append("mssql_domain must be empty beside a service principal")
     if "\\" in (values.get("mssql_user") or ""):
-        lines.append("mssql_user must be without a domain: put that into mssql_domain")
+        lines.append("mssql_user must be without a domain: set mssql_domain to it")
     if principal and not values.get("mssql_encrypt", True):
         lines.append('mssql_encrypt must be "true" for a service principal: its token is a secret')
     return lines

@@ -1,4 +1,4 @@
-"""The tables of the source: their columns, their keys, and what stands in the way of a sync."""
+"""A table of the source: its columns, its key, and why it cannot be synced."""
 
 import zlib
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ class Column:
     login reads a mask in place of its values."""
 
     name: str
-    facts: ColumnInfo
+    info: ColumnInfo
     nullable: bool
     destination: str = ""
     masked: bool = False
 
     @property
-    def kind(self) -> TypeMapping:
-        return type_mapping.KINDS.get(self.facts.name, type_mapping.UNKNOWN)
+    def type_mapping(self) -> TypeMapping:
+        return type_mapping.TYPE_MAPPINGS.get(self.info.name, type_mapping.UNKNOWN)
 
     @property
     def sdk_type(self) -> Any:
-        return self.kind.sdk_type(self.facts)
+        return self.type_mapping.sdk_type(self.info)
 
     def select(self, source: str) -> str:
         """The expression that reads the column; ``source``: its table's alias, and a dot."""
         name = f"{source}{naming.quoted(self.name)}"
-        return self.kind.select.format(name, text=type_mapping.text(self.facts))
+        return self.type_mapping.select.format(name, text=type_mapping.text(self.info))
 
     @property
     def declared(self) -> str:
-        return type_mapping.declared(self.facts)
+        return type_mapping.declared(self.info)
 
     @property
     def collation(self) -> str:
-        return self.facts.collation or "DATABASE_DEFAULT"
+        return self.info.collation or "DATABASE_DEFAULT"
 
     @property
     def orderable(self) -> bool:
-        return not self.nullable and self.kind.compare is not None
+        return not self.nullable and self.type_mapping.compare is not None
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class SourceTable:
     whose order it can be read; ``estimate``: of its rows; ``tracked_since``: the version at which
     Change Tracking began. Each is empty where there is none.
 
-    ``left_out`` are the names of columns that are not read. ``identity`` tells it from another
-    table of the same name (None: not known), and ``renamed`` are the columns whose names at the
-    destination must be kept. ``fault``: why it cannot be synced; ``key_refused``: because the
-    destination has another key. ``anew``: why what was stored of it does not count any more.
-    ``postponed``: why it is left to the next sync.
+    ``excluded_columns`` are the names of columns that are not read. ``identity`` tells it from
+    another table of the same name (None: not known), and ``renamed`` are the columns whose names
+    at the destination must be kept. ``fault``: why it cannot be synced; ``key_refused``: because
+    the destination has another key. ``reload_reason``: why what was stored of it does not count
+    any more. ``postponed``: why it is left to the next sync.
     """
 
     schema: str
@@ -68,12 +68,12 @@ class SourceTable:
     estimate: int | None = None
     tracked_since: int | None = None
     destination: str = ""
-    left_out: tuple[str, ...] = ()
+    excluded_columns: tuple[str, ...] = ()
     identity: str | None = None
     renamed: tuple[tuple[str, str], ...] = ()
     fault: str = ""
     key_refused: bool = False
-    anew: str = ""
+    reload_reason: str = ""
     postponed: str = ""
 
     @property
@@ -82,8 +82,8 @@ class SourceTable:
 
     @cached_property
     def row_width(self) -> int | None:
-        """The most bytes of a row; None: without a limit."""
-        widths = [type_mapping.width(column.facts) for column in self.columns]
+        """The most bytes that a row takes; None: there is no limit."""
+        widths = [type_mapping.width(column.info) for column in self.columns]
         return None if None in widths else sum(width or 0 for width in widths)
 
     def declaration(self) -> dict[str, Any]:
@@ -95,5 +95,5 @@ class SourceTable:
 
 
 def fingerprint(columns: Sequence[Column]) -> str:
-    """The columns' names in a form that keeps the state small."""
+    """The names of the columns as hashes, which keep the state small."""
     return " ".join(f"{zlib.crc32(c.name.casefold().encode()):08x}" for c in columns)

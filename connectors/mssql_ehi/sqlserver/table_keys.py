@@ -7,7 +7,6 @@ stored first stays, as long as it tells the rows apart.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from .naming import Name
 from .restrictions import INTERNAL, MASKED
@@ -34,8 +33,8 @@ class Index:
 
 
 def read(session: Session) -> dict[Name, list[Index]]:
-    """The unique indexes by table, those that are in force. Constraints are always to be seen,
-    other indexes not. Raises SourceError."""
+    """The unique indexes that are in force, by table. A login always sees constraints, but not
+    always other indexes. Raises SourceError."""
     constraints = session.with_retries(
         "the keys",
         lambda: session.rows(
@@ -86,75 +85,80 @@ def _grouped(rows: Iterable[Values]) -> dict[tuple[str, str, str], tuple[Index, 
 
 
 class Keys:
-    """The choice of a key for ``table``, whose columns are all that it has. ``left_out``: columns
-    that are not read, and why; ``entry``: what the state holds of the table; ``has_nulls`` asks
-    the server whether a column does."""
+    """The choice of a key for ``table``, whose columns are all that it has. ``excluded``: columns
+    that are not read, and why; ``saved``: names of the columns of its key at the destination, None
+    if it has none there yet; ``has_nulls`` asks the server whether a column does."""
 
     def __init__(
         self,
         table: SourceTable,
         indexes: Sequence[Index],
-        left_out: Mapping[str, str],
-        entry: Mapping[str, Any],
+        excluded: Mapping[str, str],
+        saved: Sequence[str] | None,
         has_nulls: Callable[[Column], bool],
     ) -> None:
-        self._table, self._left_out, self._entry = table, left_out, entry
+        self._table, self._excluded, self._saved = table, excluded, saved
         self._has_nulls = has_nulls
         self._by_name = {column.name.casefold(): column for column in table.columns}
         self._by_name.update({column.name: column for column in table.columns})
         # A table that is altered just now may have an index of a column that was not listed.
         known = [i for i in indexes if all(self._column(name) for name in i.columns)]
-        known = [i for i in known if not any(left_out.get(n) == INTERNAL for n in i.columns)]
+        known = [i for i in known if not any(excluded.get(n) == INTERNAL for n in i.columns)]
         self._known = sorted(known, key=lambda i: (not i.primary, len(i.columns), i.columns))
         self._unique = [
             i for i in self._known if not any(c.nullable for c in self._columns(i.columns))
         ]
 
-    def chosen(self) -> tuple[SourceTable, list[str]]:
+    def choose(self) -> tuple[SourceTable, list[str]]:
         """The table with its key and its order, or with the reason why it has none, without the
-        columns that are left out; and what the user should know.
+        columns that are excluded; and what the user should know.
 
-        The key is that of the destination, if it still is one. Else it is the primary key, else a
-        unique index without nulls. The order that costs the server least is that of the clustered
-        index, if its columns can tell a position.
+        The order that costs the server least is that of the clustered index, if its columns can
+        tell a position.
         """
-        offered = self._offered()
-        saved = self._entry.get("key")
-        warnings: list[str] = []
-        key, fault, refused = offered, "", False
-        if saved is not None and sorted(self._present(saved)) != sorted(offered):
-            old, new = _listed(saved), _listed(offered)
-            if self._tells_rows_apart(saved):
-                key = saved
-                warnings.append(
-                    f"{self._table.label}: its key was {old} and is {new} now: rows are stored "
-                    "under the old one, which the destination has and which still tells them apart"
-                )
-            else:
-                key, refused = [], True
-                fault = (
-                    f"its key was {old} and is {new} now, and the destination takes no other key "
-                    f"for a table that has rows. Either make {old} unique and NOT NULL again; or "
-                    "drop the table at the destination, name it in exclude_tables for one sync, "
-                    "then no more: it is loaded anew under its new key"
-                )
-        elif saved is not None:
-            key = saved
+        key, fault, warnings = self._choose_key()
+        refused = bool(fault)
         for column in self._columns(key):
             fault = fault or self._obstacle(column)
-        left = tuple(c for c in self._table.columns if c.name not in self._left_out)
-        if not left:
+        columns = tuple(c for c in self._table.columns if c.name not in self._excluded)
+        if not columns:
             fault = fault or "none of its columns can be read"
         table = replace(
             self._table,
-            columns=left,
-            left_out=tuple(self._left_out),
+            columns=columns,
+            excluded_columns=tuple(self._excluded),
             key=self._columns(key) if not fault else (),
             order=self._order() if not fault else (),
             fault=fault,
             key_refused=refused,
         )
         return table, warnings
+
+    def _choose_key(self) -> tuple[Sequence[str], str, list[str]]:
+        """The names of the key's columns; or why the destination refuses the key; and warnings.
+
+        The key is that of the destination, if it still is one. Else it is the primary key, else a
+        unique index without nulls.
+        """
+        saved, offered = self._saved, self._offered()
+        if saved is None:
+            return offered, "", []
+        if sorted(self._present(saved)) == sorted(offered):
+            return saved, "", []
+        old, new = _listed(saved), _listed(offered)
+        if self._tells_rows_apart(saved):
+            warning = (
+                f"{self._table.label}: its key was {old} and is {new} now: rows are stored under "
+                "the old one, which the destination has and which still tells them apart"
+            )
+            return saved, "", [warning]
+        fault = (
+            f"its key was {old} and is {new} now, and the destination takes no other key for a "
+            f"table that has rows. Either make {old} unique and NOT NULL again; or drop the table "
+            "at the destination, name it in exclude_tables for one sync, then remove it there: it "
+            "is reloaded under its new key"
+        )
+        return [], fault, []
 
     def _column(self, name: str) -> Column | None:
         return self._by_name.get(name) or self._by_name.get(name.casefold())
@@ -163,7 +167,7 @@ class Keys:
         return tuple(column for name in names if (column := self._column(name)))
 
     def _present(self, saved: Sequence[str]) -> list[str]:
-        """The names as they are spelled now; those of columns that are gone stay."""
+        """The names as they are spelled now; those of columns that do not exist any more stay."""
         return [column.name if (column := self._column(name)) else name for name in saved]
 
     def _offered(self) -> list[str]:
@@ -177,12 +181,12 @@ class Keys:
         return [why for c in self._columns(index.columns) if (why := self._obstacle(c))]
 
     def _obstacle(self, column: Column) -> str:
-        reason = self._left_out.get(column.name, MASKED if column.masked else "")
+        reason = self._excluded.get(column.name, MASKED if column.masked else "")
         return f"column {column.name} of its key {reason}" if reason else ""
 
     def _tells_rows_apart(self, saved: Sequence[str]) -> bool:
         if not saved:
-            return True  # the destination makes up a key
+            return True  # the destination generates a key
         columns = self._columns(saved)
         names = {column.name for column in columns}
         unique = any({c.name for c in self._columns(i.columns)} <= names for i in self._known)
@@ -207,5 +211,6 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def types_of(key: Iterable[Column]) -> list[str]:
-    """The types of a key, those alike whose values stay the same when one becomes another."""
-    return [_ALIKE.get(column.facts.name, column.facts.name) for column in key]
+    """The types of a key. Types whose values stay the same when one becomes another have one
+    name."""
+    return [_ALIKE.get(column.info.name, column.info.name) for column in key]

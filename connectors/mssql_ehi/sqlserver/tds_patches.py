@@ -1,6 +1,8 @@
-"""python-tds 1.17.1, with parts of it replaced: it has no parameters for what they do.
+"""python-tds 1.17.1 with parts of it replaced, where it is wrong, and no parameter helps.
 
-What is replaced, and why, stands at each part below. Nothing else of the driver is touched.
+Importing this module applies the patches, once, to the whole process. Each function below replaces
+one of the driver; its docstring says what it mends, and where that is reported. Where no report is
+named, none was found, and the fault was seen in the version that VERSION names. PATCHES lists all.
 """
 
 import base64
@@ -11,6 +13,7 @@ import logging
 import re
 import ssl
 import time
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -32,9 +35,9 @@ from shared.errors import SourceError
 
 from .addresses import open_socket
 
+VERSION = "1.17.1"  # of python-tds, for which the patches were written
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
-# What the driver says of a failure may quote a name or a value; without a handler of their own its
-# warnings would go to stderr.
+# The driver's messages may quote a name or a value. Without a handler its warnings go to stderr.
 logging.getLogger("pytds").addHandler(logging.NullHandler())
 _MOST_REDIRECTS = 10
 _PYTHONS_NTLM = 8  # spnego.NegotiateOptions.use_ntlm: the same on every system
@@ -43,14 +46,6 @@ _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", r
 
 def connect(trust: str | None, **options: Any) -> Any:
     """``pytds.connect``. ``trust``: PEM text, SYSTEM, ANYONE, or None for no encryption at all."""
-    pytds.tls.create_context = _create_context
-    pytds.tls.validate_host = _validate_host
-    pytds.utils.exponential_backoff = _attempt_once
-    pytds.tds_reader.readall_fast = _read_whole
-    pytds.tds_types.ucs2_codec = pytds.tds_base.ucs2_codec = pytds.tds_writer.ucs2_codec = _UCS2
-    pytds.tds_session._TdsSession.tds7_send_login = _send_login
-    pytds._connect = _connect
-    pytds.tds_session._token_map[pytds.tds_base.TDS_AUTH_TOKEN] = _answer_challenge
     return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
 
 
@@ -86,7 +81,11 @@ def parse_certificates(text: str) -> list[x509.Certificate]:
 
 
 def _create_context(trust: str) -> SSL.Context:
-    """In place of a context that trusts the authorities in a file, and those only."""
+    """Replaces ``pytds.tls.create_context``, which trusts only the authorities in a file.
+
+    Here a PEM text, the system's authorities or any certificate may be trusted.
+    https://github.com/denisenkom/pytds/issues/162 (closed, not planned)
+    """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_max_proto_version(SSL.TLS1_2_VERSION)  # TDS 7.4 wraps the handshake of no other
@@ -110,7 +109,11 @@ def _create_context(trust: str) -> SSL.Context:
 
 
 def _validate_host(cert: crypto.X509, name: bytes) -> bool:
-    """In place of a check that takes the common name, and dies with this line of pyOpenSSL."""
+    """Replaces ``pytds.tls.validate_host``, which calls a method that pyOpenSSL 26.2 removed,
+    accepts the common name for the host's, and knows no IP addresses.
+
+    https://github.com/denisenkom/pytds/issues/199
+    """
     try:
         extensions = cert.to_cryptography().extensions
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -124,15 +127,14 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
     return any(entry.lower() in accepted for entry in names.get_values_for_type(x509.DNSName))
 
 
-_driver_connects = pytds._connect
-
-
 def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -> Any:
-    """In place of a connection that tries a host's addresses one after the other, and that takes
-    the name of an instance behind a backslash, to which Azure redirects, for a part of the host's.
+    """Replaces ``pytds._connect``, which tries the addresses of a host one after the other, each
+    for the whole timeout; which takes the name of an instance behind a backslash, to which Azure
+    redirects a login, for a part of the host's name; and which follows redirects without end.
 
-    All of it, redirects as well, has ``timeout`` seconds together. Raises SourceError after too
-    many redirects.
+    Here connecting has ``timeout`` seconds in all, redirects included. Raises SourceError after
+    too many redirects. Why the driver tries them one after the other:
+    https://github.com/denisenkom/pytds/issues/56
     """
     if login.access_token_callable:  # which has a timeout of its own
         login.access_token, login.access_token_callable = login.access_token_callable(), None
@@ -153,14 +155,18 @@ def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -
     options["sock"] = open_socket(address, port, left)
     left = max(login.ends - time.monotonic(), 0.001)
     try:
-        return _driver_connects(login=login, host=address, port=port, timeout=left, **options)
+        return _original_connect(login=login, host=address, port=port, timeout=left, **options)
     except BaseException:
         options["sock"].close()
         raise
 
 
 def _answer_challenge(session: Any) -> None:
-    """In place of a response that is sent as a part of the login, whose type is another one."""
+    """Replaces ``_TdsSession.process_auth``, which sends the response to the server's challenge in
+    a packet of the login's type, where MS-TDS demands one of type SSPI.
+
+    https://learn.microsoft.com/openspecs/windows_protocols/ms-tds/dc57840a-d13b-43a1-aad3-5425afadbc0c
+    """
     reader, writer = session._reader, session._writer
     challenge = pytds.tds_base.readall(reader, reader.get_usmallint())
     if not session.authentication:
@@ -170,17 +176,15 @@ def _answer_challenge(session: Any) -> None:
     writer.flush()
 
 
-_driver_sends_login = pytds.tds_session._TdsSession.tds7_send_login
-
-
 def _send_login(session: Any, login: Any) -> None:
-    """In place of a login whose lengths are wrong for characters beyond the basic plane, and that
-    leaves out the instance of the server's name."""
+    """Replaces ``_TdsSession.tds7_send_login``, which counts characters where the server counts
+    UTF-16 units, so that an emoji in a password breaks the login; and which does not send the
+    instance to which a login was redirected."""
     sent = copy.copy(login)
     sent.server_name = login.named
     for name in ("user_name", "password", "database", "client_host_name"):
         setattr(sent, name, _in_units(getattr(login, name)))
-    _driver_sends_login(session, sent)
+    _original_send_login(session, sent)
 
 
 def _in_units(text: str) -> str:
@@ -192,12 +196,14 @@ def _in_units(text: str) -> str:
 
 
 def _attempt_once(work: Any, ex_handler: Any, max_time_sec: float, **_: Any) -> Any:  # noqa: ARG001
-    """In place of repeats that hide an unknown database until the login has timed out."""
+    """Replaces ``pytds.utils.exponential_backoff``, by which the driver retries a login into a
+    database that does not exist until the login times out, which hides the reason."""
     return work(max_time_sec)
 
 
-# In place of a codec that loses the connection over half of a surrogate pair, which the server
-# keeps where a text was cut; a row that has one is then refused by the SDK.
+# Replaces the codec ``ucs2_codec``, which raises UnicodeDecodeError for half of a surrogate pair,
+# in the middle of a row, so that the connection is lost. SQL Server stores such text, for example
+# where it was cut. Here it is read, and its value becomes null.
 _UCS2 = SimpleNamespace(
     encode=lambda text: codecs.utf_16_le_encode(text, "surrogatepass"),
     decode=lambda data: codecs.utf_16_le_decode(data, "surrogatepass", True),
@@ -206,12 +212,62 @@ _UCS2 = SimpleNamespace(
 
 
 def _read_whole(reader: Any, size: int) -> tuple[Any, int]:
-    """In place of a reader that takes what an earlier packet left behind a short one for data.
+    """Replaces ``readall_fast`` for the fixed-size values of ``_TdsReader.unpack``. It takes bytes
+    that an earlier, longer packet left in the buffer for data, and where a value spans packets it
+    may return less than asked for.
 
-    Returns a buffer and where in it the ``size`` bytes begin.
+    Returns a buffer, and where in it the ``size`` bytes begin.
+    https://github.com/denisenkom/pytds/issues/116
     """
     begin = reader._pos
     if begin + size <= reader._size:
         reader._pos = begin + size  # as read_fast does, without a call for each value
         return reader._buf, begin
     return pytds.tds_base.readall(reader, size), 0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """The ``name`` of a module, a class or a dict of the driver, and its ``replacement``."""
+
+    owner: Any
+    name: Any
+    replacement: Any
+    original: Any
+
+    @classmethod
+    def of(cls, owner: Any, name: Any, replacement: Any) -> "Patch":
+        original = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+        return cls(owner, name, replacement, original)
+
+    def apply(self) -> None:
+        self._set(self.replacement)
+
+    def revert(self) -> None:
+        """For whoever needs the driver as it is, such as tests of the simulator."""
+        self._set(self.original)
+
+    def _set(self, value: Any) -> None:
+        if isinstance(self.owner, dict):
+            self.owner[self.name] = value
+        else:
+            setattr(self.owner, self.name, value)
+
+
+_session_class = pytds.tds_session._TdsSession
+_original_connect = pytds._connect
+_original_send_login = _session_class.tds7_send_login
+PATCHES = (
+    Patch.of(pytds.tls, "create_context", _create_context),
+    Patch.of(pytds.tls, "validate_host", _validate_host),
+    Patch.of(pytds.utils, "exponential_backoff", _attempt_once),
+    Patch.of(pytds.tds_reader, "readall_fast", _read_whole),
+    Patch.of(pytds.tds_types, "ucs2_codec", _UCS2),
+    Patch.of(pytds.tds_base, "ucs2_codec", _UCS2),
+    Patch.of(pytds.tds_writer, "ucs2_codec", _UCS2),
+    Patch.of(_session_class, "tds7_send_login", _send_login),
+    Patch.of(pytds, "_connect", _connect),
+    Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_AUTH_TOKEN, _answer_challenge),
+)
+for _patch in PATCHES:
+    _patch.apply()

@@ -1,6 +1,6 @@
-"""SQL Server's types: how each is read, stored, and compared with a saved position.
+"""The types of SQL Server: how each is read, stored, and compared with a saved position.
 
-What the driver would round, cut, or fail on is read as the text that the server makes of it.
+Where the driver would round or cut a value, or fail, the server converts it to text.
 https://learn.microsoft.com/sql/t-sql/functions/cast-and-convert-transact-sql
 """
 
@@ -32,13 +32,16 @@ class ColumnInfo:
 class TypeMapping:
     """How a type is handled.
 
-    ``type``: the SDK's, or what makes it from ColumnInfo. ``select``: the expression that reads
-    column {0}, whose text fits into {text}. ``convert``: makes a value of the SDK from one that
-    was read; ValueError, OverflowError or InvalidRecord if there is none. ``compare``: the
-    expression that makes the text of a position, {0}, a value of the column's own type {type}, so
-    that an index serves and the column's rules of comparison hold; None: no position can be kept
-    of it. ``text``: that text. ``parameter``: what is sent for it. ``first``: the earliest
-    moment, for types that can say when a row changed.
+    type       the type of the SDK, or a function that derives it from ColumnInfo
+    select     the expression that reads column {0}; its text fits into {text}
+    convert    converts a value that was read to one of the SDK; raises ValueError, OverflowError
+               or InvalidRecord if there is none
+    compare    the expression that converts the text of a position, {0}, to a value of the column's
+               own type {type}, so that an index serves and the column's rules of comparison hold;
+               None: the type cannot be part of a position
+    text       converts a value that was read to that text
+    parameter  converts that text to the parameter that is sent
+    first      the earliest moment, for types that can tell when a row changed
     """
 
     type: Any
@@ -49,8 +52,8 @@ class TypeMapping:
     parameter: Callable[[str], Any] = str
     first: str | None = None
 
-    def sdk_type(self, facts: ColumnInfo) -> Any:
-        return self.type(facts) if callable(self.type) else self.type
+    def sdk_type(self, info: ColumnInfo) -> Any:
+        return self.type(info) if callable(self.type) else self.type
 
 
 def _moment(text: str) -> datetime:
@@ -76,7 +79,7 @@ def _double(text: str) -> str:
 
 
 def _single(text: str) -> str:
-    """With as few digits as tell the number from all others of its type; nine always do."""
+    """As few digits as tell the number from all others of its type; nine always do."""
     raw = bytes.fromhex(text[2:])
     (value,) = struct.unpack(">f", raw)
     texts = (f"{value:.{digits}g}" for digits in range(1, 9))
@@ -91,7 +94,7 @@ def _iso(text: str) -> str:
     return whole.replace(" ", "T") + (point + fraction if fraction else "") + "".join(offset)
 
 
-# How the text of a sql_variant becomes a value's own; what is not here is that already.
+# How the text of a sql_variant is converted, by its base type; other texts stay as they are.
 _OF_BASE_TYPE: dict[str, Callable[[str], str]] = {
     "float": _double,
     "real": _single,
@@ -108,8 +111,8 @@ def _variant(text: str) -> str:
     return convert(value) if convert else value
 
 
-def _decimal(facts: ColumnInfo) -> dict[str, Any]:
-    return decimal(facts.precision or 18, facts.scale or 0)
+def _decimal(info: ColumnInfo) -> dict[str, Any]:
+    return decimal(info.precision or 18, info.scale or 0)
 
 
 # Only of datetime and smalldatetime does the server read years, months and days in its own order.
@@ -118,14 +121,14 @@ _WHOLE = {"text": lambda value: str(int(value))}
 # The collation comes first: a cast to varchar goes by the code page of what is cast.
 _COMPARE_TEXT = "CAST({0} COLLATE {collation} AS {type}) COLLATE {collation}"
 _NATIONAL = TypeMapping("STRING", compare=_COMPARE_TEXT)
-# The server knows its code pages; the driver takes UTF-8 for one, and gives up at stray bytes.
+# The server knows its code pages; the driver decodes UTF-8 as a code page, and fails at odd bytes.
 _CODED = TypeMapping("STRING", "CONVERT({text}, {0})", compare=_COMPARE_TEXT)
 _BYTES = TypeMapping("BINARY", convert=bytes, compare="CONVERT({type}, {0}, 1)", text=_hex)
 # ToString() alone would lose which coordinates are meant; PostGIS writes them so.
 _SHAPE = "N'SRID=' + CONVERT(nvarchar(11), {0}.STSrid) + N';' + {0}.ToString()"
 _SPATIAL = TypeMapping("STRING", _SHAPE, compare=None)
-# As CONVERT makes text of it, a float has six digits, money two, and a moment no seconds. Style 3
-# for a float is of SQL Server 2016; its bytes are what any server gives.
+# By default CONVERT writes a float with six digits, money with two, and a moment without seconds.
+# Style 3 for a float needs SQL Server 2016; any server gives its bytes.
 _VARIANT_TYPE = "CONVERT(nvarchar(128), SQL_VARIANT_PROPERTY({0}, 'BaseType'))"
 _OF_VARIANT = {
     "float": "CONVERT(varbinary(8), CONVERT(float, {0})), 1",
@@ -137,7 +140,7 @@ _OF_VARIANT = {
     "datetimeoffset": "CONVERT(datetimeoffset(7), {0}), 121",
     "time": "CONVERT(time(7), {0}), 121",
     **dict.fromkeys(("binary", "varbinary"), "CONVERT(varbinary(8000), {0}), 1"),
-    # Only by way of varchar is there room for more; it takes the code page of the database.
+    # A longer text must be converted to varchar first, which takes the code page of the database.
     **dict.fromkeys(
         ("char", "varchar"),
         "CASE WHEN DATALENGTH({0}) > 4000 THEN CONVERT(nvarchar(max), CONVERT(varchar(8000), {0}))"
@@ -159,7 +162,7 @@ def _time(first: str, compare: str = "CAST({0} AS {type})") -> TypeMapping:
     )
 
 
-KINDS = {
+TYPE_MAPPINGS = {
     "bit": TypeMapping("BOOLEAN", **_WHOLE),  # type: ignore[arg-type]
     "tinyint": TypeMapping("SHORT"),
     "smallint": TypeMapping("SHORT"),
@@ -204,27 +207,27 @@ _SIZED = ("char", "varchar", "nchar", "nvarchar", "binary", "varbinary")
 _FRACTIONS = ("datetime2", "datetimeoffset", "time")
 
 
-def declared(facts: ColumnInfo) -> str:
-    """The type as a declaration has it, for example varchar(20) or decimal(18,4)."""
-    if facts.name in _SIZED:
-        length = facts.length or (4000 if facts.name.startswith("n") else 8000)
-        return f"{facts.name}({'max' if length < 0 else length})"
-    if facts.name in ("decimal", "numeric"):
-        return f"{facts.name}({facts.precision or 18},{facts.scale or 0})"
-    if facts.name in _FRACTIONS and facts.fraction is not None:
-        return f"{facts.name}({facts.fraction})"
+def declared(info: ColumnInfo) -> str:
+    """The type as it is declared in T-SQL, for example varchar(20) or decimal(18,4)."""
+    if info.name in _SIZED:
+        length = info.length or (4000 if info.name.startswith("n") else 8000)
+        return f"{info.name}({'max' if length < 0 else length})"
+    if info.name in ("decimal", "numeric"):
+        return f"{info.name}({info.precision or 18},{info.scale or 0})"
+    if info.name in _FRACTIONS and info.fraction is not None:
+        return f"{info.name}({info.fraction})"
     return {"timestamp": "binary(8)", "rowversion": "binary(8)", "sysname": "nvarchar(128)"}.get(
-        facts.name, facts.name
+        info.name, info.name
     )
 
 
-def text(facts: ColumnInfo) -> str:
-    """The type that any text of a column fits into."""
-    fits = facts.length is not None and 0 < facts.length <= 4000
-    return f"nvarchar({facts.length})" if fits else "nvarchar(max)"
+def text(info: ColumnInfo) -> str:
+    """A type that any text of the column fits into."""
+    fits = info.length is not None and 0 < info.length <= 4000
+    return f"nvarchar({info.length})" if fits else "nvarchar(max)"
 
 
-_ROOMY = {
+_LARGEST_TEXTS = {  # bytes
     "decimal": 41,
     "numeric": 41,
     "money": 30,
@@ -234,11 +237,11 @@ _ROOMY = {
 }
 
 
-def width(facts: ColumnInfo) -> int | None:
-    """The most bytes that a value takes on its way; None: without a limit."""
-    if facts.name in _SIZED:
-        per_character = 1 if "binary" in facts.name else 2
-        return None if not facts.length or facts.length < 0 else facts.length * per_character
-    if facts.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
+def width(info: ColumnInfo) -> int | None:
+    """The most bytes that a value takes on the network; None: there is no limit."""
+    if info.name in _SIZED:
+        per_character = 1 if "binary" in info.name else 2
+        return None if not info.length or info.length < 0 else info.length * per_character
+    if info.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
         return None
-    return _ROOMY.get(facts.name, 36) if facts.name in KINDS else None
+    return _LARGEST_TEXTS.get(info.name, 36) if info.name in TYPE_MAPPINGS else None

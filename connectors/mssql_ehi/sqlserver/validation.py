@@ -1,4 +1,4 @@
-"""What a sync did, for the log and for the destination."""
+"""The tables that tell what a sync did, and the same in the log."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,19 +44,20 @@ TABLES = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the load of a table went."""
+    """How the sync of a table ended. ``rows``: how many were read; ``error``: why it failed."""
 
-    load: TableSync
+    sync: TableSync
     rows: int = 0
     error: str = ""
 
     @property
     def label(self) -> str:
-        return self.load.plan.table.label
+        return self.sync.plan.table.label
 
 
 def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetime) -> None:
-    """Adds the rows of this sync to the tables, and writes the same into the log."""
+    """Stores the rows of this sync in the tables, and logs the same. ``skipped``: how many rows
+    were skipped, by table."""
     done = [outcome for outcome in outcomes if not outcome.error]
     op.upsert(
         naming.SYNC_VALIDATION,
@@ -76,18 +77,18 @@ def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetim
 
 
 def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
-    load = outcome.load
+    sync = outcome.sync
     return {
         "sync_timestamp": moment,
         "table_name": outcome.label,
         "completed": not outcome.error,
-        "plan": str(load.plan),
-        "mode": load.mode,
+        "plan": str(sync.plan),
+        "mode": sync.mode,
         "rows_read": outcome.rows,
         "rows_skipped": skipped,
-        "seconds": round(load.seconds, 3),
-        "rows_per_second": round(outcome.rows / max(load.seconds, 0.001), 1),
-        "source_rows": load.plan.table.estimate,
+        "seconds": round(sync.seconds, 3),
+        "rows_per_second": round(outcome.rows / max(sync.seconds, 0.001), 1),
+        "source_rows": sync.plan.table.estimate,
     }
 
 

@@ -1,9 +1,12 @@
-"""Several tables read at once, each over a connection of its own. What they hand over goes through
-one thread, so that no checkpoint falls between two halves of a step."""
+"""Several tables synced at once, each over a connection of its own.
+
+What the workers hand to the SDK goes through one thread, so that no checkpoint falls between two
+halves of a step.
+"""
 
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -30,54 +33,58 @@ class Workers:
             self._steps.put((done, step, arguments))
         return done.result()
 
-    def run(self, work: Iterable[T], read: Callable[[int, T], bool]) -> None:
-        """Calls ``read`` with a reader's number and a piece of work, until one call returns False
-        or all work is done. Raises what a reader raises, after all have ended."""
-        pieces = iter(work)
-        if self.count == 1:
-            for piece in pieces:
-                if not read(0, piece):
-                    break
+    def run(self, tasks: Iterable[T], work: Callable[[int, T], bool]) -> None:
+        """Calls ``work`` with the number of a worker and a task, until one call returns False or
+        all tasks are done. Raises what a worker raises, after all have ended."""
+        if self.count > 1:
+            self._run_threads(iter(tasks), work)
             return
+        for task in tasks:
+            if not work(0, task):
+                break
 
-        def read_on(number: int) -> None:
+    def _run_threads(self, tasks: Iterator[T], work: Callable[[int, T], bool]) -> None:
+        with ThreadPoolExecutor(self.count, thread_name_prefix="worker") as pool:
             try:
-                while not self._stopped:
-                    with self._lock:
-                        piece = next(pieces, None)
-                    if piece is None:
-                        break
-                    if not read(number, piece):
-                        self._stopped = True
-            except BaseException:
-                self._stopped = True
-                raise
-            finally:
-                self._steps.put(None)
-
-        with ThreadPoolExecutor(self.count, thread_name_prefix="reader") as pool:
-            try:
-                workers = [pool.submit(read_on, number) for number in range(self.count)]
+                workers = [
+                    pool.submit(self._work_on, number, tasks, work) for number in range(self.count)
+                ]
                 for _ in workers:
                     self._take_steps()
             finally:
                 self._end()
-        for reader in workers:
-            reader.result()
+        for worker in workers:
+            worker.result()
+
+    def _work_on(self, number: int, tasks: Iterator[T], work: Callable[[int, T], bool]) -> None:
+        """One worker, which takes a task after the other."""
+        try:
+            while not self._stopped:
+                with self._lock:
+                    task = next(tasks, None)
+                if task is None:
+                    break
+                if not work(number, task):
+                    self._stopped = True
+        except BaseException:
+            self._stopped = True
+            raise
+        finally:
+            self._steps.put(None)
 
     def _take_steps(self) -> None:
-        """Takes the steps until a reader has ended."""
+        """Takes the steps until a worker has ended."""
         while waiting := self._steps.get():
             done, step, arguments = waiting
             try:
                 done.set_result(step(*arguments))
             except BaseException as error:
-                done.set_exception(error)  # it is the reader's
-                if not isinstance(error, Exception):  # such as Ctrl-C: ours, too
+                done.set_exception(error)  # the worker raises it
+                if not isinstance(error, Exception):  # such as Ctrl-C: it is raised here, too
                     raise
 
     def _end(self) -> None:
-        """Lets no reader wait for a turn that will not come."""
+        """Cancels the steps that wait: no worker waits for a turn that does not come."""
         with self._lock:
             self._stopped = self._ended = True
             while not self._steps.empty():

@@ -2,8 +2,8 @@
 
     data = MockDataGenerator(seed=7).dataset(users=5, taxonomies=20, assignments=50)
 
-Equal seeds make equal records, but for their times, which lie before the moment of making.
-Assignments name users of the same set, and parents of taxonomies come from it, so that the
+Equal seeds make equal records, except for their times, which lie before the current time.
+Assignments refer to users of the same set, and taxonomies to parents of the same set, so that the
 hierarchy has no circle and no gap.
 """
 
@@ -20,9 +20,9 @@ STATUSES = ("pending", "in_progress", "completed")
 
 
 class MockDataGenerator:
-    """``shape``: "live" (what accounts send) or "documented" (what the README's columns name).
+    """``shape``: "live" (what accounts send) or "documented" (the names of the README's columns).
 
-    ``root``: the parent of a taxonomy at the top of the tree; None, "", 0 or an id that no
+    ``root``: the parent of a taxonomy at the top of the tree: None, "", 0 or an id that no
     taxonomy has. ``oldest``: how many days before now the first changes of assignments lie.
     """
 
@@ -84,7 +84,7 @@ class MockDataGenerator:
         }
 
     def assignment(self, users: list[Record], changed: datetime | None = None) -> Record:
-        """An assignment among ``users``, last changed at a moment (None: at any)."""
+        """An assignment among ``users`` that last changed at a given moment (None: at any)."""
         created, updated = self._moments(changed)
         due = created + timedelta(days=self._random.randint(1, 60))
         issuer = self._random.choice(users) if users else {"id": None, "name": None}
@@ -132,5 +132,5 @@ class MockDataGenerator:
 
 
 def iso(moment: datetime) -> str:
-    """A time as the documented form has it: UTC, to the millisecond."""
+    """A time in the documented form: UTC, to the millisecond."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"

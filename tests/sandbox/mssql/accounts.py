@@ -58,7 +58,7 @@ class Exchange:
         return self._context.step(message) or b""
 
     def account(self, response: bytes) -> str:
-        """The account that answers the challenge rightly; "" for one that does not."""
+        """The account whose response to the challenge is right, "" if it is none's."""
         with _ENVIRONMENT, mock.patch.dict(os.environ, self._environment):
             try:
                 self._context.step(response)

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 
 class Browser:
-    """Answers while the context manager is open; it is silent about instances it does not know.
+    """Responds while the context manager is open, but not about instances that it does not know.
 
     ``instances``: their ports by name, None for one without TCP. ``deaf``: how many requests are
     lost. ``noise``: what is sent before each response. ``asked``: the names that were asked for.
@@ -55,10 +55,10 @@ class Browser:
                 if known.casefold() == name.casefold():
                     if self.noise:
                         self._socket.sendto(self.noise, client)
-                    self._socket.sendto(_answer(known, port), client)
+                    self._socket.sendto(_response(known, port), client)
 
 
-def _answer(name: str, port: int | None) -> bytes:
+def _response(name: str, port: int | None) -> bytes:
     facts = f"ServerName;SANDBOX;InstanceName;{name};IsClustered;No;Version;16.0.1000.6"
     text = f"{facts};tcp;{port};;" if port else f"{facts};np;\\\\SANDBOX\\pipe\\sql\\query;;"
     return b"\x05" + struct.pack("<H", len(text)) + text.encode()

@@ -1,6 +1,6 @@
-"""The catalogue views: their columns, and their rows from the tables of a store.
+"""The catalog views: their columns, and their rows from the tables of a store.
 
-Columns follow the documentation of each view; those that no reader of data asks for are left out.
+Columns follow the documentation of each view; columns that no connector asks for are not there.
 Sources: https://learn.microsoft.com/sql/relational-databases/system-information-schema-views/
 and .../system-catalog-views/.
 """
@@ -55,7 +55,7 @@ class DatabaseInfo:
 @dataclass(frozen=True)
 class OpenTransaction:
     """A transaction that was begun and has not ended. ``began``: local ticks; ``spid`` 0: of no
-    session, such as a distributed one whose client is gone."""
+    session, such as a distributed one whose client has disconnected."""
 
     id: int
     began: int
@@ -87,7 +87,7 @@ class Context:
 
 @dataclass(frozen=True)
 class View:
-    """A catalogue view. A volatile one is read anew by every statement."""
+    """A catalog view. A volatile one is read again by every statement."""
 
     columns: tuple[Column, ...]
     rows: Callable[[Context], Iterable[tuple[Any, ...]]]

@@ -4,7 +4,7 @@ Two orders exist for one collation name, as on the server. `nvarchar` follows Un
 several levels, hyphen and apostrophe almost without weight, supplementary characters without
 weight before version 90. `varchar` under a SQL_ collation follows a table of one weight per
 character, in which a hyphen is an ordinary character. So the order of a varchar column is not
-the order of the same texts as nvarchar. Trailing blanks never count.
+the order of the same texts as nvarchar. Trailing spaces never count.
 Source: https://learn.microsoft.com/sql/relational-databases/collations/
 """
 

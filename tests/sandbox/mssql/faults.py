@@ -58,12 +58,12 @@ def drop(
 
 
 def stall(match: str | None = None, after_rows: int = 0, times: int = 1, skip: int = 0) -> Fault:
-    """Falls silent until the client cancels or leaves, or until `fault.gate` is set."""
+    """Sends nothing until the client cancels or disconnects, or until `fault.gate` is set."""
     return Fault("stall", None, match, after_rows, times, skip)
 
 
 def wait(match: str | None = None, after_rows: int = 0, times: int = 1) -> Fault:
-    """A delay that the test ends: goes on once `fault.gate` is set."""
+    """A delay that the test ends: the response continues once `fault.gate` is set."""
     return Fault("stall", None, match, after_rows, times)
 
 

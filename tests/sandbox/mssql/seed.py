@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import random
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,17 +47,25 @@ class Seeded:
     rows: dict[str, int]
 
 
+@functools.cache
+def _texts(seed: int) -> tuple[list[str], list[str], list[str], list[str]]:
+    """First names, last names, sentences and names of drugs."""
+    fake = Faker(["en_US", "de_DE", "ja_JP", "pl_PL"])
+    fake.seed_instance(seed)
+    return (
+        [fake.first_name() for _ in range(_POOL)],
+        [fake.last_name() for _ in range(_POOL)],
+        [fake["en_US"].sentence() for _ in range(_POOL)],
+        [fake["en_US"].unique.word().title() + "ol" for _ in range(60)],
+    )
+
+
 class _Source:
     """Random values, all drawn from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        fake = Faker(["en_US", "de_DE", "ja_JP", "pl_PL"])
-        fake.seed_instance(seed)
-        self.first = [fake.first_name() for _ in range(_POOL)]
-        self.last = [fake.last_name() for _ in range(_POOL)]
-        self.words = [fake["en_US"].sentence() for _ in range(_POOL)]
-        self.drugs = [fake["en_US"].unique.word().title() + "ol" for _ in range(60)]
+        self.first, self.last, self.words, self.drugs = _texts(seed)
 
     def guid(self) -> uuid.UUID:
         return uuid.UUID(int=self.random.getrandbits(128), version=4)

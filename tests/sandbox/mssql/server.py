@@ -8,6 +8,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,6 +191,15 @@ class MssqlSandbox:
         with self._lock:
             return len(self._connections)
 
+    def clients_left(self, seconds: float = 5) -> int:
+        """How many are connected; those that have left had so long to be noticed."""
+        with self._lock:
+            threads = list(self._connections.values())
+        ends = time.monotonic() + seconds
+        for thread in threads:
+            thread.join(max(0, ends - time.monotonic()))
+        return self.open_connections
+
     # Encryption and logins
 
     @property
@@ -294,7 +304,7 @@ class MssqlSandbox:
         self.instance.allow_view(name)
 
     def deny(self, table: str, permission: str = "SELECT", *, hidden: bool = False) -> None:
-        """Takes a permission away; `hidden` also takes the table out of the catalogue."""
+        """Takes a permission away; `hidden` also hides the table from the catalog views."""
         found = self.table(table)
         found.denied.add(permission)
         found.hidden = hidden

@@ -268,7 +268,7 @@ class Session:
                 raise error(3961, self.database.name)
 
     def _fill_views(self, names: set[str]) -> None:
-        """Makes the catalogue views that a statement reads, as temporary tables."""
+        """Makes the catalog views that a statement reads, as temporary tables."""
         for name in names:
             view = catalogue.VIEWS[name]
             if not view.volatile and self._views.get(name) == self.store.schema_version:

@@ -559,7 +559,7 @@ class Store:
 def python_row(table: TableDef, row: Any) -> dict[str, Stored]:
     """Stored values by lower-case column name, from a mapping or a sequence of Python values.
 
-    A sequence gives the writable columns in their order; identity columns are left out of it
+    A sequence gives the writable columns in their order; identity columns are not part of it
     when it is one value shorter for each.
     """
     if isinstance(row, dict):

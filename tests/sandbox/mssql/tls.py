@@ -117,7 +117,7 @@ def server_context(kind: str, trusted: Authority, folder: Path) -> ssl.SSLContex
 
 
 class Disconnected(Exception):
-    """The other side is gone, or the server is stopping."""
+    """The client has disconnected, or the server is stopping."""
 
 
 class Transport(Protocol):

@@ -9,6 +9,14 @@ import pytest
 from pytds import tds_base, tds_reader
 
 from tests.sandbox.mssql import MssqlSandbox
+from tests.sandbox.mssql.stock import stock_driver
+
+
+@pytest.fixture(autouse=True)
+def _stock() -> Iterator[None]:
+    """The driver without the patches of the connector."""
+    with stock_driver():
+        yield
 
 
 @pytest.fixture

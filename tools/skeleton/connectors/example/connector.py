@@ -24,7 +24,7 @@ from shared.settings import TOKEN, read, setting
 from shared.state import State, window
 
 
-# Replace: the keys. Each is in configuration.json and in the README's table, too, in this order.
+# Replace: the keys. configuration.json and the README's table have them in the same order.
 @dataclass(frozen=True, repr=False)
 class Settings:
     """The keys of configuration.json."""
@@ -102,7 +102,7 @@ def _connect(settings: Settings) -> RestClient:
 
 
 def _explain(response: Response) -> str:
-    """What to do about a response that no repeat will change."""
+    """What to do about a response that no retry will change."""
     return {
         401: "Example refuses api_key: create a new key in your account",
         403: "The key may not read this: check its rights",
@@ -118,8 +118,8 @@ def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator
 def get_deleted_items(client: RestClient, size: int, since: datetime) -> Iterator[Page]:
     """Pages of the items deleted at ``since`` or later, by their ids. Raises SourceError.
 
-    Replace, or leave out with ``deletions`` where the source lists no deletes: then they arrive
-    with full refreshes alone.
+    Replace, or leave out with ``deletions`` if the source lists no deletes: then they arrive only
+    with full refreshes.
     """
     query = {"deleted_since": times.to_text(since)}
     return _get_pages(client, "/deleted-items", size, query)
@@ -135,8 +135,9 @@ def _get_pages(
 def _get_page(client: RestClient, path: str, query: Mapping[str, Any], number: int) -> Page:
     """Page ``number``, from 1. Where pages are linked, or named by a token, see LinkedPages.
 
-    Replace: how a page is asked for, and what proves that it is whole and which is the last. What
-    is not understood is an error; taken for the end, it would delete the rows of later pages.
+    Replace: how a page is requested, and what proves that it is whole and which is the last. A
+    response that is not understood is an error: taken for the end of the list, it would delete the
+    rows of later pages.
     """
     match client.get(path, {**query, "page": number}):
         case {"items": list(items), "page": int(at), "pages": int(pages), "total": int(total)}:

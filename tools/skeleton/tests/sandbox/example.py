@@ -72,7 +72,7 @@ class Example(Sandbox):
         }
 
     def empty(self) -> None:
-        """As for credentials that have lost their rights, which see no deletes either."""
+        """Removes all items. Credentials without rights see no deletes, either."""
         self.records.clear()
 
     def fill(self, count: int) -> None:
@@ -140,8 +140,7 @@ class Example(Sandbox):
         return self._page(self.deleted, "deleted_at", request.args.get("deleted_since", ""))
 
     def _page(self, records: list[Record], field: str, since: str) -> Any:
-        """The page that the request asks for, of the records whose ``field`` is ``since`` or
-        later."""
+        """The requested page of the records whose ``field`` is ``since`` or later."""
         if request.headers.get("Authorization") != f"Bearer {self.api_key}":
             return jsonify(error="unauthorized"), 401
         oldest = datetime.fromisoformat(since.replace("Z", "+00:00")) if since else None

@@ -28,10 +28,11 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-column_types = import_module("sqlserver.type_mapping")
+type_mapping = import_module("sqlserver.type_mapping")
 
 KEYED: Columns = [("id", "int", False), ("part", "int", False), ("v", "nvarchar(20)")]
 OLD_STATE = ("types", "id", "names")  # what states of older versions have not
@@ -106,7 +107,7 @@ def older(project: Project) -> dict[str, Any]:
         ),
     ],
 )
-@pytest.mark.parametrize("as_before", [False, True])
+@pytest.mark.parametrize("as_before", [False, *wide(True)])
 def test_a_key_that_is_lost_costs_its_table_only(
     project: Project, server: MssqlSandbox, change: list[str], new: str, as_before: bool
 ) -> None:
@@ -158,7 +159,7 @@ def test_a_key_that_still_tells_rows_apart_is_kept(project: Project, source: Sou
     source.delete("dbo.m", {"id": 0})
     result = synced(project, source)
     assert "its key was (id, part) and is (id) now: rows are stored under the old" in result.output
-    assert "loaded anew" not in result.output
+    assert "reloaded" not in result.output
     assert ids(project, "m") == [1, 2, 3, 4, 5, 50]
     source.execute("ALTER TABLE dbo.m DROP CONSTRAINT PK2")
     source.execute("CREATE UNIQUE INDEX UX ON dbo.m (part, id)")
@@ -201,7 +202,7 @@ def test_a_table_that_gets_a_key_goes_on_without(project: Project, source: Sourc
 def test_a_refused_key_is_forgotten_as_its_message_says(
     project: Project, server: MssqlSandbox
 ) -> None:
-    """Dropped at the destination and left out for one sync, the table gets its new key."""
+    """Dropped at the destination and excluded for one sync, the table gets its new key."""
     create_neighbours(server)
     create_keyed(server, key=["id"])
     synced(project, server)
@@ -219,7 +220,7 @@ def test_a_refused_key_is_forgotten_as_its_message_says(
 
 
 def test_a_key_that_comes_back_goes_on(project: Project, server: MssqlSandbox) -> None:
-    """After a failure on its account the table goes on where it was."""
+    """After a failure because of it the table resumes where it was."""
     create_timed(server, moments(10))
     synced(project, server, lookback_seconds="0")
     server.execute("ALTER TABLE dbo.t DROP CONSTRAINT PK_t")
@@ -292,7 +293,7 @@ def test_a_table_that_changes_while_the_sync_begins(
 
 
 @pytest.mark.parametrize("keyed", [True, False])
-def test_a_table_that_was_made_anew_is_loaded_anew(
+def test_a_table_that_was_recreated_is_reloaded(
     project: Project, server: MssqlSandbox, keyed: bool
 ) -> None:
     """Under the old cursor its rows would be passed over, and the old ones would stay."""
@@ -305,9 +306,9 @@ def test_a_table_that_was_made_anew_is_loaded_anew(
     server.create_table("dbo", "t", columns, key=["id"] if keyed else [], rows=rows)
     if keyed:
         result = synced(project, server)
-        assert "dbo.t: the table was dropped and made anew at the source" in result.output
+        assert "dbo.t: the table was dropped and recreated at the source" in result.output
         assert ids(project) == [100, 101, 102]
-        assert "made anew" not in synced(project, server).output
+        assert "recreated" not in synced(project, server).output
     else:
         assert "dbo.t: its key was (id) and is none now" in failed(project, server).output
 
@@ -325,7 +326,7 @@ def test_a_table_of_the_same_id_that_was_made_later(
     assert 4 not in ids(project)
 
 
-def test_a_table_that_an_older_version_knew_is_not_loaded_anew(
+def test_a_table_that_an_older_version_knew_is_not_reloaded(
     project: Project, server: MssqlSandbox
 ) -> None:
     """What is there is adopted, and what was not known before is kept from then on."""
@@ -338,7 +339,7 @@ def test_a_table_that_an_older_version_knew_is_not_loaded_anew(
     assert entry_of(project).keys() >= {"types", "id"}
 
 
-def test_without_ids_nothing_is_loaded_anew(project: Project, server: MssqlSandbox) -> None:
+def test_without_ids_nothing_is_reloaded(project: Project, server: MssqlSandbox) -> None:
     """Where the server shows them no more, the last known one stays."""
     create_timed(server, moments(10))
     synced(project, server)
@@ -348,26 +349,28 @@ def test_without_ids_nothing_is_loaded_anew(project: Project, server: MssqlSandb
     assert entry_of(project)["id"] == identity
 
 
-@pytest.mark.parametrize(("kind", "anew"), [("bigint", False), ("nvarchar(20)", True)])
+@pytest.mark.parametrize(("kind", "reloaded"), [("bigint", False), ("nvarchar(20)", True)])
 def test_a_key_of_another_type(
-    project: Project, server: MssqlSandbox, kind: str, anew: bool
+    project: Project, server: MssqlSandbox, kind: str, reloaded: bool
 ) -> None:
     """Text is not the number that it looks like; a larger number is the same one."""
     create_timed(server, moments(10))
     synced(project, server)
     server.execute("DROP TABLE dbo.t")
     columns: Columns = [("id", kind, False), ("ModifiedDate", "datetime2(7)")]
-    rows = [(f"{i}" if anew else i, moment) for i, moment in moments(10)]
+    rows = [(f"{i}" if reloaded else i, moment) for i, moment in moments(10)]
     server.create_table("dbo", "t", columns, key=["id"], rows=rows)
     state = project.state
     state["tables"]["dbo.t"].pop("id")  # as if ALTER COLUMN had done it
     result = project.sync(configuration(server), state)
     assert result.code == 0, result.output
-    assert ("dbo.t: its key has another type now: it is loaded anew" in result.output) == anew
+    assert (
+        "dbo.t: the type of its key changed: the table is reloaded" in result.output
+    ) == reloaded
     assert len(project.rows("t")) == 10
 
 
-def test_a_table_that_was_left_out_while_its_key_changed(
+def test_a_table_that_was_excluded_while_its_key_changed(
     project: Project, server: MssqlSandbox
 ) -> None:
     """The destination still has it under its old key."""
@@ -411,7 +414,7 @@ def test_the_name_of_a_dropped_column_stays_its_own(project: Project, source: So
 
 @pytest.mark.source
 def test_a_column_that_is_renamed_takes_no_name_away(project: Project, source: Source) -> None:
-    """Nor does one that comes first in the table, and was left out before."""
+    """Nor does one that comes first in the table, and was excluded before."""
     columns: Columns = [("id", "int", False), ("x", "int"), ("A_b", "int")]
     columns += [("ModifiedDate", "datetime2(7)")]
     rows = [(i, 1, 2, moment) for i, moment in moments(5)]
@@ -527,7 +530,7 @@ def test_a_small_table_that_was_made_anew_is_replaced_in_one_step(
 def test_a_large_table_that_was_made_anew_is_emptied(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And goes on after an interruption, without being emptied twice."""
+    """And resumes after an interruption, without being truncated twice."""
     monkeypatch.setattr(import_module("sqlserver.table_sync"), "SMALL", 20)
     create_plain(server, 60)
     synced(project, server)
@@ -548,8 +551,8 @@ def test_skipped_rows_keep_no_row_of_another_table(
 ) -> None:
     """What could not be replaced is replaced when every row can be read; there is no cursor until
     then, since an incremental read takes nothing away."""
-    kind = replace(column_types.KINDS["nvarchar"], convert=take_no_bad_ones)
-    monkeypatch.setitem(column_types.KINDS, "nvarchar", kind)
+    kind = replace(type_mapping.TYPE_MAPPINGS["nvarchar"], convert=take_no_bad_ones)
+    monkeypatch.setitem(type_mapping.TYPE_MAPPINGS, "nvarchar", kind)
     columns: Columns = [("k", "nvarchar(20)", False), ("ModifiedDate", "datetime2(7)")]
 
     def create(keys: list[str]) -> None:
@@ -566,7 +569,7 @@ def test_skipped_rows_keep_no_row_of_another_table(
     create([*(f"new {i:02d}" for i in range(20)), "bad"])
     for _ in range(2):
         output = synced(project, server).output
-        assert "dbo.t: 1 rows were skipped, so nothing is replaced" in output
+        assert "dbo.t: 1 row was skipped, so nothing is replaced" in output
         assert "old 3" in ids(project, column="k")
     server.delete("dbo.t", {"k": "bad"})
     synced(project, server)
@@ -576,7 +579,7 @@ def test_skipped_rows_keep_no_row_of_another_table(
 
 
 def test_the_cursor_of_a_table_does_not_outlive_it(project: Project, server: MssqlSandbox) -> None:
-    """Not even where a table made anew can be read in full alone, and has no new one."""
+    """Not even where a recreated table can only be read in full, and has no new one."""
     create_timed(server, moments(10))
     synced(project, server)
     assert "cursor" in entry_of(project)
@@ -603,7 +606,7 @@ def test_keys_of_tables_that_differ_in_case_only(project: Project, cased: MssqlS
 
 @pytest.mark.source
 def test_labels_that_would_be_equal(project: Project, source: Source) -> None:
-    """Two tables are two, and neither is loaded anew at the next sync."""
+    """Two tables are two, and neither is reloaded at the next sync."""
     for schema, name, key in (("a", "b.c", 1), ("a.b", "c", 2)):
         columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
         rows = [(key, NOW.replace(tzinfo=None, year=2020))]
@@ -663,7 +666,7 @@ def unknown_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unknown_state")
 def test_names_are_those_that_were_declared(project: Project, server: MssqlSandbox) -> None:
-    """What would be named otherwise than before is loaded anew, so that nothing is mixed."""
+    """What would get another name than before is reloaded, so that nothing is mixed."""
     columns: Columns = [("id", "int", False), ("A b", "int"), ("A_b", "int")]
     columns += [("ModifiedDate", "datetime2(7)")]
     rows = [(i, 1, 2, moment) for i, moment in moments(5)]
@@ -672,15 +675,15 @@ def test_names_are_those_that_were_declared(project: Project, server: MssqlSandb
     server.create_table("old", "Visits", [("id", "int", False)], key=["id"], rows=[(9,)])
     for _ in range(2):
         result = synced(project, server)
-        assert "loaded anew" not in result.output
+        assert "reloaded" not in result.output
     server.execute("ALTER TABLE dbo.t DROP COLUMN [A b]")
     server.execute("DROP TABLE dbo.Visits")
     output = synced(project, server).output
-    assert "dbo.t: the names of its columns are other ones now: it is loaded anew" in output
-    assert "old.Visits: its name at the destination is another one now: it is" in output
+    assert "dbo.t: the names of its columns changed: the table is reloaded" in output
+    assert "old.Visits: its name at the destination changed: the table is" in output
     assert {row["a_b"] for row in project.rows("t")} == {2}
     assert ids(project, "visits") == [9]
-    assert "loaded anew" not in synced(project, server).output
+    assert "reloaded" not in synced(project, server).output
 
 
 @pytest.mark.usefixtures("unknown_state")
@@ -740,12 +743,12 @@ def test_a_masked_cursor_fails_its_table(project: Project, server: MssqlSandbox)
 
 
 def test_masked_columns_are_named(project: Project, server: MssqlSandbox) -> None:
-    """Elsewhere a mask is stored, with a warning, unless the column is left out."""
+    """Elsewhere a mask is stored, with a warning, unless the column is excluded."""
     create_secret(server, ssn="nvarchar(20)", phone="nvarchar(20)")
     for name in ("ssn", "phone"):
         server.mark("dbo.t", name, masked=True)
     output = synced(project, server).output
-    assert "dbo.t: each of phone, ssn is masked for mssql_user: what arrives is the" in output
+    assert "dbo.t: each of phone, ssn is masked for mssql_user: the mask is stored" in output
     assert {row["ssn"] for row in project.rows("t")} == {"xxxx"}
     output = synced(project, server, exclude_columns="dbo.t.ssn,phone").output
     assert "is masked" not in output
@@ -757,10 +760,10 @@ def test_masks_in_a_table_without_a_key(project: Project, server: MssqlSandbox) 
     for name in ("id", "part"):
         server.mark("dbo.m", name, masked=True)
     output = synced(project, server).output
-    assert "dbo.m has no key, and some of its columns are masked or left out" in output
+    assert "dbo.m has no key, and some of its columns are masked or not read" in output
 
 
-def test_encrypted_columns_are_left_out(project: Project, server: MssqlSandbox) -> None:
+def test_encrypted_columns_are_not_read(project: Project, server: MssqlSandbox) -> None:
     """What arrives of them is no text. One in a key fails its table."""
     create_secret(server, ssn="nvarchar(20)")
     server.mark("dbo.t", "ssn", encrypted=True)
@@ -773,14 +776,14 @@ def test_encrypted_columns_are_left_out(project: Project, server: MssqlSandbox) 
     assert project.types("t").keys() == {"id", "v"}
 
 
-def test_denied_columns_are_left_out(project: Project, server: MssqlSandbox) -> None:
+def test_denied_columns_are_not_read(project: Project, server: MssqlSandbox) -> None:
     """By themselves, with a warning, unless they are in the key."""
     create_secret(server, ssn="nvarchar(20)")
     server.mark("dbo.t", "ssn", denied=True)
     create_keyed(server, "m", key=["id"])
     server.mark("dbo.m", "id", denied=True)
     output = failed(project, server).output
-    assert "dbo.t: column ssn may not be read by mssql_user, and is left out" in output
+    assert "dbo.t: column ssn may not be read by mssql_user, and is not read" in output
     assert "dbo.m: column id of its key may not be read by mssql_user" in output
     assert ids(project) == list(range(5))
     assert project.types("t").keys() == {"id", "v"}
@@ -800,7 +803,7 @@ def test_excluded_columns(project: Project, server: MssqlSandbox) -> None:
     assert {row["ssn"] for row in project.rows("t")} == {"1"}
 
 
-def test_a_column_that_is_left_out_is_no_new_one(project: Project, server: MssqlSandbox) -> None:
+def test_a_column_that_is_excluded_is_no_new_one(project: Project, server: MssqlSandbox) -> None:
     """Neither in an incremental read nor with Change Tracking."""
     columns: Columns = [("id", "int", False), ("ssn", "int"), ("ModifiedDate", "datetime2(7)")]
     for name in ("t", "u"):
@@ -829,7 +832,7 @@ def test_many_warnings_are_one(project: Project, server: MssqlSandbox) -> None:
     assert "dbo.l: column ssn is encrypted" in output
 
 
-def test_internal_columns_of_graph_tables_are_left_out(
+def test_internal_columns_of_graph_tables_are_not_read(
     project: Project, server: MssqlSandbox
 ) -> None:
     """They cannot be selected; the index over one of them is no key."""
@@ -851,7 +854,7 @@ def test_internal_columns_of_graph_tables_are_left_out(
 def test_a_type_that_the_login_does_not_see(
     project: Project, server: MssqlSandbox, excluded: bool
 ) -> None:
-    """It is read as text; of a table that is left out it is of no concern."""
+    """It is read as text; of a table that is excluded it does not matter."""
     create_secret(server, shape="nvarchar(20)")
     server.mark("dbo.t", "shape", type_hidden=True)
     create_plain(server, name="u")
@@ -888,7 +891,7 @@ def create_unknown_clock(server: MssqlSandbox) -> None:
 def test_a_database_that_is_silently_read_in_full(project: Project, server: MssqlSandbox) -> None:
     """Columns that look as if they told the changes are named, also by the setup test."""
     create_unknown_clock(server)
-    warning = "so 2 of 2 tables are read in full at each sync. These look as if they told it: "
+    warning = "so 2 of 2 tables are read in full at each sync. These look as if they did: "
     assert f"{warning}CHG_DT (2 tables). Name those" in synced(project, server).output
     failures = " ".join(filter(None, project.test_settings(configuration(server)).values()))
     assert f"{warning}CHG_DT (2 tables). Name those" in failures
@@ -902,7 +905,7 @@ def test_a_database_that_is_silently_read_in_full(project: Project, server: Mssq
 def test_nothing_is_said_where_changes_are_known(project: Project, server: MssqlSandbox) -> None:
     """By one table's column, or by the server for all; without a hint the log says so alone."""
     create_plain(server, 3, "u")
-    assert "None looks as if it told it" in synced(project, server).output
+    assert "None looks as if it did" in synced(project, server).output
     assert set(project.test_settings(configuration(server)).values()) == {None}
     server.info.tracking = True
     server.execute("ALTER TABLE dbo.u ENABLE CHANGE_TRACKING")

@@ -1,0 +1,110 @@
+"""How far the read of a table has come, and what of it the state keeps."""
+
+import time
+from dataclasses import dataclass
+
+from fivetran_connector_sdk import Logging
+
+from shared.encryption import Encryption
+
+from .query import Plan, Position, order_signature
+from .source_tables import SourceTable, fingerprint
+from .table_state import SavedRead
+
+# How the rows of a read are stored. The first load empties the table, then streams; a replacement
+# is stored in one step when it is complete; a full read stores rows over those that are there.
+FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
+# Only rows that changed are read, by a column or by Change Tracking. Nothing is read.
+INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
+_LOG_INTERVAL = 5.0  # seconds between two lines of progress
+
+
+@dataclass(repr=False)
+class ReadProgress:
+    """A read: how it began, and how far it has come.
+
+    ``start``, ``greatest``: texts of the plan's column. ``clock``: the earlier of the server's
+    clocks when the read began or, where these tell the changes, the lowest active rowversion or
+    the version of Change Tracking. ``offset``: minutes that the server's clock is ahead of UTC.
+    """
+
+    mode: str
+    start: str | None
+    clock: str
+    offset: int = 0
+    position: Position | None = None  # of the last row that was stored
+    greatest: str | None = None
+    stored: int = 0  # rows, since the read began, by earlier syncs, too
+    skipped: int = 0  # rows, since then
+    nulls: int = 0  # rows without a value of the plan's column, since then
+    rows: int = 0  # read by this sync
+    unsaved_rows: int = 0  # since the last checkpoint
+    unsaved_bytes: int = 0
+
+    @property
+    def is_incremental(self) -> bool:
+        return self.mode in (INCREMENTAL, CHANGES)
+
+    def restart(self) -> None:
+        """Forgets what was read: without a position it is read once more."""
+        self.rows = self.stored = self.skipped = self.nulls = 0
+
+    def saved(self, plan: Plan, encryption: Encryption) -> SavedRead:
+        """The form for the state."""
+        return SavedRead(
+            order=order_signature(plan),
+            columns=fingerprint(plan.table.columns),
+            mode=self.mode,
+            start=self.start,
+            clock=self.clock,
+            offset=self.offset,
+            position=None if self.position is None else encryption.encrypt(self.position),
+            greatest=self.greatest,
+            stored=self.stored,
+            skipped=self.skipped,
+            nulls=self.nulls,
+        )
+
+    @classmethod
+    def resumed(cls, saved: SavedRead, encryption: Encryption) -> "ReadProgress":
+        """The read that was ``saved``. Raises ValueError if its position cannot be decrypted."""
+        return cls(
+            mode=saved.mode,
+            start=saved.start,
+            clock=saved.clock,
+            offset=saved.offset,
+            position=None if saved.position is None else encryption.decrypt(saved.position),
+            greatest=saved.greatest,
+            stored=saved.stored,
+            skipped=saved.skipped,
+            nulls=saved.nulls,
+        )
+
+
+class ProgressLog:
+    """Lines in the log that tell how far the read of a table has come, every few seconds."""
+
+    def __init__(self, table: SourceTable) -> None:
+        self._table = table
+        self._began = self._logged = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the sync of the table began."""
+        return time.monotonic() - self._began
+
+    def log(self, progress: ReadProgress, *, done: bool = False) -> None:
+        now = time.monotonic()
+        if not done and now - self._logged < _LOG_INTERVAL:
+            return
+        self._logged = now
+        rate = progress.rows / max(now - self._began, 0.001)
+        text = f"{self._table.label}: {progress.rows} rows read, {rate:.0f} rows/s"
+        estimate = self._table.estimate
+        if done:
+            text += ", done"
+        elif estimate and not progress.is_incremental:
+            left = max(estimate - progress.stored, 0) / max(rate, 0.001)
+            share = min(100 * progress.stored // estimate, 99)
+            text += f", {share} % of about {estimate}, {left:.0f} s left"
+        Logging.info(text)

@@ -1,0 +1,141 @@
+"""Where the read of a table starts: at the position of an interrupted read, at the cursor of the
+last one, or at the beginning of the table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from fivetran_connector_sdk import Logging
+
+from shared.encryption import Encryption
+
+from .late_rows import LateRows
+from .query import Plan, next_start, order_signature, signature
+from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
+from .session import Session
+from .source_clock import Clock, check_columns, read_clock
+from .source_tables import SourceTable, fingerprint
+from .table_state import TableState
+
+
+@dataclass(repr=False)
+class ReadStart:
+    """Decides how the read of a table begins. ``plan``: how it is read, which ``resume`` may
+    change; ``state``: what the last sync saved; ``warn`` shows the user a message."""
+
+    session: Session
+    plan: Plan
+    state: TableState
+    late_rows: LateRows
+    encryption: Encryption
+    warn: Callable[[str], None]
+
+    @property
+    def _table(self) -> SourceTable:
+        return self.plan.table
+
+    def resume(self) -> ReadProgress | None:
+        """The interrupted read, None if there is none that ``plan`` can resume."""
+        saved = self.state.read
+        if saved is None or saved.position is None:
+            return None
+        # The last sync may have read all rows, since the server refused the incremental read.
+        plans = (replace(self.plan, whole=True), self.plan)
+        plan = next((plan for plan in plans if order_signature(plan) == saved.order), None)
+        if plan is None:
+            return None
+        try:
+            progress = ReadProgress.resumed(saved, self.encryption)
+        except ValueError:
+            Logging.warning(
+                f"{self._table.label}: the position in the state cannot be decrypted (was "
+                "mssql_password changed?): the read restarts"
+            )
+            return None
+        Logging.info(f"{self._table.label}: resuming the read that the last sync did not complete")
+        self.plan = plan
+        self._warn_of_new_columns(saved.columns)
+        return progress
+
+    def incremental(self) -> ReadProgress | None:
+        """A read of what changed since the last one, None if it is not known from where on."""
+        if self.plan.tracked:
+            return self._changes()
+        column, cursor = self.plan.column, self.state.cursor
+        start = cursor.rowversion if self.plan.by_version else cursor.moment
+        if column is None or start is None or cursor.column != signature([column]):
+            return None
+        clock = self._clock()
+        back = 0 if cursor.offset is None else cursor.offset - clock.offset
+        if back > 0:  # the server's clock was set back, as in autumn
+            start = next_start(column, start, clock.now, timedelta(minutes=back))
+        if start > clock.now:
+            Logging.warning(
+                f"{self._table.label}: the cursor is ahead of the server's clock: all rows are "
+                "read"
+            )
+            return None
+        self._warn_of_new_columns(cursor.columns)
+        return ReadProgress(INCREMENTAL, start, self._next_clock(clock), clock.offset)
+
+    def _changes(self) -> ReadProgress | None:
+        """A read by Change Tracking, None if that was switched off and on since the last sync."""
+        cursor = self.state.cursor
+        if cursor.version is None or cursor.tracked_since != self._table.tracked_since:
+            return None
+        self._warn_of_new_columns(cursor.columns)
+        version = str(cursor.version)
+        return ReadProgress(CHANGES, version, version)  # its clock is that of the changes
+
+    def full(self, *, small: bool) -> ReadProgress:
+        """A read of all rows. A ``small`` table is replaced. A large one is truncated if it was
+        never loaded, or if stale rows would stay."""
+        if self.state.rows is None or (not small and leaves_stale_rows(self.plan, self.state)):
+            mode = FIRST
+        else:
+            mode = REPLACEMENT if small else FULL
+        clock = self._clock()
+        return ReadProgress(mode, None, self._next_clock(clock), clock.offset)
+
+    def _clock(self) -> Clock:
+        """The server's clock, read before the columns are known to be still the same."""
+        clock = read_clock(self.session, self.plan)
+        if clock.now:
+            self.session.with_retries(
+                "its columns", lambda: check_columns(self.session, self._table)
+            )
+        return clock
+
+    def _next_clock(self, clock: Clock) -> str:
+        """The clock or, if that is earlier, the begin of the oldest open transaction: rows that it
+        has stamped may become visible behind it. Called after the clock was read, and before the
+        rows are."""
+        if not self.plan.is_timed:
+            return clock.now
+        began = self.late_rows.earliest_open(self.session, clock.offset)
+        if began is None or began >= clock.now:
+            return clock.now
+        Logging.info(
+            f"{self._table.label}: a transaction is open since {began}: the next sync reads from "
+            "there"
+        )
+        return began
+
+    def _warn_of_new_columns(self, known: str | None) -> None:
+        """``known``: the fingerprint of the columns at the last sync; None: it was not saved."""
+        if known is None:
+            return
+        new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
+        if new:
+            self.warn(
+                f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "
+                "fill all rows, name the table in exclude_tables for one sync, then remove it "
+                "there: the table is reloaded"
+            )
+
+
+def leaves_stale_rows(plan: Plan, state: TableState) -> bool:
+    """Whether a read that does not truncate the table leaves rows that do not exist any more:
+    those of another table, or those whose deletes Change Tracking tells, or told until now."""
+    told = plan.tracked or state.cursor.version is not None
+    return bool(plan.table.reload_reason) or told or state.has_stale

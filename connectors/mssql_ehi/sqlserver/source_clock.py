@@ -1,0 +1,80 @@
+"""What the server tells of its time, its versions, and the columns that a table has by now."""
+
+from typing import NamedTuple
+
+from .errors import ChangesExpired, SchemaChanged, StatementError
+from .naming import bracketed
+from .query import Plan
+from .session import Session
+from .source_tables import SourceTable
+
+_TIME_ZONE_STEP = 15  # minutes; the clocks are read one after the other
+
+
+class Clock(NamedTuple):
+    """``now``: where the next read may start, whatever this one reads: a moment, a rowversion or
+    a version, "" for a plan without a cursor. ``offset``: minutes that the server's clock is ahead
+    of UTC."""
+
+    now: str
+    offset: int
+
+
+def read_clock(session: Session, plan: Plan) -> Clock:
+    """Asks for what the cursor of ``plan`` is made of. Raises SourceError."""
+    if plan.tracked:
+        what = "what version it is at"
+        sql = "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now"
+    elif plan.by_version:
+        what = "what version it is at"
+        sql = "SELECT CONVERT(varchar(18), MIN_ACTIVE_ROWVERSION(), 1) AS now"
+    elif plan.column:
+        what = "what time it is"
+        sql = (
+            "SELECT CONVERT(varchar(27), SYSDATETIME(), 121) AS here, "
+            "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc, "
+            "DATEDIFF(minute, SYSUTCDATETIME(), SYSDATETIME()) AS ahead"
+        )
+    else:
+        return Clock("", 0)
+    [values] = session.with_retries(what, lambda: session.rows(sql))
+    if None in values:
+        raise StatementError(f"the server does not tell {what}", 0)
+    if plan.is_timed:
+        local, utc, ahead = values
+        return Clock(min(local, utc), round(ahead / _TIME_ZONE_STEP) * _TIME_ZONE_STEP)
+    return Clock(str(values[0]).lower(), 0)
+
+
+def check_columns(session: Session, table: SourceTable) -> None:
+    """Raises SchemaChanged for a column that was added since the sync began: a row that has a
+    value there already, and changed before the clock was read, would not come again."""
+    found = session.rows(
+        "SELECT COLUMN_NAME FROM INFORMATION_SCHEMA.COLUMNS "
+        # Text of any length would have the server look through the names of all tables.
+        "WHERE TABLE_SCHEMA = CAST(%(schema)s AS sysname) "
+        "AND TABLE_NAME = CAST(%(name)s AS sysname)",
+        {"schema": table.schema, "name": table.name},
+    )
+    known = {*table.excluded_columns, *(column.name for column in table.columns)}
+    if new := [name for (name,) in found if name not in known]:
+        raise SchemaChanged(f"columns were added since the sync began ({', '.join(new)})")
+
+
+def check_changes(session: Session, table: SourceTable, start: int) -> str:
+    """The version of Change Tracking that the database is at. Raises ChangesExpired if the server
+    does not know all changes of the table since version ``start``.
+
+    https://learn.microsoft.com/sql/relational-databases/track-changes/work-with-change-tracking-sql-server
+    """
+    [(now, oldest)] = session.rows(
+        "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
+        "OBJECT_ID(%(name)s)) AS oldest",
+        {"name": f"{bracketed(table.schema)}.{bracketed(table.name)}"},
+    )
+    if now is None or oldest is None or not oldest <= start <= now:
+        raise ChangesExpired(
+            f"Change Tracking does not know all changes since version {start}, that of the "
+            f"last sync (it knows them from {oldest} to {now})"
+        )
+    return str(now)

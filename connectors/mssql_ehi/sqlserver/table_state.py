@@ -1,0 +1,201 @@
+"""What the state keeps of a table between two syncs, and the keys under which it does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where the next incremental read starts. What a table's plan does not need is None.
+
+    column         name and type of the column that tells the changes, in a list of one
+    moment         texts from this moment on are read next
+    rowversion     rows from this version on are read next, in place of a moment
+    columns        fingerprint of the table's columns, to notice new ones
+    offset         minutes by which the server's clock was ahead of UTC
+    version        changes since this version of Change Tracking are read next
+    tracked_since  the version at which Change Tracking of the table began
+    """
+
+    column: list[str] | None = None
+    moment: str | None = None
+    rowversion: str | None = None
+    columns: str | None = None
+    offset: int | None = None
+    version: int | None = None
+    tracked_since: int | None = None
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Cursor":
+        """The cursor in the entry of a table."""
+        return cls(**{name: entry.get(key) for name, key in _CURSOR_KEYS.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        return _without_empty({key: getattr(self, name) for name, key in _CURSOR_KEYS.items()})
+
+
+_CURSOR_KEYS = {
+    "column": "column",
+    "moment": "cursor",
+    "rowversion": "rowversion",
+    "columns": "columns",
+    "offset": "offset",
+    "version": "version",
+    "tracked_since": "tracked",
+}
+
+
+@dataclass(frozen=True)
+class SavedRead:
+    """A read that was interrupted. Older versions did not save all of this.
+
+    order      what the position belongs to: the plan, and the columns that order its rows
+    columns    fingerprint of the table's columns when the read was saved
+    mode       how the rows are stored, as ``ReadProgress`` has it
+    start      where the read began: a moment, a rowversion or a version; None: all rows
+    clock      where the next read may start, as the server told when this one began
+    offset     minutes by which the server's clock was ahead of UTC
+    position   the position of the last row that was stored, encrypted; None: there is none
+    greatest   the greatest moment of the plan's column so far
+    stored     rows stored since the read began
+    skipped    rows skipped since then
+    nulls      rows without a value of the plan's column since then
+    """
+
+    mode: str
+    clock: str
+    order: list[str] | None = None
+    columns: str | None = None
+    start: str | None = None
+    offset: int = 0
+    position: str | None = None
+    greatest: str | None = None
+    stored: int = 0
+    skipped: int = 0
+    nulls: int = 0
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "SavedRead | None":
+        """None for a read with keys that this version does not know: it cannot be resumed."""
+        if saved.keys() - _READ_KEYS.values():
+            return None
+        return cls(**{name: saved[key] for name, key in _READ_KEYS.items() if key in saved})
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: getattr(self, name) for name, key in _READ_KEYS.items()}
+
+
+_READ_KEYS = {
+    "order": "order",
+    "columns": "columns",
+    "mode": "mode",
+    "start": "start",
+    "clock": "clock",
+    "offset": "offset",
+    "position": "after",
+    "greatest": "greatest",
+    "stored": "sent",
+    "skipped": "rejected",
+    "nulls": "nulls",
+}
+
+
+@dataclass(frozen=True)
+class TableState:
+    """The entry of a table. What is not known is None or False, and not saved.
+
+    destination   name of the table at the destination
+    key           names of the columns of its key, as the source spells them; []: it has none
+    key_types     types of these columns, as ``table_keys.types_of`` names them
+    identity      tells the table from another one of its name
+    column_names  names at the destination of the columns that could not be named again, by column
+    key_refused   the last sync failed since the source has another key now
+    rows          how many rows the last full read stored; None: the table was never loaded
+    emptied       the last read found the table empty, and did not replace it
+    has_stale     the destination has rows that are deleted at the source: all is read next
+    cursor        where the next incremental read starts
+    read          the read that was interrupted
+    others        what other versions of the connector saved; it is kept until a read is complete
+    """
+
+    destination: str | None = None
+    key: list[str] | None = None
+    key_types: list[str] | None = None
+    identity: str | None = None
+    column_names: dict[str, str] | None = None
+    key_refused: bool = False
+    rows: int | None = None
+    emptied: bool = False
+    has_stale: bool = False
+    cursor: Cursor = Cursor()
+    read: SavedRead | None = None
+    others: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "TableState":
+        values = {name: entry[key] for name, key in _KEYS.items() if key in entry}
+        known = {_READ, *_KEYS.values(), *_CURSOR_KEYS.values()}
+        return cls(
+            **values,
+            cursor=Cursor.from_json(entry),
+            read=SavedRead.from_json(entry[_READ]) if entry.get(_READ) else None,
+            others={key: value for key, value in entry.items() if key not in known},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        values = _without_empty({key: getattr(self, name) for name, key in _KEYS.items()})
+        entry = {**self.others, **values, **self.cursor.to_json()}
+        return {**entry, _READ: self.read.to_json()} if self.read else entry
+
+    @property
+    def confirms_empty(self) -> bool:
+        """Whether a table that is empty now may be emptied at the destination: the last full
+        refresh found it empty, too."""
+        return self.emptied or self.rows == 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the table was loaded, or its load has begun."""
+        return self.rows is not None or self.read is not None
+
+    def lasting(self) -> "TableState":
+        """What the destination has of the table, however its rows are read."""
+        return TableState(
+            destination=self.destination,
+            key=self.key,
+            key_types=self.key_types,
+            identity=self.identity,
+            column_names=self.column_names,
+        )
+
+    def renewed(self, lasting: "TableState") -> "TableState":
+        """This entry, with what is ``lasting`` as it is now."""
+        return replace(
+            self,
+            destination=lasting.destination,
+            key=lasting.key,
+            key_types=lasting.key_types,
+            identity=lasting.identity,
+            column_names=lasting.column_names or self.column_names,
+        )
+
+
+_READ = "read"
+_KEYS = {
+    "destination": "as",
+    "key": "key",
+    "key_types": "types",
+    "identity": "id",
+    "column_names": "names",
+    "key_refused": "refused",
+    "rows": "rows",
+    "emptied": "emptied",
+    "has_stale": "mixed",
+}
+
+
+def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value for key, value in values.items() if value is not None and value is not False
+    }

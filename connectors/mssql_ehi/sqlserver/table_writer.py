@@ -1,0 +1,141 @@
+"""The way of the rows of one table: from a batch of the source to the operations of the SDK.
+
+    TableWriter.write    a batch of the source
+    RowMapper.rows       converts it, a column at a time
+    _upsert              hands the rows to the SDK; or Spool.add, where they wait for a replacement
+
+All of it runs in the thread that makes checkpoints.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from fivetran_connector_sdk import Operations as op
+
+from shared.rows import InvalidRecord, Row, SkippedRecords
+from shared.spool import Spool
+
+from .rows import RowMapper, is_storable
+from .session import Values
+from .source_tables import SourceTable
+
+_DELETED = "D"  # as Change Tracking calls the operation
+
+
+class Written(NamedTuple):
+    """How many rows of a batch were ``stored``, and how many were ``skipped``."""
+
+    stored: int
+    skipped: int
+
+
+class TableWriter:
+    """Stores rows of ``table`` at the destination, and reports to ``skipped`` what cannot be
+    stored there."""
+
+    def __init__(self, table: SourceTable, skipped: SkippedRecords) -> None:
+        self._destination, self._label = table.destination, table.label
+        self._key = {column.destination for column in table.key}
+        self._skipped = skipped
+        self._mapper = RowMapper(table)
+        self._spool: Spool | None = None
+
+    @contextmanager
+    def replacement(self, *, wanted: bool) -> Iterator[None]:
+        """If ``wanted``, rows wait meanwhile until ``replace`` or ``release`` stores them."""
+        with Spool() as spool:
+            self._spool = spool if wanted else None
+            yield
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether rows wait."""
+        return self._spool is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._spool.size if self._spool else 0
+
+    def restart(self) -> None:
+        """Forgets the rows that wait and the skipped ones: they are read once more."""
+        self._skipped.clear(self._label)
+        if self._spool is not None:
+            self._spool.clear()
+
+    def truncate(self) -> None:
+        op.truncate(self._destination)
+
+    def write(self, batch: Sequence[Values], before: int) -> Written:
+        """Stores a batch that comes after ``before`` rows of the read."""
+        mapped = self._mapper.rows(batch)
+        for place in sorted(mapped.invalid):
+            self.skip(before + place, mapped.invalid[place])
+        for place, name in mapped.odd:
+            self._skipped.add_odd(self._label, name, f"row {before + 1 + place}")
+        if self._spool is None:
+            self._upsert(mapped.rows)
+        else:
+            self._spool.add(mapped.rows)
+        return Written(len(mapped.rows), len(mapped.invalid))
+
+    def write_changes(self, batch: Sequence[Values], before: int) -> Written:
+        """The same for changes by Change Tracking, of which some are deletes."""
+        live, skipped = [], 0
+        for place, change in enumerate(batch):
+            if not self._mapper.is_deleted(change):
+                live.append(change)
+            elif change[-1] == _DELETED:  # else it was changed after the version, then deleted
+                try:
+                    op.delete(self._destination, self._mapper.key(change))
+                except (TypeError, ValueError) as error:  # such a key was never stored either
+                    reason = f"the SDK refuses its key ({type(error).__name__})"
+                    self.skip(before + place, InvalidRecord(reason))
+                    skipped += 1
+        written = self.write(live, before)
+        return Written(written.stored, written.skipped + skipped)
+
+    def skip(self, before: int, reason: Exception) -> None:
+        """Reports that the row after ``before`` others is skipped."""
+        self._skipped.add(self._label, f"row {before + 1}", reason)
+
+    def replace(self) -> None:
+        """Stores the rows that wait."""
+        assert self._spool is not None  # noqa: S101
+        for rows in self._spool.batches():
+            self._upsert(rows)
+
+    def release(self) -> Iterator[int]:
+        """Stores the rows that wait, after which rows wait no more. Yields after each batch how
+        many bytes of them are stored."""
+        assert self._spool is not None  # noqa: S101
+        spool, self._spool = self._spool, None
+        for rows in spool.batches():
+            self._upsert(rows)
+            yield spool.place
+        spool.clear()
+
+    def _upsert(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            try:
+                op.upsert(self._destination, row)
+            except (TypeError, ValueError) as error:  # noqa: PERF203  # raised for this row only
+                self._upsert_without_odd_values(row, error)
+
+    def _upsert_without_odd_values(self, row: Row, refusal: Exception) -> None:
+        """Stores the row with null for the value that the SDK refuses: text that is none, or else
+        the first value without which it takes the row."""
+        values = [name for name in row if name not in self._key and row[name] is not None]
+        broken = [name for name in values if not is_storable(row[name])]
+        attempts = [broken] if broken else []
+        attempts += [[*broken, name] for name in values if name not in broken]
+        for odd in attempts:
+            try:
+                op.upsert(self._destination, {**row, **dict.fromkeys(odd)})
+            except (TypeError, ValueError):
+                continue
+            for name in odd:
+                self._skipped.add_odd(self._label, name, "a row")
+            return
+        reason = InvalidRecord(f"the SDK refuses a value ({type(refusal).__name__})")
+        self._skipped.add(self._label, "a row", reason)

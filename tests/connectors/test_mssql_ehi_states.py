@@ -1,0 +1,126 @@
+"""mssql_ehi: the state of a table, and states that earlier versions of the connector wrote.
+
+tests/fixtures/states/mssql_ehi/ has a sample of each form, as that version wrote it for the tables
+of ``create_tables`` at NOW: `unfinished` after a first load that broke off in three tables,
+`incremental` after one of an incremental read, `emptied` when a small table was found empty.
+
+1   the first version: column fingerprints of 4 digits, in every entry; no Change Tracking
+2   Change Tracking and rowversions; fingerprints only beside a cursor, none with `version`
+3   `key`, `offset`, `rejected`; fingerprints of 8 digits, and in `read`, too
+4   the plan stands in `order`
+5   `types` and `id`
+6   `nulls`
+"""
+
+import json
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from tests.connectors.mssql import NOW, Columns, configuration
+from tests.sandbox.fivetran import Project, load
+from tests.sandbox.mssql import MssqlSandbox
+from tools.paths import ROOT
+
+pytestmark = pytest.mark.usefixtures("slept", "small_steps")
+load("mssql_ehi")  # makes its modules importable
+TableState = import_module("sqlserver.table_state").TableState
+STATES = ROOT / "tests" / "fixtures" / "states" / "mssql_ehi"
+
+
+def create_tables(server: MssqlSandbox) -> None:
+    """A table for each way of reading one, with 100 rows."""
+    start = NOW.replace(tzinfo=None) - timedelta(hours=1)
+    moments = [(i, start + timedelta(seconds=i)) for i in range(100)]
+    texts = [(i, f"value {i}") for i in range(100)]
+    plain: Columns = [("id", "int", False), ("v", "varchar(40)")]
+    timed: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
+    server.create_table("dbo", "timed", timed, key=["id"], rows=moments)
+    server.create_table("dbo", "plain", plain, key=["id"], rows=texts)
+    server.create_table("dbo", "keyless", plain, rows=texts)
+    versioned: Columns = [*plain, ("rv", "rowversion")]
+    server.create_table("dbo", "versioned", versioned, key=["id"], rows=texts)
+    server.create_table("dbo", "tracked", plain, key=["id"], rows=texts)
+    server.info.tracking = True
+    server.execute("ALTER TABLE dbo.tracked ENABLE CHANGE_TRACKING")
+
+
+def change_tables(server: MssqlSandbox, case: str) -> None:
+    if case == "incremental":
+        server.execute("UPDATE dbo.versioned SET v = 'new'")
+        server.execute("UPDATE dbo.tracked SET v = 'new'")
+        server.execute("UPDATE dbo.timed SET ModifiedDate = '2026-11-20T11:59:00'")
+    if case == "emptied":
+        server.execute("DELETE FROM dbo.plain")
+        server.execute("DELETE FROM dbo.keyless")
+
+
+def saved(name: str) -> dict[str, Any]:
+    state: dict[str, Any] = json.loads((STATES / f"{name}.json").read_text())
+    return state
+
+
+# By the name of a state, how each of these is read, and how many rows are.
+TABLES = ("timed", "plain", "keyless", "versioned", "tracked")
+RESTARTED, RESUMED, NEW = ("first", 100), ("first", 40), ("first", 100)
+REPLACED, EMPTIED = ("replacement", 100), ("replacement", 0)
+CHANGED, UNCHANGED, RESUMED_CHANGED = [("incremental", rows) for rows in (100, 0, 40)]
+TRACKED, RESUMED_TRACKED = ("changes", 0), ("changes", 40)
+UNFINISHED = (RESUMED, RESUMED, REPLACED, NEW, RESUMED)
+INCREMENTAL = (RESUMED_CHANGED, REPLACED, REPLACED, RESUMED_CHANGED, RESUMED_TRACKED)
+EXPECTED = {
+    "1-unfinished": (RESTARTED, RESTARTED, REPLACED, REPLACED, RESTARTED),
+    "2-unfinished": (RESTARTED, RESTARTED, REPLACED, UNCHANGED, RESTARTED),
+    "3-unfinished": (RESUMED, RESUMED, REPLACED, UNCHANGED, RESUMED),
+    "4-unfinished": UNFINISHED,
+    "5-unfinished": UNFINISHED,
+    "6-unfinished": UNFINISHED,
+    "1-incremental": (CHANGED, REPLACED, REPLACED, REPLACED, REPLACED),
+    "2-incremental": (CHANGED, REPLACED, REPLACED, CHANGED, TRACKED),
+    "3-incremental": (RESUMED_CHANGED, REPLACED, REPLACED, RESUMED_CHANGED, TRACKED),
+    "4-incremental": INCREMENTAL,
+    "5-incremental": INCREMENTAL,
+    "6-incremental": INCREMENTAL,
+    "1-emptied": (CHANGED, EMPTIED, EMPTIED, REPLACED, REPLACED),
+    "6-emptied": (CHANGED, EMPTIED, EMPTIED, UNCHANGED, TRACKED),
+}
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_state_of_an_earlier_version_goes_on(
+    project: Project, server: MssqlSandbox, name: str
+) -> None:
+    """A read resumes where the form of its position is the same; no cursor is lost."""
+    create_tables(server)
+    change_tables(server, name.split("-")[1])
+    result = project.sync(configuration(server), saved(name))
+    assert result.code == 0, result.output
+    report = {row["table_name"]: row for row in project.rows("sync_validation_tables")}
+    found = [(report[f"dbo.{t}"]["mode"], report[f"dbo.{t}"]["rows_read"]) for t in TABLES]
+    assert dict(zip(TABLES, found, strict=True)) == dict(zip(TABLES, EXPECTED[name], strict=True))
+
+
+def test_every_sample_is_tested() -> None:
+    """None is forgotten."""
+    assert {path.stem for path in STATES.glob("*.json")} == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_an_entry_is_saved_as_it_was(name: str) -> None:
+    """A read gets the counts that its version did not save."""
+    for entry in saved(name)["tables"].values():
+        again = TableState.from_json(entry).to_json()
+        read = entry.pop("read", {})
+        assert again.pop("read", {}).items() >= read.items()
+        assert again == entry
+
+
+def test_what_other_versions_save_is_kept() -> None:
+    """Of a read with keys that this version does not know nobody can tell where it stands."""
+    entry = {"as": "t", "names": {}, "refused": True, "mixed": True, "key": [], "later": [1]}
+    assert TableState.from_json(entry).to_json() == entry
+    read = {"mode": "first", "clock": "", "after": None}
+    assert TableState.from_json({"read": read}).read is not None
+    assert TableState.from_json({"read": {**read, "later": 1}}).to_json() == {}

@@ -1,0 +1,143 @@
+"""The verbs of the Makefile as one command line, for systems without make, too."""
+
+import argparse
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from tools.mutants import PARTS, STEPS
+from tools.paths import NAMES
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line. ``action`` of a parsed verb names the function that does its work, by
+    module: it is imported only then, since most need the development dependencies."""
+    parser = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    _add_verbs_of_the_repository(verbs)
+    _add_verbs_of_a_connector(verbs)
+    _add_deploy(verbs)
+    _add_mutants(verbs)
+    return parser
+
+
+def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
+    checks = "check copies, module names, templates, lint, format, types and workflows"
+    _add(verbs, "check", "tools.checks:check", checks)
+    _add(verbs, "vendor", "tools.vendored:vendor", "copy shared/ into every connector")
+
+    changes = "list the connectors that differ from a commit, as JSON"
+    changed = _add(verbs, "changed", "tools.changed:print_changed", changes)
+    which = "the commit to compare with; all are listed without one, or if it is unknown"
+    changed.add_argument("commit", metavar="COMMIT", nargs="?", default="", help=which)
+
+    writes = "write a further connector, with a simulator and tests"
+    new = _add(verbs, "new", "tools.new:print_new", writes)
+    new.add_argument("name", metavar="NAME", help="its name: a Python name in lower case")
+
+    syncs = "sync connectors with their simulators, twice, and show what arrived"
+    demo = _add(verbs, "demo", "tools.demo:demo", syncs)
+    some = f"some of {', '.join(NAMES)} (default: all)"
+    demo.add_argument("names", metavar="CONNECTOR", nargs="*", type=_connector, help=some)
+
+
+def _add_verbs_of_a_connector(verbs: _Verbs) -> None:
+    asks = "ask for the settings, and write configuration.local.json"
+    _add_connector(_add(verbs, "configure", "tools.configuration:configure", asks))
+    calls = "call the source with configuration.local.json"
+    _add_connector(_add(verbs, "check-config", "tools.configuration:check_config", calls))
+    shows = "show the tables of the last local sync"
+    _add_connector(_add(verbs, "show", "tools.show:show", shows))
+    packs = "make the zip that is deployed, in build/"
+    _add_connector(_add(verbs, "package", "tools.package:package", packs))
+
+    sandbox = _add(verbs, "sandbox", "tools.sandbox:serve", "start a simulator, until Ctrl-C")
+    _add_connector(sandbox)
+    port = "the port to listen on (default: any that is free)"
+    sandbox.add_argument("--port", type=int, default=0, help=port)
+
+
+def _add_deploy(verbs: _Verbs) -> None:
+    deploy = _add(
+        verbs,
+        "deploy",
+        "tools.deploy:deploy_from_environment",
+        "deploy a connector with `fivetran deploy`",
+        "The environment holds the secrets. FIVETRAN_API_KEY: the base64 of key and secret. "
+        "CONNECTOR_CONFIGURATION: a configuration as JSON, to be stored with the connection; "
+        "without it an existing connection keeps its own. Further options go to `fivetran deploy` "
+        "as they are.",
+    )
+    _add_connector(deploy)
+    deploy.add_argument("--destination", required=True, help="the name of the destination")
+    deploy.add_argument("--connection", required=True, help="the name of the connection")
+    deploy.add_argument(
+        # For a connection that exists the command insists on it.
+        "--python-version",
+        default="3.14",
+        help="the version of Python that runs the connector (default: %(default)s)",
+    )
+
+
+def _add_mutants(verbs: _Verbs) -> None:
+    finds = "find small changes to the code that no test notices"
+    mutants = _add(verbs, "mutants", "tools.mutants:mutants", finds)
+    parts = f"what is changed, one of {', '.join(PARTS)}"
+    mutants.add_argument("part", metavar="PART", choices=PARTS, help=parts)
+    steps = "; ".join(f"{step}: {does}" for step, does in STEPS.items())
+    mutants.add_argument("step", metavar="STEP", choices=STEPS, nargs="?", help=steps)
+    mutants.add_argument("mutant", metavar="MUTANT", nargs="?", help="the name of a survivor")
+    mutants.set_defaults(step="run")
+
+
+def _add(
+    verbs: _Verbs, name: str, action: str, summary: str, more: str = ""
+) -> argparse.ArgumentParser:
+    """Adds a verb whose ``action`` is a function as "module:name"; its parameters are the verb's
+    arguments."""
+    sentence = f"{summary[0].upper()}{summary[1:]}."
+    description = f"{sentence} {more}".strip()
+    # An option that is not known here, and that goes on to `fivetran deploy`, is no short form.
+    parser = verbs.add_parser(name, help=summary, description=description, allow_abbrev=False)
+    parser.set_defaults(action=action)
+    return parser
+
+
+def _add_connector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", metavar="CONNECTOR", type=_connector, help=f"one of {', '.join(NAMES)}"
+    )
+
+
+def _connector(name: str) -> str:
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"no connector {name!r}; there are {', '.join(NAMES)}")
+    return name
+
+
+def main(words: Sequence[str] | None = None) -> int | None:
+    """Does what the command line says, that of this process by default; returns the exit code.
+
+    Raises SystemExit with a sentence if a verb fails, with code 2 if the usage is wrong.
+    """
+    parser = build_parser()
+    arguments, more = parser.parse_known_args(words)
+    given = vars(arguments)
+    verb, action = given.pop("verb"), given.pop("action")
+    if verb == "deploy":
+        given["more"] = more
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    try:
+        function = pkgutil.resolve_name(action)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed: run the Python of .venv, which `make` prepares")
+    code: int | None = function(**given)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
