@@ -253,6 +253,18 @@ def test_a_table_of_skipped_records_fails(dentally: Project, sandbox: Dentally) 
 # Tokens
 
 
+def test_an_oldest_moment_that_is_to_come_is_replaced(
+    dentally: Project, sandbox: Dentally
+) -> None:
+    """A clock that was ahead at the first sync does not hide all records for good."""
+    ahead = times.to_text(datetime.now(timezone.utc) + timedelta(days=400))
+    state = {"version": 1, "tables": {}, "oldest": ahead}
+    configuration = sandbox.configuration(initial_sync_days="365")
+    assert dentally.sync(configuration, state).code == 0
+    assert dentally.state["oldest"] < times.to_text(datetime.now(timezone.utc))
+    assert dentally.rows("rooms")
+
+
 def test_an_expired_token_is_renewed_once_and_the_next_process_has_it(
     dentally: Project, sandbox: Dentally
 ) -> None:

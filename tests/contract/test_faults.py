@@ -137,7 +137,8 @@ def test_a_table_that_fails_leaves_the_others_alone(
         (0, "{}"),
         (1, '{"error": {"type": "x"}}'),
         (2, '{"meta": {"total": 0}}'),
-        *wide((1, "null"), (2, '"text"'), (0, "17"), (1, "<html>")),
+        (1, "null"),
+        *wide((2, '"text"'), (0, "17"), (1, "<html>")),
     ],
 )
 @over_http
