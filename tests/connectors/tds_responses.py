@@ -1,4 +1,4 @@
-"""Responses of SQL Server, made up from a number, and what a reader makes of one.
+"""Responses of SQL Server, made up from numbers; what the driver and the connector read of them.
 
 They have rows of every format that the connector selects and of some that it does not, in packets
 of any size, with messages between the rows; some end too early, or have bits flipped.
@@ -8,19 +8,22 @@ import random
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
+from unittest import mock
 
 from pytds import tds_base
 from pytds.cursor import NonMarsCursor
 from pytds.row_strategies import tuple_row_strategy
 from pytds.tds_socket import _TdsSocket
 
+from tests.sandbox.fivetran import load
 from tests.sandbox.mssql import wire
 from tests.sandbox.mssql.errors import SqlError
 
 LATIN, CHINESE = b"\x09\x04\xd0\x00\x34", b"\x04\x04\x00\x00\x00"  # collations
 _ORDER = 0xA9  # the token
-MOST_EMPTY = 100  # times that a reader may ask for what is not there
+_MOST_EMPTY = 100  # times that a reader may ask for what is not there
 
 Write = Callable[[random.Random], bytes | None]
 """A value as a row has it; None for null, which has a form of its own in each format."""
@@ -286,7 +289,8 @@ def _packet(body: bytes, *, last: bool) -> bytes:
 
 
 class Loop(Exception):
-    """A reader asks again and again for what is not there."""
+    """A reader asks again and again for what is not there: the driver does, for a value of a max
+    type that the last packet does not have."""
 
 
 class Network:
@@ -318,6 +322,7 @@ def read(response: Response, open_rows: Callable[[Any], Callable[[], list[Any]]]
     connection = _TdsSocket(network, login, row_strategy=tuple_row_strategy)
     session = connection.main_session
     session._reader.set_block_size(32_767)
+    session._reader.recv = _bounded(session._reader.recv)
     found: list[str] = []
     try:
         for _ in range(2):
@@ -341,8 +346,57 @@ def read(response: Response, open_rows: Callable[[Any], Callable[[], list[Any]]]
     return found
 
 
+def _bounded(recv: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    empty = 0
+
+    def recv_or_end(size: int) -> bytes:
+        nonlocal empty
+        data = recv(size)
+        empty = 0 if data else empty + 1
+        if empty > _MOST_EMPTY:
+            raise Loop
+        return data
+
+    return recv_or_end
+
+
 def _state(session: Any, network: Network) -> str:
     reader = session._reader
     names = ("state", "more_rows", "done_flags", "rows_affected", "messages", "in_cancel")
     states = {name: getattr(session, name) for name in names}
     return f"{states}, finished {reader.stream_finished()}, closed {network.closed}"
+
+
+def by_driver(cursor: Any) -> Callable[[], list[Any]]:
+    """Fetches the rows of ``cursor`` as the driver decodes them."""
+
+    def fetch() -> list[Any]:
+        row = cursor.fetchone()
+        return [] if row is None else [row]
+
+    return fetch
+
+
+def decoded(number: int) -> Callable[[Any], Callable[[], list[Any]]]:
+    """Fetches rows as the connector decodes them, as many at once as are drawn from ``number``."""
+    draw = random.Random(number)
+
+    def rows_of(cursor: Any) -> Callable[[], list[Any]]:
+        reader = _connector().RowReader(cursor)
+        return lambda: reader.fetch(draw.choice((1, 3, 1000)))
+
+    return rows_of
+
+
+def compare(number: int) -> int:
+    """Reads the response that is drawn from ``number`` in both ways; returns how many rows it has.
+    Raises AssertionError unless they give the same."""
+    drawn = response(number)
+    with mock.patch.object(_connector(), "DRIVERS_OWN", 1):
+        assert read(drawn, decoded(number)) == read(drawn, by_driver)
+    return drawn.rows
+
+
+def _connector() -> Any:
+    load("mssql_ehi")
+    return import_module("sqlserver.row_reader")

@@ -2,7 +2,6 @@
 
 import ast
 import codecs
-import random
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -18,67 +17,24 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.sandbox.fivetran import load
 
 from .tds_responses import (
-    MOST_EMPTY,
     OTHER_COLUMNS,
-    Loop,
+    by_driver,
     columns_of_all_formats,
+    compare,
+    decoded,
     plain_response,
     read,
-    response,
     texts_response,
 )
 
 load("mssql_ehi")
-row_decoder, row_reader, tds_patches = (
-    import_module(f"sqlserver.{name}") for name in ("row_decoder", "row_reader", "tds_patches")
-)
+row_decoder, row_reader = map(import_module, ("sqlserver.row_decoder", "sqlserver.row_reader"))
 
 
 @pytest.fixture(autouse=True)
-def _driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The driver with the parts that the connector replaces, and without its endless loop over a
-    value that the last packet does not have."""
-    monkeypatch.setattr(pytds.tds_reader, "readall_fast", tds_patches._read_whole)
-    monkeypatch.setattr(pytds.tds_types, "ucs2_codec", tds_patches._UCS2)
-    recv, empty = pytds.tds_reader._TdsReader.recv, 0
-
-    def recv_or_stop(reader: Any, size: int) -> bytes:
-        nonlocal empty
-        found: bytes = recv(reader, size)
-        empty = 0 if found else empty + 1
-        if empty > MOST_EMPTY:
-            empty = 0
-            raise Loop
-        return found
-
-    monkeypatch.setattr(pytds.tds_reader._TdsReader, "recv", recv_or_stop)
+def _from_the_second_row_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are decoded by the connector."""
     monkeypatch.setattr(row_reader, "DRIVERS_OWN", 1)
-
-
-def by_driver(cursor: Any) -> Callable[[], list[Any]]:
-    def fetch() -> list[Any]:
-        row = cursor.fetchone()
-        return [] if row is None else [row]
-
-    return fetch
-
-
-def decoded(number: int) -> Callable[[Any], Callable[[], list[Any]]]:
-    """By the connector, with as many rows at once as are drawn from ``number``."""
-    draw = random.Random(number)
-
-    def rows_of(cursor: Any) -> Callable[[], list[Any]]:
-        reader = row_reader.RowReader(cursor)
-        return lambda: reader.fetch(draw.choice((1, 3, 1000)))
-
-    return rows_of
-
-
-def check(number: int) -> int:
-    """Compares the readers by the response that is drawn from ``number``; returns its rows."""
-    given = response(number)
-    assert read(given, decoded(number)) == read(given, by_driver)
-    return given.rows
 
 
 @pytest.fixture
@@ -108,7 +64,7 @@ def by_decoder(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @given(st.integers(0, 2**32))
 def test_both_readers_give_the_same(number: int) -> None:
     """The same rows, errors and state, whatever the server sends; 20,000 rows and more."""
-    check(number)
+    compare(number)
 
 
 @pytest.mark.parametrize("size", [30, 504, 4088, 32_759])

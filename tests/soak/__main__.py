@@ -14,12 +14,15 @@ from fivetran_connector_sdk import Logging
 from fivetran_connector_sdk_common import constants
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
+from tests.connectors import tds_responses
 from tests.sandbox import names
 
 from . import schedules
 
 AT_ONCE = 10  # schedules of one connector before those of the next one
 LONGEST = 60  # seconds that a schedule may take
+RESPONSES = 400  # of SQL Server, in a round: about 10,000 rows
+RESPONSE = "response"  # that is read by the driver and by the connector; in place of a schedule
 RESUME = "resume"  # from every state that two syncs of a form write; in place of a schedule
 
 
@@ -51,6 +54,9 @@ def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exc
         check()
         last[:] = [f"{RESUME} {number % 1_000}"]
         schedules.resume(name, number % 1_000, every=True)
+        for response in range(number, number + RESPONSES if name == "mssql_ehi" else number):
+            last[:] = [f"{RESPONSE} {response}"]
+            tally["rows decoded"] += tds_responses.compare(response)
     except Exception as error:
         return list(last), error
     return None
@@ -102,6 +108,8 @@ def main() -> int:
         verb, _, form = given.replay.partition(" ")
         if verb == RESUME:
             schedules.resume(connectors[0], int(form), every=True)
+        elif verb == RESPONSE:
+            tds_responses.compare(int(form))
         else:
             schedules.run(connectors[0], [step.strip() for step in given.replay.split(";")])
         print("the destination equals the source")
