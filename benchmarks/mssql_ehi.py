@@ -181,15 +181,19 @@ def _fetch(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
             autocommit=True,
         ) as connection,
     ):
-        cursor = connection.cursor()
-        before = time.process_time()
-        cursor.execute(sql)
-        count = 0
-        while batch := cursor.fetchmany(_BATCH):
-            count += len(batch)
-        cost = Cost(time.process_time() - before, 0.0, peak_memory())
+        return _fetched(connection, sql, rows)
+
+
+def _fetched(connection: Any, sql: str, rows: int) -> Cost:
+    """What a driver takes for the rows of a statement, which are dropped."""
+    cursor = connection.cursor()
+    before = time.process_time()
+    cursor.execute(sql)
+    count = 0
+    while batch := cursor.fetchmany(_BATCH):
+        count += len(batch)
     expect(count, rows)
-    return cost
+    return Cost(time.process_time() - before, 0.0, peak_memory())
 
 
 def _read(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
@@ -209,15 +213,7 @@ def _read(configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
 def _fetch_by_other(name: str, configuration: Mapping[str, str], sql: str, rows: int) -> Cost:
     """What another driver takes, of which most is written in C."""
     with contextlib.closing(_OPENERS[name](configuration)) as connection:
-        cursor = connection.cursor()
-        before = time.process_time()
-        cursor.execute(sql)
-        count = 0
-        while batch := cursor.fetchmany(_BATCH):
-            count += len(batch)
-        cost = Cost(time.process_time() - before, 0.0, peak_memory())
-    expect(count, rows)
-    return cost
+        return _fetched(connection, sql, rows)
 
 
 def _is_usable(name: str, configuration: Mapping[str, str], say: Callable[[str], object]) -> bool:

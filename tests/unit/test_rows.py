@@ -18,6 +18,7 @@ from shared.rows import (
     InvalidRecord,
     OddValue,
     Row,
+    Rows,
     SkippedRecords,
     Table,
     convert,
@@ -447,6 +448,44 @@ def test_odd_values_cost_no_more_than_their_column() -> None:
     found = Table("t", ("id",), columns).rows([{"id": n, "due": "?"} for n in range(100)])
     assert len(found.odd) == 100
     assert seen == Counter(range(100))
+
+
+# Rows that can be stored
+
+
+def test_rows_are_taken_and_the_rest_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By position: the records that are skipped, and the values that are null."""
+    monkeypatch.setattr(Operations, "warning", lambda message: None)
+    skipped, records = SkippedRecords(), [{"id": 1, "level": "high"}, {"id": None}, {"id": 3}]
+    found = ODDS.rows(records)
+    rows = skipped.take("things", found, "page 2, record ")
+    assert [row["id"] for row in rows] == ["1", "3"]
+    assert skipped.counts == {"things": 1}
+    assert skipped.examples == {"things": ["page 2, record 2: id is missing"]}
+    skipped.report()
+    output = capsys.readouterr().out
+    assert "things: 1 value of level cannot be held by its type: it is null" in output
+    assert "first page 2, record 1" in output
+
+
+def test_rows_that_can_all_be_stored_are_taken_as_they_are() -> None:
+    """Without a look at each."""
+    skipped, found = SkippedRecords(), ODDS.rows([{"id": 1}, {"id": 2}])
+    assert skipped.take("things", found, "record ") is found.rows
+    assert skipped.take("things", Rows([]), "record ") == []
+    assert not skipped.counts
+
+
+def test_the_keys_of_records() -> None:
+    """As their rows have them, and nothing else; a record without a key is an InvalidRecord."""
+    columns = {"id": Column(required=True), "on": Column("UTC_DATETIME"), "name": Column()}
+    table = Table("things", ("id", "on"), columns)
+    records = [{"id": 7.0, "on": "2026-01-31", "name": "a", "more": 1}, {"name": "b"}, 5]
+    first, *others = table.keys(records).rows
+    assert first == {"id": "7", "on": datetime(2026, 1, 31, tzinfo=timezone.utc)}
+    assert [str(other) for other in others] == ["id is missing", "it is not an object"]
 
 
 # Reports
