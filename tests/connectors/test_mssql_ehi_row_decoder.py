@@ -116,6 +116,25 @@ def test_the_driver_decodes_large_rows(
     assert 0 < sum(by_decoder) < 2 * 48
 
 
+def test_the_driver_decodes_rows_of_very_many_columns(
+    by_decoder: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To compile a function for them would take more memory than a sync should."""
+    monkeypatch.setattr(row_reader, "MOST_COLUMNS", 3)
+    columns = columns_of_all_formats(5)[:4]
+    read(plain_response(columns, 50, 504), decoded(1))
+    assert by_decoder == []
+    read(plain_response(columns[:3], 50, 504), decoded(1))
+    assert sum(by_decoder) > 0
+
+
+def test_no_columns_are_the_drivers(by_decoder: list[int]) -> None:
+    """Rows without a column are no reason to decode anything."""
+    given = plain_response([], 5, 504)
+    assert read(given, decoded(1)) == read(given, by_driver)
+    assert by_decoder == []
+
+
 def test_rows_are_not_held_up() -> None:
     """What is there is given before more is waited for."""
     columns = [columns_of_all_formats(5)[3]]  # integers

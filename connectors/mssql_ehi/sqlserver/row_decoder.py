@@ -80,7 +80,7 @@ def decoder(
     return decode
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)  # a shape of 1,000 columns takes 1 MB
 def _compiled(formats: tuple[Format, ...]) -> tuple[Any, dict[str, Any]]:
     writer = _Writer(formats)
     code = compile(writer.source(), "<rows>", "exec")
