@@ -127,7 +127,9 @@ def test_two_ports_that_differ_are_an_error(project: Project, server: MssqlSandb
 
 
 @pytest.mark.parametrize("deaf", [*wide(0), 2])
-@pytest.mark.parametrize("noise", [b"", b"\x05\0\0ServerName;X;InstanceName;OTHER;tcp;1;;", b"?"])
+@pytest.mark.parametrize(
+    "noise", [*wide(b"", b"?"), b"\x05\0\0ServerName;X;InstanceName;OTHER;tcp;1;;"]
+)
 def test_the_browser_tells_the_port_of_an_instance(
     project: Project,
     server: MssqlSandbox,
