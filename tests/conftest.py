@@ -1,6 +1,7 @@
 """Fixtures for all tests. No test waits for real time, and none reaches beyond this machine."""
 
 import gc
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="at full width: `wide` tests, too, and more examples"
     )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, for some tests wait for a timeout of theirs."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
