@@ -31,6 +31,7 @@ from shared.rest import (
     decode,
     error_code,
     parse_json,
+    pause,
     retry_after,
 )
 from tests.sandbox.mssql import tls
@@ -674,6 +675,7 @@ def test_each_limit_halves_the_parallel_requests() -> None:
     responses.get(URL + "/a", json=1)
     assert limited.get("/a") == 1
     assert found == [4, 2, 1, 1]
+    assert isinstance(limited.parallel, int)
 
 
 @responses.activate
@@ -724,3 +726,32 @@ def test_a_redirect_has_the_size_limit_of_a_response(monkeypatch: pytest.MonkeyP
         server.get(URL + "/a", status=302, headers={"Location": "/b"}, body="x" * 100_000)
         with pytest.raises(SourceError, match="more than 10 bytes in a response"):
             client().get("/a")
+
+
+@responses.activate
+def test_the_advice_is_of_the_response_that_is_final() -> None:
+    """And the error has its status."""
+    responses.get(URL + "/a", status=404)
+    advised = client(explain=lambda response: f"It was {response.status}.")
+    with pytest.raises(SourceError, match=rf"^GET {URL}/a: status 404. It was 404$") as error:
+        advised.get("/a")
+    assert error.value.status == 404
+
+
+def test_a_pause_ends_with_the_client() -> None:
+    """Or after its time; a back-off whose end has passed while it waited for another is none."""
+    closed, waits = threading.Event(), list[float]()
+    assert not pause(closed, 0)
+    closed.set()
+    assert pause(closed, 60)
+    moments = iter((10.0, 15.0, 20.0, 21.0))
+
+    def note(_closed: threading.Event, seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) > 1
+
+    resting = client(clock=lambda: next(moments), pause=note)
+    resting.sleep(3)
+    with pytest.raises(SourceError, match=r"^the sync has ended, and with it the retries$"):
+        resting.sleep(3)
+    assert waits == [0.0, 2.0]
