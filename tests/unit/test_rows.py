@@ -471,6 +471,23 @@ def test_rows_are_taken_and_the_rest_is_counted(
     assert "first page 2, record 1" in output
 
 
+def test_what_stands_for_no_date_is_in_the_log_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is "it", and the dashboard names the tables whose deletes were not looked for."""
+    shown, table = (
+        list[str](),
+        Table("t", ("id",), {"id": Column(), "due": Column("UTC_DATETIME")}),
+    )
+    monkeypatch.setattr(Operations, "warning", shown.append)
+    skipped = SkippedRecords(unreplaced=["t", "u"])
+    skipped.take("t", table.rows([{"id": 1, "due": "0000-00-00"}]), "record ")
+    skipped.report()
+    assert shown == ["Deletes were not looked for meanwhile in t, u. The log says why"]
+    log = 't: 1 value of due stands for "no date": it is null, and kept as sent in'
+    assert log in capsys.readouterr().out
+
+
 def test_rows_that_can_all_be_stored_are_taken_as_they_are() -> None:
     """Without a look at each."""
     skipped, found = SkippedRecords(), ODDS.rows([{"id": 1}, {"id": 2}])
