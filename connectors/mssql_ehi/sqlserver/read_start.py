@@ -16,6 +16,7 @@ from .session import Session
 from .source_clock import Clock, check_columns, read_clock
 from .source_tables import SourceTable, fingerprint
 from .table_state import TableState
+from .windows import WindowProbe
 
 
 @dataclass(repr=False)
@@ -27,6 +28,7 @@ class ReadStart:
     plan: Plan
     state: TableState
     late_rows: LateRows
+    windows: WindowProbe
     encryption: Encryption
     warn: Callable[[str], None]
 
@@ -78,6 +80,16 @@ class ReadStart:
         self._warn_of_new_columns(cursor.columns)
         return ReadProgress(INCREMENTAL, start, self._next_clock(clock), clock.offset)
 
+    def is_unchanged(self, progress: ReadProgress) -> bool:
+        """Whether an incremental read, which has not begun, would send what is there already."""
+        cursor = self.state.cursor
+        if progress.mode != INCREMENTAL or progress.position is not None or not cursor.window:
+            return False
+        start = cursor.moment
+        if progress.start != start or start is None:
+            return False
+        return self.windows.fingerprint(self.session, self.plan, start) == cursor.window
+
     def _changes(self) -> ReadProgress | None:
         """A read by Change Tracking, None if that was switched off and on since the last sync."""
         cursor = self.state.cursor
@@ -94,6 +106,9 @@ class ReadStart:
             mode = FIRST
         else:
             mode = REPLACEMENT if small else FULL
+        if self.plan.column is not None:
+            # In the order of an index: the server would have to sort the table by the column.
+            self.plan = replace(self.plan, whole=True)
         clock = self._clock()
         return ReadProgress(mode, None, self._next_clock(clock), clock.offset)
 

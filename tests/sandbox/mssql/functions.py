@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import re
 import uuid
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -432,6 +433,26 @@ def _hashbytes(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
     return c.build.apply(
         lambda v: make(v if t.family == "bin" else text_bytes(v, t)).digest(), result, operand
     )
+
+
+_ARGUMENTS = 100  # SQLite takes 127
+
+
+@_function("BINARY_CHECKSUM")
+def _binary_checksum(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/binary-checksum-transact-sql: some number
+    for the values, since the server's own is not documented."""
+    operands = [c.expr(arg, scope) for arg in args]
+    checksum = const(0, INT)
+    for start in range(0, len(operands), _ARGUMENTS):
+        some = operands[start : start + _ARGUMENTS]
+        checksum = c.build.apply(_checksum, INT, checksum, *some, strict=False, nullable=False)
+    return checksum
+
+
+def _checksum(*values: Stored) -> int:
+    number = zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+    return number - (1 << 32) if number >> 31 else number
 
 
 @lru_cache(maxsize=256)
