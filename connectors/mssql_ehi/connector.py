@@ -38,6 +38,7 @@ from sqlserver.server_features import (
 )
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
+from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
@@ -146,6 +147,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         settings.slice_rows,
         workers,
         late_rows,
+        SourceClock(late_rows),
         WindowProbe(),
         Checkpoints(saved, CHECKPOINT_INTERVAL),
     )

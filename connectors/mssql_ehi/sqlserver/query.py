@@ -404,8 +404,11 @@ def is_settled(column: Column, greatest: str, clock: str, lookback: timedelta) -
     convert = column.type_mapping.convert
     assert convert is not None  # noqa: S101  # a type of times
     age = datetime.fromisoformat(clock[:26]) - _naive(convert(greatest))
-    coarse = column.info.name in _COARSE or column.info.fraction == 0
-    return age > lookback + (ALL_ZONES if coarse else timedelta(seconds=1))
+    name, fraction = column.info.name, column.info.fraction
+    margin = ALL_ZONES if name in _COARSE or fraction == 0 else timedelta(seconds=1)
+    if name == "date":
+        margin += timedelta(days=1)
+    return age > lookback + margin
 
 
 def _naive(moment: Any) -> datetime:

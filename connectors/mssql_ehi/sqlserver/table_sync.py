@@ -31,7 +31,7 @@ from .read_progress import (
 from .read_start import ReadStart, leaves_stale_rows
 from .rows import MAPPING_VERSION, size
 from .session import Session, Values
-from .source_clock import check_changes, check_columns
+from .source_clock import SourceClock, check_changes, check_columns
 from .source_tables import fingerprint
 from .table_keys import types_of
 from .table_state import Cursor, TableState
@@ -66,6 +66,7 @@ class Sync:
     slice_rows: int
     workers: Workers
     late_rows: LateRows
+    clock: SourceClock
     windows: WindowProbe
     checkpoints: Checkpoints
 
@@ -149,11 +150,14 @@ class TableSync:
         the rights of the login, all rows are read; the next sync is incremental again."""
         try:
             start = self._start()
-            progress = start.resume() or start.incremental()
-            if progress and start.is_unchanged(progress):
+            if progress := start.resume():
+                self.plan = start.plan
+                return self._read(progress)
+            if (progress := start.incremental()) and start.is_unchanged(progress):
                 return self._leave()
             progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
+            start.check(progress)
             return self._read(progress)
         except ChangesExpired as error:
             self._warn(f"{error}: the table is reloaded")
@@ -171,7 +175,7 @@ class TableSync:
             self._session,
             self.plan,
             self._state,
-            self._sync.late_rows,
+            self._sync.clock,
             self._sync.windows,
             self._sync.encryption,
             self._warn,
@@ -181,7 +185,11 @@ class TableSync:
         """A read of all rows. If the server refuses to tell its clock, there is no new cursor, and
         the last one stays."""
         try:
-            return self._start().full(small=self._is_small)
+            start = self._start()
+            progress = start.full(small=self._is_small)
+            self.plan = start.plan
+            start.check(progress)
+            return progress
         except StatementError as error:
             if not self.plan.whole:
                 raise
