@@ -381,7 +381,8 @@ def _discover(
         settings.max_tables,
     )
     states = {
-        label: TableState.from_json(entry) for label, entry in saved.values["tables"].items()
+        label: TableState.from_json(entry, label)
+        for label, entry in saved.values["tables"].items()
     }
     return discover(session, selection, states, keep_names=keep_names)
 
@@ -449,7 +450,9 @@ def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
             "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
             "the rights of mssql_user"
         )
-    saved.values["tables"] = {label: state.to_json() for label, state in database.states.items()}
+    saved.values["tables"] = {
+        label: state.to_json(label) for label, state in database.states.items()
+    }
 
 
 def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings) -> list[Plan]:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 from typing import Any
 
 from tests.sandbox.fivetran import Project, Result
@@ -47,6 +48,12 @@ def reads(server: MssqlSandbox, table: str) -> list[str]:
     """The statements that read rows of a table."""
     found = [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
     return [sql for sql in found if re.match(DATA, sql)]
+
+
+def table_state(project: Project, label: str = "dbo.t") -> Any:
+    """What the state keeps of a table."""
+    module = import_module("sqlserver.table_state")
+    return module.TableState.from_json(project.state["tables"][label], label)
 
 
 def ids(project: Project, table: str = "t", column: str = "id") -> list[Any]:

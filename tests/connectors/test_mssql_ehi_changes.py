@@ -211,7 +211,7 @@ def test_what_is_forgotten_leads_to_a_load_of_everything(
         server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
     else:
         state = project.state
-        state["tables"]["dbo.t"]["version"] += 1_000
+        state["tables"]["dbo.t"]["v"] += 1_000
         (project.path / "files" / "state.json").write_text(json.dumps(state))
     server.faults.add(faults.drop(DATA, after_rows=9))
     result = synced(project, server)

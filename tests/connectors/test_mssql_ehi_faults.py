@@ -16,6 +16,7 @@ from tests.connectors.mssql import (
     moments,
     reads,
     synced,
+    table_state,
     upserts,
 )
 from tests.sandbox.fivetran import Project
@@ -145,15 +146,15 @@ def test_a_refused_incremental_read_keeps_the_cursor(
     rows = [(i, NOW.replace(tzinfo=None, day=20 - i)) for i in range(10)]
     create_timed(server, rows, kind)
     synced(project, server, lookback_seconds="0")
-    before = project.state["tables"]["dbo.t"]["cursor"]
+    before = table_state(project).cursor.moment
     server.set_clock(NOW.replace(day=25))
     server.insert("dbo.t", [(-5, NOW.replace(tzinfo=None, day=23)), (99, None)])
     server.faults.add(faults.fail(8115, match=DATA))
     output = synced(project, server, lookback_seconds="0").output
     assert "in place of the incremental read, all rows are read" in output
     assert reads(server, "t")[-1].endswith("ORDER BY T.[id]")
-    assert before < project.state["tables"]["dbo.t"]["cursor"]
-    assert "2026-11-23" in project.state["tables"]["dbo.t"]["cursor"]
+    assert before < table_state(project).cursor.moment
+    assert "2026-11-23" in table_state(project).cursor.moment
     assert upserts(synced(project, server, lookback_seconds="0")) == 0
     assert len(ids(project)) == 12
 
@@ -210,11 +211,11 @@ def test_a_clock_that_is_refused_later_keeps_the_old_cursor(
     """There is no new one, so what came since the old one is read again."""
     create_timed(server, moments(30))
     synced(project, server, lookback_seconds="0")
-    kept = project.state["tables"]["dbo.t"]["cursor"]
+    kept = table_state(project).cursor.moment
     server.insert("dbo.t", [(99, NOW.replace(tzinfo=None))])
     server.faults.add(faults.fail(195, match="SYSUTCDATETIME", times=2))
     assert "the next sync starts where this one did" in synced(project, server).output
-    assert project.state["tables"]["dbo.t"]["cursor"] == kept
+    assert table_state(project).cursor.moment == kept
     assert upserts(synced(project, server, lookback_seconds="0")) == 2
 
 

@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
     moments,
     reads,
     synced,
+    table_state,
     take_no_bad_ones,
     upserts,
 )
@@ -333,7 +334,7 @@ def test_a_plan_that_changes_during_a_first_load(project: Project, server: Mssql
     failed(project, server, retry_attempts="0", incremental_column="nothing")
     synced(project, server)
     assert ids(project) == list(range(100))
-    assert "cursor" in project.state["tables"]["dbo.t"]
+    assert table_state(project).cursor.moment is not None
 
 
 def test_faults_at_the_catalogue_change_no_key(project: Project, server: MssqlSandbox) -> None:

@@ -36,7 +36,7 @@ class Checkpoints:
     def put(self, label: str, entry: TableState) -> None:
         """Sets the entry of a table that is not read any more, for the next checkpoint."""
         self._reads.pop(label, None)
-        self._state.put({label: entry.to_json()})
+        self._state.put({label: entry.to_json(label)})
 
     def add(self, rows: int, size: int) -> None:
         """Rows of so many bytes were handed over."""
@@ -52,6 +52,6 @@ class Checkpoints:
         )
 
     def save(self) -> None:
-        entries = {label: entry().to_json() for label, entry in self._reads.items()}
+        entries = {label: entry().to_json(label) for label, entry in self._reads.items()}
         self._state.save(entries)
         self._begin()

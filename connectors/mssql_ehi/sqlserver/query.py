@@ -15,7 +15,7 @@ from typing import Any
 from .naming import quoted
 from .restrictions import MASKED
 from .session import Values
-from .source_tables import Column, SourceTable
+from .source_tables import Column, SourceTable, digest
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
@@ -258,6 +258,11 @@ def signature(columns: Sequence[Column]) -> list[str]:
     return [f"{column.name} {column.declared}" for column in columns]
 
 
+def column_digest(column: Column) -> str:
+    """The same of one column, in few bytes."""
+    return digest(signature([column])[0])
+
+
 def order_signature(plan: Plan) -> list[str]:
     """What a position belongs to: it is of no use to another plan."""
     order = [str(plan), *signature(plan.order)]
@@ -395,7 +400,9 @@ def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -
         moment = moment.replace(second=0)
     digits = {"datetime": 2, "smalldatetime": 0}.get(column.info.name, column.info.fraction)
     cut = 20 + min(6 if digits is None else digits, 6)
-    text = moment.isoformat(" ", "microseconds")[:cut].rstrip(".")
+    text = moment.isoformat(" ", "microseconds")[:cut]
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
     return f"{text} +00:00" if column.info.name == "datetimeoffset" else text
 
 

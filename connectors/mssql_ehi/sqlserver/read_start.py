@@ -9,11 +9,11 @@ from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
 
-from .query import Plan, next_start, order_signature, signature
+from .query import Plan, column_digest, next_start, order_signature, signature
 from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
 from .session import Session
 from .source_clock import SourceClock, check_columns
-from .source_tables import SourceTable, fingerprint
+from .source_tables import SourceTable, known_columns
 from .table_state import TableState
 from .windows import WindowProbe
 
@@ -64,7 +64,11 @@ class ReadStart:
             return self._changes()
         column, cursor = self.plan.column, self.state.cursor
         start = cursor.rowversion if self.plan.by_version else cursor.moment
-        if column is None or start is None or cursor.column != signature([column]):
+        if (
+            column is None
+            or start is None
+            or cursor.column not in (column_digest(column), signature([column]))
+        ):
             return None
         clock = self.clock.read(self.session, self.plan)
         back = 0 if cursor.offset is None else cursor.offset - clock.offset
@@ -130,7 +134,9 @@ class ReadStart:
         """``known``: the fingerprint of the columns at the last sync; None: it was not saved."""
         if known is None:
             return
-        new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
+        columns = self._table.columns
+        found = known_columns(columns, known)
+        new = [c.name for c in columns if c not in found] if found is not None else ["not known"]
         if new:
             self.warn(
                 f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "

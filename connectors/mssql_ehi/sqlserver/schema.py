@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from . import naming, restrictions, table_keys, type_mapping
 from .naming import ColumnName, Name, quoted
 from .session import Session
-from .source_tables import Column, SourceTable, fingerprint
+from .source_tables import Column, SourceTable, known_columns
 from .table_state import TableState
 from .type_mapping import ColumnInfo
 
@@ -209,19 +209,24 @@ def _name_tables(
 def _name_columns(table: SourceTable, state: TableState) -> tuple[SourceTable, list[str]]:
     """The names that columns have in the state stay theirs, also where one was dropped."""
     kept = state.column_names or {}
-    known = (state.cursor.columns or "").split()
     every = [column.name for column in table.columns]
     destinations, warnings = naming.of_columns(
         table.label,
         every,
         kept,
-        first=[column.name for column in table.columns if fingerprint([column]) in known],
+        first=[column.name for column in _named_before(table, state)],
         as_before=state != TableState() and state.key_types is None,
     )
     by_name = dict(zip(every, destinations, strict=True))
     columns = tuple(replace(c, destination=by_name[c.name]) for c in table.columns)
     renamed = tuple(naming.to_remember({**kept, **by_name}).items())
     return replace(table, columns=columns, renamed=renamed), warnings
+
+
+def _named_before(table: SourceTable, state: TableState) -> Sequence[Column]:
+    """The columns that had a name when the state was saved, as far as it tells."""
+    known = state.cursor.columns
+    return known_columns(table.columns, known) or () if known else ()
 
 
 # Completing the tables
@@ -268,7 +273,7 @@ class _Completion:
         self, table: SourceTable, state: TableState
     ) -> tuple[SourceTable, list[str]]:
         """The table with the names of its columns, and with the reason why it is reloaded."""
-        reason = _reload_reason(table, state)
+        reason = _reload_reason(table, state) or _doubtful_names(table, state)
         named, warnings = _name_columns(table, TableState() if reason else state)
         if not self._keep_names and not reason:
             kept = named.columns
@@ -339,6 +344,17 @@ def _reload_reason(table: SourceTable, state: TableState) -> str:
     if state.destination not in (None, table.destination):
         return "its name at the destination changed"
     return ""
+
+
+def _doubtful_names(table: SourceTable, state: TableState) -> str:
+    """Why a column may have got the name of another one at the destination, "" if none has."""
+    known = state.cursor.columns
+    if not known or known_columns(table.columns, known) is not None:
+        return ""
+    shared = naming.to_remember({column.name: column.name for column in table.columns})
+    if shared.keys() <= (state.column_names or {}).keys():
+        return ""
+    return "columns were renamed or dropped, and others have their names at the destination now"
 
 
 def _unknown_types(table: SourceTable) -> list[str]:

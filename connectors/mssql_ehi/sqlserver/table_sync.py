@@ -17,7 +17,7 @@ from .checkpoints import Checkpoints
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows
 from .naming import bracketed, quoted
-from .query import Changes, Plan, Position, is_settled, next_start, signature
+from .query import Changes, Plan, Position, column_digest, is_settled, next_start
 from .read_progress import (
     CHANGES,
     FIRST,
@@ -85,7 +85,7 @@ class TableSync:
         self._checkpoints = sync.checkpoints
         self._table, self._label = plan.table, plan.table.label
         self._writer = TableWriter(plan.table, sync.skipped)
-        self._saved = TableState.from_json(sync.state.table(self._label))
+        self._saved = TableState.from_json(sync.state.table(self._label), self._label)
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
         if reason := self._table.reload_reason:
@@ -125,7 +125,7 @@ class TableSync:
     def sync(self, session: Session) -> int:
         """Reads what is due, and returns how many rows were read. Raises SourceError."""
         if self.plan.fault:
-            self._sync.state.put({self._label: self._refused().to_json()})
+            self._sync.state.put({self._label: self._refused().to_json(self._label)})
             raise SourceError(self.plan.fault)
         self._session = session
         session.begin_table(self._label)
@@ -211,6 +211,8 @@ class TableSync:
     def _leave(self) -> int:
         """Nothing is read, since nothing changed; the cursor stays."""
         self.mode = INCREMENTAL
+        cursor = replace(self._state.cursor, columns=fingerprint(self._table.columns))
+        self._state = replace(self._state, cursor=cursor)
         self._in_turn(self._checkpoints.put, self._label, self._state)
         Logging.info(f"{self._label}: unchanged since the last sync")
         return 0
@@ -275,7 +277,7 @@ class TableSync:
         """Rows are handed over as they come from now on."""
         cursor = replace(self._state.cursor, window=None)
         self._state = replace(self._state, fingerprint=None, cursor=cursor)
-        self._sync.state.put({self._label: self._state.to_json()})
+        self._sync.state.put({self._label: self._state.to_json(self._label)})
         self._checkpoints.follow(self._label, lambda: self._resumable(progress))
 
     def _break_off(self, progress: ReadProgress) -> None:
@@ -370,7 +372,7 @@ class TableSync:
         """Empties the table. From now on any checkpoint, another table's too, shows a table that
         is not complete."""
         self._state = self._lasting
-        self._sync.state.put({self._label: self._lasting.to_json()})
+        self._sync.state.put({self._label: self._lasting.to_json(self._label)})
         self._writer.truncate()
 
     def _pass_undecodable_row(self, progress: ReadProgress, error: UndecodableRow) -> None:
@@ -447,7 +449,7 @@ class TableSync:
             progress.mode = self.mode = FIRST
             self._truncate()
         self._state = replace(self._state, fingerprint=None)
-        self._sync.state.put({self._label: self._state.to_json()})
+        self._sync.state.put({self._label: self._state.to_json(self._label)})
         for rows, stored in self._writer.release():
             self._checkpoints.add(rows, stored)
             if self._checkpoints.is_due(self._session.largest_batch):
@@ -561,7 +563,7 @@ class TableSync:
         column = self.plan.column
         if column is None:
             return Cursor()
-        signed = signature([column])
+        signed = column_digest(column)
         if self.plan.by_version:
             return Cursor(column=signed, rowversion=progress.clock, columns=columns)
         if progress.greatest is not None:

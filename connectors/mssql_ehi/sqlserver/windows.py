@@ -2,6 +2,7 @@
 adds up their hashes, which costs less than to send them."""
 
 import base64
+import hashlib
 
 from fivetran_connector_sdk import Logging
 
@@ -26,9 +27,10 @@ class WindowProbe:
     def fingerprint(
         self, session: Session, plan: Plan, start: str, end: str | None = None
     ) -> str | None:
-        """The number of the rows from ``start`` to ``end`` (None: all later ones), both included,
-        and 64 bits of the sum of their hashes. None if the server does not tell it: the rows are
-        read then. Raises SourceError for a login that is refused."""
+        """64 bits that tell the rows from ``start`` to ``end`` (None: all later ones), both
+        included, from others: a hash of their number and of the sum of their hashes. None if the
+        server does not tell it: the rows are read then. Raises SourceError for a login that is
+        refused."""
         while self._whole_rows:
             whole_rows = self._whole_rows[0]
             statement = plan.window_statement(start, end, whole_rows=whole_rows)
@@ -42,6 +44,6 @@ class WindowProbe:
                     return None
                 self._whole_rows = [other for other in self._whole_rows if other != whole_rows]
             else:
-                digest = (int(total or 0) % (1 << 64)).to_bytes(8, "big")
-                return f"{rows} {base64.b64encode(digest).decode().rstrip('=')}"
+                digest = hashlib.blake2b(f"{rows} {total}".encode(), digest_size=8).digest()
+                return base64.b64encode(digest).decode().rstrip("=")
         return None
