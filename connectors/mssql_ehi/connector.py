@@ -5,7 +5,7 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -23,19 +23,27 @@ from shared.settings import read
 from shared.state import State
 from sqlserver import tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
+from sqlserver.checkpoints import Checkpoints
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.rows import size
 from sqlserver.schema import DatabaseSchema, Selection, discover
-from sqlserver.server_features import allows_snapshots, is_replica, tells_active_rowversions
+from sqlserver.server_features import (
+    allows_snapshots,
+    is_replica,
+    tells_active_rowversions,
+    with_indexes,
+)
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
+from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.validation import TABLES, Outcome, report
+from sqlserver.windows import WindowProbe
 from sqlserver.workers import Workers
 
 BATCH_SIZE = 1_000  # rows that are read at once
@@ -121,7 +129,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _warn(database)
         _forget_other_tables(saved, database)
         snapshots = allows_snapshots(session)
-        plans = _choose_plans(session, database, settings)
+        plans = with_indexes(session, _choose_plans(session, database, settings))
         _warn_of_full_reads(plans, settings)
         late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:
@@ -136,8 +144,12 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _encryption(settings),
         lookback,
         CHECKPOINT_INTERVAL,
+        settings.slice_rows,
         workers,
         late_rows,
+        SourceClock(late_rows),
+        WindowProbe(),
+        Checkpoints(saved, CHECKPOINT_INTERVAL),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
     sessions = [
@@ -239,7 +251,7 @@ def read_each_table(settings: Settings) -> None:
                 failures.append(f"{table.label}: {plan.fault}")
                 continue
             _log_plan(plan)
-            sql, _ = Plan(table, None, ()).statement(only_first=True)
+            sql, _ = Plan(table, None, ()).statement(limit=1)
             try:
                 session.with_retries(table.label, partial(session.rows, sql))
             except SourceError as error:
@@ -342,11 +354,16 @@ def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
 
 
 def get_table_data(
-    session: Session, plan: Plan, start: str | None, end: str | None, after: Position | None
-) -> Iterator[list[Values]]:
-    """Streams the rows of ``plan`` from ``start`` on, before ``end`` and behind ``after``, in
-    batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
-    sql, parameters = plan.statement(start, end, after)
+    session: Session,
+    plan: Plan,
+    start: str | None,
+    end: str | None,
+    after: Position | None,
+    limit: int | None = None,
+) -> Generator[list[Values], None, None]:
+    """Streams the rows of ``plan`` from ``start`` on, before ``end`` and behind ``after``, up to
+    ``limit`` of them, in batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
+    sql, parameters = plan.statement(start, end, after, limit=limit)
     width = plan.table.row_width
     narrow = width is not None and width * BATCH_SIZE <= session.largest_batch
     size_of: Callable[[Values], int] | None = None if narrow else size

@@ -370,7 +370,7 @@ def test_a_replacement_that_proves_large_still_tells_deletes(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small by its rows, large by their width: what was deleted meanwhile goes."""
-    monkeypatch.setattr(table_sync, "LARGEST_CHECKPOINT", 2_000)
+    monkeypatch.setattr(table_sync, "LARGEST_WAITING", 2_000)
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
@@ -601,7 +601,7 @@ def test_one_failed_table_leaves_the_others_alone(
 def test_readers_and_faults(project: Project, server: MssqlSandbox) -> None:
     """Connections that break at each table, replacements among them: the result is the source."""
     seed_ehr(server, patients=40)
-    options = {"parallel_tables": "3", "retry_attempts": "6"}
+    options = {"parallel_tables": "3", "retry_attempts": "9"}
     for _ in range(2):
         server.faults.add(faults.drop(DATA, after_rows=15, times=8))
         synced(project, server, **options)
@@ -644,6 +644,7 @@ def test_an_error_of_the_destination_ends_all_readers(
     assert "MemoryError" in failed(project, server, parallel_tables="3").output
 
 
+@pytest.mark.usefixtures("small_steps")
 def test_ctrl_c_ends_all_readers(
     project: Project,
     server: MssqlSandbox,

@@ -140,10 +140,10 @@ def test_a_defect_fails_its_table_only(
     create_plain(server, name="u")
     original = table_sync.TableSync._finish
 
-    def broken(sync: Any, progress: Any) -> None:
+    def broken(sync: Any, *arguments: Any) -> None:
         if sync.plan.table.name == "t":
             raise KeyError("a value")
-        original(sync, progress)
+        original(sync, *arguments)
 
     monkeypatch.setattr(table_sync.TableSync, "_finish", broken)
     output = failed(project, server).output
@@ -381,6 +381,9 @@ def test_a_catalogue_that_calls_a_primary_key_nullable(
         create_timed(server, moments(30))
     else:
         create_plain(server)
+    synced(project, server)
+    assert reads(server, "t")[-1].endswith("ORDER BY T.[id]")
+    server.execute("DELETE FROM dbo.t WHERE id = 29")
     synced(project, server)
     assert ("ORDER BY T.[ModifiedDate], T.[id]" in reads(server, "t")[-1]) == incremental
     assert reads(server, "t")[-1].endswith("T.[id]")

@@ -38,8 +38,6 @@ class ReadProgress:
     skipped: int = 0  # rows, since then
     nulls: int = 0  # rows without a value of the plan's column, since then
     rows: int = 0  # read by this sync
-    unsaved_rows: int = 0  # since the last checkpoint
-    unsaved_bytes: int = 0
 
     @property
     def is_incremental(self) -> bool:

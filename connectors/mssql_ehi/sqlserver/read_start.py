@@ -9,13 +9,13 @@ from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
 
-from .late_rows import LateRows
 from .query import Plan, next_start, order_signature, signature
 from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
 from .session import Session
-from .source_clock import Clock, check_columns, read_clock
+from .source_clock import SourceClock, check_columns
 from .source_tables import SourceTable, fingerprint
 from .table_state import TableState
+from .windows import WindowProbe
 
 
 @dataclass(repr=False)
@@ -26,7 +26,8 @@ class ReadStart:
     session: Session
     plan: Plan
     state: TableState
-    late_rows: LateRows
+    clock: SourceClock
+    windows: WindowProbe
     encryption: Encryption
     warn: Callable[[str], None]
 
@@ -65,7 +66,7 @@ class ReadStart:
         start = cursor.rowversion if self.plan.by_version else cursor.moment
         if column is None or start is None or cursor.column != signature([column]):
             return None
-        clock = self._clock()
+        clock = self.clock.read(self.session, self.plan)
         back = 0 if cursor.offset is None else cursor.offset - clock.offset
         if back > 0:  # the server's clock was set back, as in autumn
             start = next_start(column, start, clock.now, timedelta(minutes=back))
@@ -76,7 +77,19 @@ class ReadStart:
             )
             return None
         self._warn_of_new_columns(cursor.columns)
-        return ReadProgress(INCREMENTAL, start, self._next_clock(clock), clock.offset)
+        return ReadProgress(INCREMENTAL, start, clock.settled, clock.offset)
+
+    def is_unchanged(self, progress: ReadProgress) -> bool:
+        """Whether an incremental read, which has not begun, would send what is there already."""
+        cursor = self.state.cursor
+        if progress.mode != INCREMENTAL or progress.position is not None or not cursor.window:
+            return False
+        start, clock = cursor.moment, self.clock.read(self.session, self.plan)
+        if start is None or progress.start != start:
+            return False
+        if clock.open_since is not None and clock.open_since < start:
+            return False  # rows may come before the window: the cursor has to go back
+        return self.windows.fingerprint(self.session, self.plan, start) == cursor.window
 
     def _changes(self) -> ReadProgress | None:
         """A read by Change Tracking, None if that was switched off and on since the last sync."""
@@ -94,32 +107,24 @@ class ReadStart:
             mode = FIRST
         else:
             mode = REPLACEMENT if small else FULL
-        clock = self._clock()
-        return ReadProgress(mode, None, self._next_clock(clock), clock.offset)
+        if self.plan.column is not None:
+            # In the order of an index: the server would have to sort the table by the column.
+            self.plan = replace(self.plan, whole=True)
+        clock = self.clock.read(self.session, self.plan)
+        return ReadProgress(mode, None, clock.settled, clock.offset)
 
-    def _clock(self) -> Clock:
-        """The server's clock, read before the columns are known to be still the same."""
-        clock = read_clock(self.session, self.plan)
-        if clock.now:
-            self.session.with_retries(
-                "its columns", lambda: check_columns(self.session, self._table)
+    def check(self, progress: ReadProgress) -> None:
+        """Called before the rows of a read are read that has a new cursor. Raises SchemaChanged if
+        the columns are not those of the begin of the sync."""
+        if not progress.clock or progress.mode == CHANGES:
+            return
+        self.session.with_retries("its columns", lambda: check_columns(self.session, self._table))
+        began = self.clock.read(self.session, self.plan).open_since
+        if began is not None and began == progress.clock:
+            Logging.info(
+                f"{self._table.label}: a transaction is open since {began}: the next sync reads "
+                "from there"
             )
-        return clock
-
-    def _next_clock(self, clock: Clock) -> str:
-        """The clock or, if that is earlier, the begin of the oldest open transaction: rows that it
-        has stamped may become visible behind it. Called after the clock was read, and before the
-        rows are."""
-        if not self.plan.is_timed:
-            return clock.now
-        began = self.late_rows.earliest_open(self.session, clock.offset)
-        if began is None or began >= clock.now:
-            return clock.now
-        Logging.info(
-            f"{self._table.label}: a transaction is open since {began}: the next sync reads from "
-            "there"
-        )
-        return began
 
     def _warn_of_new_columns(self, known: str | None) -> None:
         """``known``: the fingerprint of the columns at the last sync; None: it was not saved."""

@@ -15,6 +15,9 @@ from shared.rows import InvalidRecord, Row
 from .session import Values
 from .source_tables import SourceTable
 
+# To be raised with each change of what a value of the source becomes: the rows that were stored
+# before it are sent again then.
+MAPPING_VERSION = 1
 # What a converter raises for a value that its type cannot hold, or that is of another type.
 _CONVERSION_ERRORS = (ValueError, TypeError, AttributeError, ArithmeticError)
 # Types of the destination that would take bytes for text.

@@ -1,7 +1,7 @@
 """A connection to the server that is opened when it is needed, and again after it was lost."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -226,7 +226,7 @@ class Session:
         parameters: Mapping[str, str] | None = None,
         rows: int = 1000,
         size_of: Callable[[Values], int] | None = None,
-    ) -> Iterator[list[Values]]:
+    ) -> Generator[list[Values], None, None]:
         """The result in batches of ``rows`` rows or, by ``size_of``, ``largest_batch`` bytes.
 
         In ``sql`` a parameter is written ``%(name)s`` and a per cent sign ``%%``. What came before

@@ -16,6 +16,7 @@ class Cursor:
     offset         minutes by which the server's clock was ahead of UTC
     version        changes since this version of Change Tracking are read next
     tracked_since  the version at which Change Tracking of the table began
+    window         fingerprint of the rows that are read next if none has changed
     """
 
     column: list[str] | None = None
@@ -25,6 +26,7 @@ class Cursor:
     offset: int | None = None
     version: int | None = None
     tracked_since: int | None = None
+    window: str | None = None
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Cursor":
@@ -43,6 +45,7 @@ _CURSOR_KEYS = {
     "offset": "offset",
     "version": "version",
     "tracked_since": "tracked",
+    "window": "window",
 }
 
 
@@ -114,6 +117,7 @@ class TableState:
     rows          how many rows the last full read stored; None: the table was never loaded
     emptied       the last read found the table empty, and did not replace it
     has_stale     the destination has rows that are deleted at the source: all is read next
+    fingerprint   of the rows that the last full read has left at the destination
     cursor        where the next incremental read starts
     read          the read that was interrupted
     others        what other versions of the connector saved; it is kept until a read is complete
@@ -128,6 +132,7 @@ class TableState:
     rows: int | None = None
     emptied: bool = False
     has_stale: bool = False
+    fingerprint: str | None = None
     cursor: Cursor = Cursor()
     read: SavedRead | None = None
     others: dict[str, Any] = field(default_factory=dict)
@@ -192,6 +197,7 @@ _KEYS = {
     "rows": "rows",
     "emptied": "emptied",
     "has_stale": "mixed",
+    "fingerprint": "fingerprint",
 }
 
 

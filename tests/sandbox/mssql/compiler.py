@@ -100,7 +100,7 @@ _COMPARISONS: dict[type[exp.Expression], str] = {
 _ARITHMETIC: dict[type[exp.Expression], str] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
 }  # fmt: skip
-_WINDOW_ONLY = {"ROW_NUMBER", "RANK", "DENSE_RANK"}
+_WINDOW_ONLY = {"ROW_NUMBER", "RANK", "DENSE_RANK", "LAG", "LEAD"}
 _INTERNAL_GRAPH_TYPES = (1, 3, 4, 6, 7)
 
 
@@ -354,6 +354,9 @@ class Compiler:
         parts = [self._source(first, scope)]
         for item in [*nested, *joins]:
             side, kind = (item.side or "").upper(), (item.kind or "").upper()
+            if isinstance(item.this, exp.Lateral):
+                parts.append(self._prefixed("CROSS JOIN", self._apply(item.this, scope)))
+                continue
             right = self._source(item.this, scope)
             if side in ("RIGHT", "FULL"):
                 raise unsupported(f"{side} JOIN")
@@ -406,6 +409,30 @@ class Compiler:
             columns.append((name, e))
         scope.sources.append(Source(alias, (), columns))
         return Sql(f"({inner.sql.text}) AS {internal}", inner.sql.args)
+
+    def _apply(self, node: exp.Lateral, scope: Scope) -> Sql:
+        """CROSS APPLY (VALUES ...): a numbered row for each tuple, whose cells are CASEs."""
+        inner = node.this.this if isinstance(node.this, exp.Subquery) else node.this
+        named = node.args.get("alias")
+        names = [c.name for c in (named.args.get("columns") or [])] if named else []
+        if node.args.get("cross_apply") is None or not isinstance(inner, exp.Values):
+            raise unsupported("APPLY of a query")
+        rows = [[self.expr(cell, scope) for cell in row.expressions] for row in inner.expressions]
+        if not names or any(len(row) != len(names) for row in rows):
+            raise unsupported("VALUES with other columns than its alias")
+        internal = self._alias()
+        columns = []
+        for place, name in enumerate(names):
+            operands, t = self.build.unify([row[place] for row in rows])
+            cases = [
+                Sql(f"WHEN {number} THEN {operand.sql.text}", operand.sql.args)
+                for number, operand in enumerate(operands)
+            ]
+            chosen = join(" ", [Sql(f"(CASE {internal}.n"), *cases, Sql("END)")])
+            columns.append((name, Expr(chosen, t)))
+        scope.sources.append(Source(node.alias, (), columns))
+        numbers = " UNION ALL ".join(f"SELECT {number} AS n" for number in range(len(rows)))
+        return Sql(f"({numbers}) AS {internal}")
 
     def _table(self, parts: Sequence[str], alias: str, scope: Scope) -> Sql:
         full = ".".join(part for part in parts if part)
@@ -886,16 +913,32 @@ class Compiler:
         both = join(", ", [text.sql, separator.sql])
         return Expr(Sql(f"group_concat({both.text})", both.args), nvarchar(-1))
 
+    def _neighbour(self, name: str, args: Sequence[exp.Expression], scope: Scope) -> Expr:
+        """LAG and LEAD: the value so many rows before or after, or the default."""
+        operand = self.expr(args[0], scope)
+        offset = int(self.constant(args[1], scope)) if len(args) > 1 else 1
+        if offset < 0 or len(args) > 3:
+            raise unsupported(f"{name} with an offset of {offset}")
+        default = self.expr(args[2], scope) if len(args) > 2 else NULL
+        other = self.build.cast(default, operand.type)
+        parts = join(", ", [operand.sql, Sql(str(offset)), other.sql])
+        nullable = operand.nullable or other.nullable
+        return Expr(Sql(f"{name.lower()}({parts.text})", parts.args), operand.type, nullable)
+
     def _window(self, node: exp.Expression, scope: Scope) -> Expr:
         call = node.this
         name = str(call.this).upper() if isinstance(call, exp.Anonymous) else ""
-        if name in _WINDOW_ONLY:
+        if name in _WINDOW_ONLY and not node.args.get("order"):
+            raise error(4112, call.this)
+        if name in ("LAG", "LEAD"):
+            inner = self._neighbour(name, call.expressions, scope)
+        elif name in _WINDOW_ONLY:
             inner = Expr(Sql(f"{name.lower()}()"), BIGINT, nullable=False)
         elif name in _AGGREGATES:
             inner = self._call(call, scope)
         else:
             raise unsupported(node.sql()[:60])
-        if inner.sql.text.startswith("tsql("):
+        if inner.sql.text.startswith(("tsql(", "sum_wide(")):
             raise unsupported(f"{name} OVER with decimals")
         parts = []
         if partition := node.args.get("partition_by"):
@@ -996,9 +1039,8 @@ def _sum(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
             return total
         return c.build.apply(lambda v: _checked(v, INT), INT, total)
     result = t if t.name in ("money", "smallmoney") else types.decimal_type(38, t.scale)
-    if t.wide:
-        total = Expr(Sql(f"sum_wide({word}{operand.sql.text})", operand.sql.args), result)
-        return replace(total, type=result)
+    if result.wide:
+        return Expr(Sql(f"sum_wide({word}{operand.sql.text})", operand.sql.args), result)
     total = Expr(Sql(f"sum({word}{operand.sql.text})", operand.sql.args), result)
     return c.build.apply(lambda v: types.decimal_store(int(v), result), result, total)
 
@@ -1030,17 +1072,23 @@ _AGGREGATES: dict[str, Callable[[Compiler, Scope, Sequence[exp.Expression]], Exp
 
 
 class SumWide:
-    """SUM over decimals that are stored as 16 bytes."""
+    """SUM over decimals, stored as integers or as 16 bytes, as a decimal(38, s)."""
 
     def __init__(self) -> None:
         self.total: int | None = None
 
-    def step(self, value: bytes | None) -> None:
+    def step(self, value: int | bytes | None) -> None:
+        if isinstance(value, bytes):
+            value = int.from_bytes(value, "big") - 2**127
         if value is not None:
-            self.total = (self.total or 0) + int.from_bytes(value, "big") - 2**127
+            self.total = (self.total or 0) + value
 
-    def finalize(self) -> bytes | None:
-        return None if self.total is None else (self.total + 2**127).to_bytes(16, "big")
+    def result(self) -> bytes | None:
+        if self.total is None:
+            return None
+        if abs(self.total) >= 10**38:
+            raise error(8115, "expression", "numeric")
+        return (self.total + 2**127).to_bytes(16, "big")
 
 
 # Keyset predicates
@@ -1090,6 +1138,14 @@ def register(connection: sqlite3.Connection, state: Any) -> None:
             state.problem = problem
             raise
 
+    class Sum(SumWide):
+        def finalize(self) -> bytes | None:
+            try:
+                return self.result()
+            except Exception as problem:
+                state.problem = problem
+                raise
+
     connection.create_function("tsql", -1, tsql)
     # typeshed asks for a narrower protocol than sqlite3 does
-    connection.create_aggregate("sum_wide", 1, SumWide)  # type: ignore[arg-type]
+    connection.create_aggregate("sum_wide", 1, Sum)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
 from tests.sandbox.mssql import types, udt, variant
-from tests.sandbox.mssql.errors import error
+from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.types import SqlType, Stored
 
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -44,10 +44,10 @@ def _to_int(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> Sto
             number = int(unscaled != 0)
     elif src.family in ("int", "float"):
         number = int(value)
-    elif src.family == "bin":
-        number = int.from_bytes(value[-8:], "big")
-        if dst.name == "bigint" and number >= 2**63:
-            number -= 2**64
+    elif src.family == "bin":  # the last bytes, as many as the type has
+        size = 8 if dst.name == "bit" else INT_SIZE[dst.name]
+        signed = dst.name not in ("bit", "tinyint") and len(value) >= size
+        number = int.from_bytes(value[-size:], "big", signed=signed)
     else:
         return _refuse(src, dst)
     if dst.name == "bit":
@@ -155,7 +155,10 @@ def _to_guid(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> St
 
 
 def _to_str(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> Stored:
-    text = to_text(value, src, style)
+    if src.family == "bin" and dst.national and style not in (1, 2):
+        text = (value + b"\0" * (len(value) % 2)).decode("utf-16-le", "surrogatepass")
+    else:
+        text = to_text(value, src, style)
     if 0 < dst.length < len(text):
         if src.family == "guid":
             raise error(8170)
@@ -178,7 +181,7 @@ def _to_bin(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> Sto
     elif src.family == "str" and style in (1, 2):
         raw = _parse_hex(value, src, dst, style)
     elif src.family == "str":
-        raw = value.encode("utf-16-le" if src.national else "cp1252", "replace")
+        raw = text_bytes(value, src)
     elif src.family == "int":
         raw = int(value).to_bytes(INT_SIZE[src.name], "big", signed=src.name != "tinyint")
         width = dst.length if dst.length > 0 else len(raw)
@@ -187,9 +190,45 @@ def _to_bin(value: Stored, src: SqlType, dst: SqlType, style: int | None) -> Sto
         raw = types.guid_load(value).bytes_le
     elif src.family == "float":
         raw = struct.pack(">f" if src.name == "real" else ">d", value)
+    elif src.family in ("dt", "dto", "time", "dec"):
+        raw = _typed_bytes(value, src)
+        if 0 < dst.length < len(raw) or (dst.name == "binary" and dst.length != len(raw)):
+            raise unsupported(f"CAST({src.name} AS {dst})")
     else:
         return _refuse(src, dst)
     return types.fit_bytes(raw, dst, cut=True)
+
+
+def text_bytes(text: str, t: SqlType) -> bytes:
+    """The bytes of a text as its type keeps them: UTF-16, or the code page of its collation."""
+    if t.national:
+        return text.encode("utf-16-le", "surrogatepass")
+    return text.encode("utf-8" if t.collation.endswith("_UTF8") else "cp1252", "replace")
+
+
+def _typed_bytes(value: Stored, t: SqlType) -> bytes:
+    """The bytes of a date, time or decimal as CAST(... AS varbinary(max)) gives them.
+
+    The old types are big-endian; the new ones begin with their scale, and a decimal with
+    precision, scale, 0 and its sign, followed by as many words as its digits need.
+    """
+    if t.name == "datetime":
+        day, clock = divmod(value - types.DATE_1900, types.TICKS_PER_DAY)
+        return struct.pack(">iI", day, (clock * 3 + 50_000) // 100_000)
+    if t.name == "smalldatetime":
+        day, clock = divmod(value - types.DATE_1900, types.TICKS_PER_DAY)
+        return struct.pack(">HH", day, clock // (60 * types.TICKS_PER_SECOND))
+    if t.name in ("money", "smallmoney"):
+        return struct.pack(">q" if t.name == "money" else ">i", value)
+    if t.family == "dec":
+        unscaled = types.decimal_load(value, t)
+        words = max((abs(unscaled).bit_length() + 31) // 32, 1)
+        head = bytes([t.precision, t.scale, 0, unscaled >= 0])
+        return head + abs(unscaled).to_bytes(words * 4, "little")
+    from tests.sandbox.mssql import wire
+
+    raw = wire.value_bytes(value, t)
+    return raw if t.name == "date" else bytes([t.scale]) + raw
 
 
 def _parse_hex(text: str, src: SqlType, dst: SqlType, style: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 _MESSAGES: dict[int, tuple[int, str]] = {
     102: (15, "Incorrect syntax near '{0}'."),
     137: (15, 'Must declare the scalar variable "{0}".'),
+    189: (15, "The {0} function requires {1} to {2} arguments."),
     195: (15, "'{0}' is not a recognized built-in function name."),
     201: (16, "Procedure or function '{0}' expects parameter '{1}', which was not supplied."),
     206: (16, "Operand type clash: {0} is incompatible with {1}"),
@@ -68,6 +69,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         ),
     ),
     529: (16, "Explicit conversion from data type {0} to {1} is not allowed."),
+    537: (16, "Invalid length parameter passed to the LEFT or SUBSTRING function."),
     544: (
         16,
         (
@@ -154,6 +156,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     ),
     4060: (11, 'Cannot open database "{0}" requested by the login. The login failed.'),
     4104: (16, 'The multi-part identifier "{0}" could not be bound.'),
+    4112: (16, "The function '{0}' must have an OVER clause with ORDER BY."),
     4121: (
         16,
         (
@@ -168,6 +171,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     ),
     8114: (16, "Error converting data type {0} to {1}."),
     8115: (16, "Arithmetic overflow error converting {0} to data type {1}."),
+    8116: (16, "Argument data type {0} is invalid for argument {1} of {2} function."),
     8117: (16, "Operand data type {0} is invalid for {1} operator."),
     8134: (16, "Divide by zero error encountered."),
     8144: (16, "Procedure or function {0} has too many arguments specified."),

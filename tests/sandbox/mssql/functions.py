@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 import uuid
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
 from tests.sandbox.mssql import types, variant
-from tests.sandbox.mssql.convert import convert
+from tests.sandbox.mssql.convert import convert, text_bytes
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, Sql, const, join
 from tests.sandbox.mssql.parser import name_parts, quote
@@ -292,7 +294,6 @@ _simple("TRIM", None, None)(lambda s: s.strip(" "))
 _simple("LEFT", None, None, INT)(lambda s, n: s[:n])
 _simple("RIGHT", None, None, INT)(lambda s, n: s[-n:] if n else "")
 _simple("REVERSE", None, None)(lambda s: s[::-1])
-_simple("SUBSTRING", None, None, INT, INT)(lambda s, a, n: s[max(a - 1, 0) : max(a - 1 + n, 0)])
 _simple("REPLICATE", _TEXT, None, INT)(lambda s, n: s * n)
 _simple("SPACE", varchar(8000), INT)(lambda n: " " * n)
 _simple("CHAR", varchar(1), INT)(lambda n: bytes([n]).decode("cp1252", "replace"))
@@ -323,17 +324,135 @@ def _datalength(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Ex
     return c.build.apply(lambda v: len(wire.value_bytes(v, t)), big, operand)
 
 
+@_function("SUBSTRING")
+def _substring(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    operand = c.expr(args[0], scope)
+    start, length = (c.build.cast(c.expr(arg, scope), BIGINT) for arg in args[1:3])
+    t = operand.type
+    if t.family not in ("str", "bin"):
+        raise error(8116, t.name, 1, "substring")
+    varying = {"char": "varchar", "text": "varchar", "nchar": "nvarchar", "ntext": "nvarchar"}
+    name = "varbinary" if t.family == "bin" else varying.get(t.name, t.name)
+
+    def run(value: Stored, first: int, count: int) -> Stored:
+        if count < 0:
+            raise error(537)
+        return value[max(first - 1, 0) : max(first - 1 + count, 0)]
+
+    return c.build.apply(run, replace(t, name=name), operand, start, length)
+
+
+# How many characters a value of another type may need as text.
+_TEXT_WIDTHS = {
+    "bit": 1, "tinyint": 4, "smallint": 6, "int": 12, "bigint": 24, "float": 32, "real": 32,
+    "uniqueidentifier": 36,
+}  # fmt: skip
+
+
+def _concatenated_type(c: Compiler, operands: Sequence[Expr]) -> SqlType:
+    """https://learn.microsoft.com/sql/t-sql/functions/concat-transact-sql, its table of types."""
+    kinds = [operand.type for operand in operands if not operand.untyped]
+    large = [t for t in kinds if t.length < 0 and t.family in ("str", "bin", "xml", "json")]
+    clr = any(t.family == "udt" for t in kinds)
+    national = clr or any(t.national for t in kinds)
+    widths = [
+        t.length if t.family in ("str", "bin") else _TEXT_WIDTHS.get(t.name, 41) for t in kinds
+    ]
+    length = -1 if clr or large else min(max(sum(widths), 1), 4000 if national else 8000)
+    columns = {o.type.collation for o in operands if o.type.family == "str" and not o.constant}
+    if len(columns) > 1 and not national:  # code pages may differ
+        raise error(468, *sorted(columns)[:2])
+    rules = columns.pop() if len(columns) == 1 else c.env.database.collation
+    return nvarchar(length, rules) if national else varchar(length, rules)
+
+
+def _as_text(c: Compiler, operand: Expr, t: SqlType) -> Expr:
+    if operand.untyped:
+        return const(None, t)
+    return c.build.cast(operand, replace(t, length=-1))
+
+
+def _limited(text: str, t: SqlType) -> str:
+    return text if t.length < 0 else text[: 4000 if t.national else 8000]
+
+
 @_function("CONCAT")
 def _concat(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    if not 2 <= len(args) <= 254:
+        raise error(189, "concat", 2, 254)
     operands = [c.expr(arg, scope) for arg in args]
-    texts = [c.build.cast(operand, _TEXT) for operand in operands]
-    lengths = [o.type.length if o.type.family == "str" else 40 for o in operands]
-    t = nvarchar(-1 if min(lengths) < 0 else min(sum(lengths), 4000))
+    t = _concatenated_type(c, operands)
+    texts = [_as_text(c, operand, t) for operand in operands]
 
     def run(*values: Stored) -> str:
-        return "".join(value for value in values if value is not None)
+        return _limited("".join(value for value in values if value is not None), t)
 
     return c.build.apply(run, t, *texts, strict=False, nullable=False)
+
+
+@_function("CONCAT_WS")
+def _concat_ws(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/concat-ws-transact-sql: without nulls."""
+    if not 3 <= len(args) <= 254:
+        raise error(189, "concat_ws", 3, 254)
+    operands = [c.expr(arg, scope) for arg in args]
+    between = operands[0].type.length if operands[0].type.family == "str" else 0
+    t = _concatenated_type(c, operands)
+    if t.length > 0:
+        longest = t.length + max(between, 0) * (len(args) - 2)
+        t = replace(t, length=min(longest, 4000 if t.national else 8000))
+    texts = [_as_text(c, operand, t) for operand in operands]
+
+    def run(separator: str | None, *values: Stored) -> str:
+        return _limited((separator or "").join(v for v in values if v is not None), t)
+
+    return c.build.apply(run, t, *texts, strict=False, nullable=False)
+
+
+_DIGESTS = {
+    "MD5": "md5",
+    "SHA": "sha1",
+    "SHA1": "sha1",
+    "SHA2_256": "sha256",
+    "SHA2_512": "sha512",
+}
+
+
+@_function("HASHBYTES")
+def _hashbytes(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/hashbytes-transact-sql"""
+    name = str(c.constant(args[0], scope)).upper()
+    operand = c.expr(args[1], scope)
+    t = operand.type
+    if operand.untyped or t.family not in ("str", "bin") or t.name in ("text", "ntext", "image"):
+        raise error(8116, "NULL" if operand.untyped else t.name, 2, "hashbytes")
+    if name not in _DIGESTS:
+        raise unsupported(f"HASHBYTES('{name}')")
+    make = partial(hashlib.new, _DIGESTS[name], usedforsecurity=False)
+    result = SqlType("varbinary", length=8000)
+    return c.build.apply(
+        lambda v: make(v if t.family == "bin" else text_bytes(v, t)).digest(), result, operand
+    )
+
+
+_ARGUMENTS = 100  # SQLite takes 127
+
+
+@_function("BINARY_CHECKSUM")
+def _binary_checksum(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/binary-checksum-transact-sql: some number
+    for the values, since the server's own is not documented."""
+    operands = [c.expr(arg, scope) for arg in args]
+    checksum = const(0, INT)
+    for start in range(0, len(operands), _ARGUMENTS):
+        some = operands[start : start + _ARGUMENTS]
+        checksum = c.build.apply(_checksum, INT, checksum, *some, strict=False, nullable=False)
+    return checksum
+
+
+def _checksum(*values: Stored) -> int:
+    number = zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+    return number - (1 << 32) if number >> 31 else number
 
 
 @lru_cache(maxsize=256)

@@ -246,6 +246,8 @@ class Session:
             return SqlError(8115, f"Arithmetic overflow error ({type(found).__name__}).")
         if isinstance(problem, sqlite3.OperationalError) and "locked" in str(problem):
             return error(3960 if self.level == SNAPSHOT else 1222)
+        if str(problem) == "integer overflow":  # of SUM, in SQLite's own words
+            return error(8115, "expression", "bigint")
         return unsupported(str(problem))
 
     # Reading

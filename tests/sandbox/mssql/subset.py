@@ -23,6 +23,7 @@ _PARTS: dict[type[exp.Expression], str] = {
     exp.CTE: "this alias",
     exp.From: _UNARY,
     exp.Join: "this on side kind",
+    exp.Lateral: "this alias cross_apply",
     exp.Table: "this db catalog alias hints joins",
     exp.TableAlias: "this columns",
     exp.WithTableHint: "expressions",

@@ -11,9 +11,10 @@ import pytest
 from pytds import tds_base
 
 from tests.sandbox.mssql import MssqlSandbox
+from tests.sandbox.mssql.adapter import RealServer
 
 
-def connect(server: MssqlSandbox, **options: Any) -> Any:
+def connect(server: MssqlSandbox | RealServer, **options: Any) -> Any:
     """A stock client, autocommit unless told otherwise."""
     given_options: dict[str, Any] = {
         "port": server.port,

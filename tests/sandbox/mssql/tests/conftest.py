@@ -9,6 +9,7 @@ import pytest
 from pytds import tds_base, tds_reader
 
 from tests.sandbox.mssql import MssqlSandbox
+from tests.sandbox.mssql.adapter import RealServer, from_environment
 from tests.sandbox.mssql.stock import stock_driver
 
 
@@ -26,6 +27,13 @@ def server() -> Iterator[MssqlSandbox]:
         yield running
     assert running.open_connections == 0
     assert running.failures == []
+
+
+@pytest.fixture
+def source() -> Iterator[MssqlSandbox | RealServer]:
+    """The server that MSSQL_TEST_SERVER names, else the simulator."""
+    with from_environment() as started:
+        yield started
 
 
 @pytest.fixture

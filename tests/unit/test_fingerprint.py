@@ -1,0 +1,107 @@
+"""Fingerprints of the rows of a read."""
+
+import random
+
+import pytest
+
+from shared.fingerprint import Fingerprint, after_storing
+
+Rows = dict[int, str]
+
+
+def rows(number: int) -> Rows:
+    return {key: f"row {key}" for key in range(number)}
+
+
+def taken(read: Rows, before: str = "", form: str = "") -> Fingerprint:
+    fingerprint = Fingerprint(before, form)
+    items = list(read.items())
+    for start in range(0, len(items), 700):
+        batch = items[start : start + 700]
+        fingerprint.add([encoded(key) for key, _ in batch], [repr(row).encode() for row in batch])
+    return fingerprint
+
+
+def encoded(key: int) -> bytes:
+    return str(key).encode()
+
+
+def sent(before: Rows, after: Rows) -> Rows | None:
+    """What is sent of the rows ``after``, None if all replace the table."""
+    flags = taken(after, taken(before).to_text()).to_send()
+    return None if flags is None else {k: after[k] for k, flag in zip(after, flags) if flag}  # noqa: B905
+
+
+@pytest.mark.parametrize("number", [0, 1, 1_000, 1_001, 20_000])
+def test_rows_that_did_not_change_are_not_sent(number: int) -> None:
+    """They may come in any order."""
+    before = rows(number)
+    shuffled = list(before.items())
+    random.Random(3).shuffle(shuffled)
+    assert sent(before, dict(shuffled)) == {}
+    assert taken(before, taken(before).to_text()).is_unchanged
+
+
+@pytest.mark.parametrize("number", [1, 1_000, 5_000])
+def test_a_row_that_is_missing_has_all_others_replace_the_table(number: int) -> None:
+    """Also where another one came for it, or a row changed."""
+    before = rows(number)
+    fewer = {key: row for key, row in before.items() if key}
+    assert sent(before, fewer) is None
+    assert sent(before, {**fewer, number: "new"}) is None
+    assert sent(before, {number: "new", **fewer}) is None
+
+
+def test_the_changed_part_of_a_large_table_is_sent() -> None:
+    """Each changed row, and few others; of a table of a thousand rows all."""
+    before = rows(20_000)
+    found = sent(before, {**before, 7: "changed"})
+    assert found is not None
+    assert found[7] == "changed"
+    assert len(found) < 20_000 / 20
+    assert sent(rows(1_000), {**rows(1_000), 7: "changed"}) is None
+
+
+def test_rows_behind_those_of_before_are_new() -> None:
+    """Where new ones come in between, it is not known that none is missing."""
+    before = rows(20_000)
+    assert sent(before, {**before, 20_000: "new"}) == {20_000: "new"}
+    assert sent(before, {20_000: "new", **before}) is None
+
+
+def test_rows_that_were_stored_since_are_sent_again() -> None:
+    """The destination may have another row than both reads saw, or none."""
+    before = rows(20_000)
+    text = after_storing(taken(before).to_text(), [encoded(7)])
+    flags = taken(before, text).to_send()
+    assert flags is not None
+    assert flags[7]
+    assert 1 <= sum(flags) < 20_000 / 20
+    assert after_storing(text, []) == text
+    assert not after_storing(taken(rows(1_000)).to_text(), [encoded(7)])
+
+
+def test_a_fingerprint_of_another_form_tells_nothing() -> None:
+    """Such as that of a table with other columns; or what no version has written."""
+    before = taken(rows(5_000), form="id, name").to_text()
+    assert taken(rows(5_000), before, form="id, name").is_unchanged
+    assert taken(rows(5_000), before, form="id, name, town").to_send() is None
+    for odd in ("", "?", before[:-8], before + "AAAA"):
+        assert taken(rows(5_000), odd, form="id, name").to_send() is None
+
+
+def test_a_read_that_begins_again_forgets_its_rows() -> None:
+    """What was added before does not count."""
+    before = taken(rows(3_000)).to_text()
+    fingerprint = taken(rows(2_000), before)
+    fingerprint.clear()
+    for key, row in rows(3_000).items():
+        fingerprint.add([encoded(key)], [repr((key, row)).encode()])
+    assert fingerprint.is_unchanged
+    assert fingerprint.to_text() == before
+
+
+def test_the_state_stays_small() -> None:
+    """Whatever the size of the table."""
+    assert len(taken(rows(1_000)).to_text()) <= 40
+    assert len(taken(rows(30_000)).to_text()) <= 512
