@@ -398,6 +398,20 @@ class MssqlSandbox:
                           unique=False)  # fmt: skip
         return table
 
+    def create_tables(
+        self,
+        schema: str,
+        names: Iterable[str],
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        **options: Any,
+    ) -> None:
+        """Creates many tables that are alike, in one transaction; ``options`` as for
+        `create_table`."""
+        listed = list(columns)
+        with self.store.writing():
+            for name in names:
+                self.create_table(schema, name, listed, **options)
+
     def _column(self, number: int, spec: ColumnSpec, in_key: bool, table: TableDef) -> ColumnDef:
         if spec.computed is not None:
             with self._lock:
