@@ -122,8 +122,13 @@ def test_many_names_and_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert not compared
     stored: list[str] = []
-    count = naming.stored_table_name
-    monkeypatch.setattr(naming, "stored_table_name", lambda n: stored.append(n) or count(n))
+    stored_table_name = naming.stored_table_name
+
+    def counted(name: str) -> Any:
+        stored.append(name)
+        return stored_table_name(name)
+
+    monkeypatch.setattr(naming, "stored_table_name", counted)
     names, _ = naming.of_tables([("dbo", "表" * number) for number in range(1, 2_001)])
     assert names == ["table", *(f"table_{number}" for number in range(2, 2_001))]
     assert len(stored) < 20 * 2_000
