@@ -5,8 +5,10 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 
 import gc
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,15 +23,16 @@ from shared.rest import Retry
 from shared.rows import SkippedRecords
 from shared.settings import read
 from shared.state import State
-from sqlserver import tds_patches
+from sqlserver import catalogue, tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
+from sqlserver.catalogue import Catalogue, Selection
 from sqlserver.checkpoints import Checkpoints
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.rows import size
-from sqlserver.schema import DatabaseSchema, Selection, discover
+from sqlserver.schema import DatabaseSchema, complete
 from sqlserver.server_features import (
     allows_snapshots,
     is_replica,
@@ -57,7 +60,8 @@ _PACKET_SIZE = 8_000
 # makes each of three waits as short as it can be, they are half of 26 + 52 + 104, which is 91.
 _BASE_DELAY, _LONGEST_DELAY = 26.0, 104.0
 _SINGLE_WARNINGS = 5  # about tables; more of them are one
-_NAMED = 50  # tables that a warning names; the log names all
+_NAMED = 50  # tables that the log or a warning names; the debug log names all
+_WAYS = 10  # of reading tables that the log counts
 # Connectors before this one saved one cursor for all tables, which is of no use here.
 _LEGACY = "last_sync_time"
 
@@ -83,13 +87,16 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     saved = State(known_state or {}, (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings, saved).tables
+        read_at = time.monotonic()
+        found = catalogue.read(session, _selection(settings))
+        tables = _complete(session, found, saved).tables
     finally:
         session.close()
     # A table that cannot be synced might be declared with another key than the destination's.
     declarations = [table.declaration() for table in tables if not table.fault]
     keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
     _declared[:] = [_Declared(keys, by_state=known_state is not None)]
+    _found[:] = [_Found(found, settings, read_at)]
     return [*declarations, *TABLES]
 
 
@@ -101,9 +108,21 @@ class _Declared:
     by_state: bool
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What schema() has found in the catalog views, by which settings, and when."""
+
+    catalogue: Catalogue
+    settings: Settings = field(repr=False)  # it has the password
+    read_at: float
+
+
 # What schema() has declared, if it was called in this process. A table that is stored with another
 # key ends the sync of all tables, now or at the next sync.
 _declared: list[_Declared] = []
+# For the update() that follows: the catalogue of ten thousand tables is large.
+_found: list[_Found] = []
+_MOST_AGE = 300.0  # seconds; rights and sizes may change, which the server does not tell
 
 
 def _state_at_hand() -> Mapping[str, Any] | None:
@@ -178,9 +197,7 @@ def _encryption(settings: Settings) -> Encryption:
 def _in_order(tables: list[TableSync]) -> list[TableSync]:
     """Small tables and new ones come first. Logs how each is read."""
     tables.sort(key=lambda table: (not table.runs_first, table.plan.table.estimate or 0))
-    for table in tables:
-        if not table.plan.fault:
-            _log_plan(table.plan)
+    _log_plans([table.plan for table in tables])
     return tables
 
 
@@ -244,13 +261,14 @@ def read_each_table(settings: Settings) -> None:
     session = connect_to_mssql(settings)
     failures = []
     try:
-        database = _discover(session, settings, State({}, ()))
-        for plan in _choose_plans(session, database, settings):
+        database = _discover(session, settings)
+        plans = _choose_plans(session, database, settings)
+        _log_plans(plans)
+        for plan in plans:
             table = plan.table
             if plan.fault:
                 failures.append(f"{table.label}: {plan.fault}")
                 continue
-            _log_plan(plan)
             sql, _ = Plan(table, None, ()).statement(limit=1)
             try:
                 session.with_retries(table.label, partial(session.rows, sql))
@@ -271,7 +289,7 @@ def find_incremental_columns(settings: Settings) -> None:
     one that the settings name, and others could be meant."""
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings, State({}, ())).tables
+        tables = _discover(session, settings).tables
     finally:
         session.close()
     plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
@@ -282,10 +300,34 @@ def find_incremental_columns(settings: Settings) -> None:
         Logging.warning(warning)
 
 
-def _log_plan(plan: Plan) -> None:
-    estimate = plan.table.estimate
-    about = f"about {estimate} rows" if estimate is not None else "no estimate"
-    Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
+def _log_plans(plans: Sequence[Plan]) -> None:
+    """Logs how each table is read; of many tables, how many are read in each way."""
+    readable = [plan for plan in plans if not plan.fault]
+    many = len(readable) > _NAMED
+    if many:
+        Logging.info(_summary(readable))
+    for plan in readable:
+        estimate = plan.table.estimate
+        about = f"about {estimate} rows" if estimate is not None else "no estimate"
+        line = f"{plan.table.label}: {category(estimate)}, {about}, {plan}"
+        (Logging.debug if many else Logging.info)(line)
+
+
+def _summary(plans: Sequence[Plan]) -> str:
+    rows = sum(plan.table.estimate or 0 for plan in plans)
+    sizes = _counted(category(plan.table.estimate) for plan in plans)
+    return (
+        f"{len(plans):,} tables with about {rows:,} rows in all: {sizes}. They are read as "
+        f"follows: {_counted(str(plan) for plan in plans)}. The debug log names each table"
+    )
+
+
+def _counted(words: Iterable[str]) -> str:
+    """How often there is each word, the most frequent ones first."""
+    found = Counter(words).most_common()
+    listed = [f"{number:,} {word}" for word, number in found[:_WAYS]]
+    left = sum(number for _, number in found[_WAYS:])
+    return "; ".join([*listed, f"{left:,} otherwise"] if left else listed)
 
 
 def connect_to_mssql(settings: Settings) -> Session:
@@ -370,32 +412,55 @@ def get_table_data(
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 
-def _discover(
-    session: Session, settings: Settings, saved: State, *, keep_names: bool = True
-) -> DatabaseSchema:
+def _selection(settings: Settings) -> Selection:
     database = settings.mssql_database
-    selection = Selection(
+    return Selection(
         table_patterns(settings.tables, database),
         table_patterns(settings.exclude_tables, database),
         column_patterns(settings.exclude_columns, database),
         settings.max_tables,
     )
+
+
+def _discover(session: Session, settings: Settings) -> DatabaseSchema:
+    """The tables as they are now, as if none was ever synced."""
+    return complete(session, catalogue.read(session, _selection(settings)), {})
+
+
+def _complete(
+    session: Session, found: Catalogue, saved: State, *, keep_names: bool = True
+) -> DatabaseSchema:
     states = {
         label: TableState.from_json(entry, label)
         for label, entry in saved.values["tables"].items()
     }
-    return discover(session, selection, states, keep_names=keep_names)
+    return complete(session, found, states, keep_names=keep_names)
 
 
 def _discover_as_declared(session: Session, settings: Settings, saved: State) -> DatabaseSchema:
     """The tables as they are now. A table that schema() has declared otherwise is not synced: the
     source has changed since, or schema() did not know the state."""
+    found = _found_by_schema(session, settings)
+    if found is None:
+        found = catalogue.read(session, _selection(settings))
     if not _declared:
-        return _discover(session, settings, saved)
+        return _complete(session, found, saved)
     [declared] = _declared
-    found = _discover(session, settings, saved, keep_names=declared.by_state)
-    tables = [_if_declared(table, declared.keys.get(table.destination)) for table in found.tables]
-    return replace(found, tables=tuple(tables))
+    database = _complete(session, found, saved, keep_names=declared.by_state)
+    tables = [_if_declared(t, declared.keys.get(t.destination)) for t in database.tables]
+    return replace(database, tables=tuple(tables))
+
+
+def _found_by_schema(session: Session, settings: Settings) -> Catalogue | None:
+    """What schema() has found, if it did so just now by the same settings, and the server says
+    that no table has changed since. None: the catalogue must be read again."""
+    found = [_found.pop() for _ in _found[:]]
+    fresh = [f for f in found if f.settings == settings and _age(f) <= _MOST_AGE]
+    return next((f.catalogue for f in fresh if f.catalogue.is_current(session)), None)
+
+
+def _age(found: _Found) -> float:
+    return time.monotonic() - found.read_at
 
 
 def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
@@ -426,9 +491,13 @@ def _warn(database: DatabaseSchema) -> None:
             "first: " + "; ".join(database.warnings[:_SINGLE_WARNINGS])
         )
     if excluded := database.over_limit:
-        Logging.info(f"Not synced, by max_tables: {', '.join(excluded)}")
-        tables = "1 table is" if len(excluded) == 1 else f"{len(excluded)} tables are"
-        op.warning(f"max_tables is {len(database.tables)}: {tables} not synced: {_some(excluded)}")
+        Logging.debug(f"Not synced, by max_tables: {', '.join(excluded)}")
+        most, tables = len(database.tables), "table is" if len(excluded) == 1 else "tables are"
+        op.warning(
+            f"max_tables is {most:,}, but {most + len(excluded):,} tables match, so "
+            f"{len(excluded):,} {tables} not synced: {_some(excluded)}. Set max_tables to "
+            '"0" to sync all, or name those that you need in tables'
+        )
 
 
 def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:

@@ -12,7 +12,7 @@ from . import naming, type_mapping
 from .type_mapping import ColumnInfo, TypeMapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be 300,000 of them
 class Column:
     """A column, under its ``name`` at the source and that at the ``destination``. ``masked``: the
     login reads a mask in place of its values."""

@@ -23,7 +23,7 @@ from shared.rest import parse_json
 from shared.rows import decimal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ColumnInfo:
     """What INFORMATION_SCHEMA.COLUMNS says of a column's type. Lengths are in characters or
     bytes, -1 for max; ``fraction``: digits of a second."""
@@ -138,6 +138,7 @@ def _variant(text: str) -> str:
     return convert(value) if convert else value
 
 
+@lru_cache(maxsize=1024)  # columns of one type share it
 def _decimal(info: ColumnInfo) -> dict[str, Any]:
     return decimal(info.precision or 18, info.scale or 0)
 

@@ -709,10 +709,13 @@ def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
         return const(int(c.env.database.unmask or permission != "UNMASK"), INT)
     operands = [c.expr(args[0], scope), *(c.expr(arg, scope) for arg in args[3:4])]
 
-    def find(name: str, column: str | None = None) -> int | None:
+    @lru_cache(maxsize=1)  # a statement asks for one column of a table after the other
+    def table_of(name: str) -> TableDef | None:
         parts = name_parts(name)
-        schema = parts[-2] if len(parts) > 1 else "dbo"
-        table = c.env.store.find(schema, parts[-1])
+        return c.env.store.find(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+
+    def find(name: str, column: str | None = None) -> int | None:
+        table = table_of(name)
         if table is None:
             return None
         if permission == "UNMASK":
