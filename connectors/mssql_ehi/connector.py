@@ -26,11 +26,13 @@ from shared.state import State
 from sqlserver import catalogue, tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
 from sqlserver.catalogue import Catalogue, Selection
+from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
+from sqlserver.read_progress import MANY_TABLES, SyncLog
 from sqlserver.rows import size
 from sqlserver.schema import DatabaseSchema, complete
 from sqlserver.server_features import (
@@ -155,6 +157,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         session.close()
 
     workers = Workers(settings.parallel_tables)
+    sessions = [
+        session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
+    ]
     skipped = SkippedRecords(become="null")
     sync = Sync(
         get_table_data,
@@ -164,16 +169,17 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         lookback,
         CHECKPOINT_INTERVAL,
         settings.slice_rows,
+        _unchanged(sessions[0], plans, saved),
         workers,
         late_rows,
         SourceClock(late_rows),
         WindowProbe(),
         Checkpoints(saved, CHECKPOINT_INTERVAL),
+        SyncLog(len(plans)),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
-    sessions = [
-        session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
-    ]
+    for table in tables:
+        sync.log.expect(table.plan.table.label, table.rows_to_read)
     try:
         outcomes = _sync_tables(tables, sessions, workers)
         report(outcomes, skipped.counts, times.now())
@@ -184,6 +190,19 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         late_rows.report()
         for each in sessions:
             each.close()
+
+
+def _unchanged(session: Session, plans: Sequence[Plan], saved: State) -> dict[str, int]:
+    """Up to which version the tables that Change Tracking has no change of have none."""
+    versions, tables = {}, []
+    for table in (plan.table for plan in plans if plan.tracked and not plan.fault):
+        state = TableState.from_json(saved.table(table.label), table.label)
+        since = state.cursor.version
+        resumes = state.read is not None or bool(table.reload_reason or table.postponed)
+        if since is not None and state.cursor.tracked_since == table.tracked_since and not resumes:
+            versions[table.label] = since
+            tables.append(table)
+    return unchanged(session, tables, versions) if tables else {}
 
 
 def _encryption(settings: Settings) -> Encryption:
@@ -232,7 +251,9 @@ def _raise_failures(tables: Sequence[TableSync], outcomes: Sequence[Outcome]) ->
         tried = {outcome.label for outcome in outcomes}
         left = [label for table in tables if (label := table.plan.table.label) not in tried]
         untried = f"; not tried: {_some(left)}" if left else ""
-        reasons = "\n".join(failures)
+        reasons = "\n".join(failures[:_NAMED])
+        if len(failures) > _NAMED:
+            reasons += f"\nand {len(failures) - _NAMED} more, which are in the log"
         raise SourceError(f"{len(failures)} of {len(tables)} tables failed{untried}:\n{reasons}")
 
 
@@ -303,7 +324,7 @@ def find_incremental_columns(settings: Settings) -> None:
 def _log_plans(plans: Sequence[Plan]) -> None:
     """Logs how each table is read; of many tables, how many are read in each way."""
     readable = [plan for plan in plans if not plan.fault]
-    many = len(readable) > _NAMED
+    many = len(readable) > MANY_TABLES
     if many:
         Logging.info(_summary(readable))
     for plan in readable:

@@ -1,9 +1,11 @@
 """mssql_ehi: rows that did not change are not sent again."""
 
 import json
+import re
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from tests.connectors.mssql import (
     synced,
     upserts,
 )
-from tests.sandbox.fivetran import Project
+from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
 from tests.width import wide
 
@@ -420,3 +422,26 @@ def test_killed_within_a_shared_checkpoint(project: Project, server: MssqlSandbo
     for name in names:
         assert ids(project, name) == list(range(5))
     assert upserts(synced(project, server, max_tables="0"), 12) == 0
+
+
+# The log of many tables
+
+
+def test_the_log_of_many_tables_has_one_line_in_ten_seconds(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells tables and rows done, what is read and how long it takes, not each table."""
+    progress = import_module("sqlserver.read_progress")
+    monkeypatch.setattr(progress, "MANY_TABLES", 3)
+    monkeypatch.setattr(load("mssql_ehi"), "MANY_TABLES", 3)
+    monkeypatch.setattr(import_module("sqlserver.validation"), "MANY_TABLES", 3)
+    for letter in "abcd":
+        create_plain(server, 30, f"t{letter}")
+    seconds = iter(range(0, 100_000, 3))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    lines = [line for line in synced(project, server).output.splitlines() if " INFO " in line]
+    told = [line for line in lines if "tables done" in line]
+    assert any("1 of 4 tables done, " in line for line in told)
+    assert any(re.search(r"reading dbo\.t[a-d], about \d+ rows and \d+ s left", s) for s in told)
+    assert not [line for line in lines if re.search(r"connector dbo\.t[a-d]:", line)]
+    assert "The slowest 20 of 4 tables" in "\n".join(lines)

@@ -10,7 +10,7 @@ from fivetran_connector_sdk import Logging
 from shared.encryption import Encryption
 
 from .query import Plan, column_digest, next_start, order_signature, signature
-from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
+from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress, SyncLog
 from .session import Session
 from .source_clock import SourceClock, check_columns
 from .source_tables import SourceTable, known_columns
@@ -29,6 +29,7 @@ class ReadStart:
     clock: SourceClock
     windows: WindowProbe
     encryption: Encryption
+    log: SyncLog
     warn: Callable[[str], None]
 
     @property
@@ -53,7 +54,9 @@ class ReadStart:
                 "mssql_password changed?): the read restarts"
             )
             return None
-        Logging.info(f"{self._table.label}: resuming the read that the last sync did not complete")
+        self.log.detail(
+            f"{self._table.label}: resuming the read that the last sync did not complete"
+        )
         self.plan = plan
         self._warn_of_new_columns(saved.columns)
         return progress
@@ -125,7 +128,7 @@ class ReadStart:
         self.session.with_retries("its columns", lambda: check_columns(self.session, self._table))
         began = self.clock.read(self.session, self.plan).open_since
         if began is not None and began == progress.clock:
-            Logging.info(
+            self.log.detail(
                 f"{self._table.label}: a transaction is open since {began}: the next sync reads "
                 "from there"
             )

@@ -3,9 +3,8 @@
 import time
 from typing import NamedTuple
 
-from .errors import ChangesExpired, SchemaChanged, StatementError
+from .errors import SchemaChanged, StatementError
 from .late_rows import LateRows
-from .naming import bracketed
 from .query import Plan
 from .session import Session
 from .source_tables import SourceTable
@@ -90,22 +89,3 @@ def check_columns(session: Session, table: SourceTable) -> None:
     known = {*table.excluded_columns, *(column.name for column in table.columns)}
     if new := [name for (name,) in found if name not in known]:
         raise SchemaChanged(f"columns were added since the sync began ({', '.join(new)})")
-
-
-def check_changes(session: Session, table: SourceTable, start: int) -> str:
-    """The version of Change Tracking that the database is at. Raises ChangesExpired if the server
-    does not know all changes of the table since version ``start``.
-
-    https://learn.microsoft.com/sql/relational-databases/track-changes/work-with-change-tracking-sql-server
-    """
-    [(now, oldest)] = session.rows(
-        "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
-        "OBJECT_ID(%(name)s)) AS oldest",
-        {"name": f"{bracketed(table.schema)}.{bracketed(table.name)}"},
-    )
-    if now is None or oldest is None or not oldest <= start <= now:
-        raise ChangesExpired(
-            f"Change Tracking does not know all changes since version {start}, that of the "
-            f"last sync (it knows them from {oldest} to {now})"
-        )
-    return str(now)

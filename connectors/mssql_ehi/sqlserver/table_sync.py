@@ -1,7 +1,7 @@
 """The sync of one table: where its read starts, how its rows are stored, what the state keeps."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,6 +13,7 @@ from shared.errors import SourceError, TransientError
 from shared.rows import SkippedRecords
 from shared.state import State
 
+from .change_tracking import check_changes
 from .checkpoints import Checkpoints
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows
@@ -27,11 +28,12 @@ from .read_progress import (
     REPLACEMENT,
     ProgressLog,
     ReadProgress,
+    SyncLog,
 )
 from .read_start import ReadStart, leaves_stale_rows
 from .rows import MAPPING_VERSION, size
 from .session import Session, Values
-from .source_clock import SourceClock, check_changes, check_columns
+from .source_clock import SourceClock, check_columns
 from .source_tables import fingerprint
 from .table_keys import types_of
 from .table_state import Cursor, TableState
@@ -53,7 +55,8 @@ GetData = Callable[
 class Sync:
     """What the tables of a sync have in common.
 
-    ``get_data`` streams the rows of a plan in batches; ``checkpoint_rows`` is after how many rows
+    ``get_data`` streams the rows of a plan in batches; ``unchanged`` has the tables that Change
+    Tracking has no change of, and up to which version; ``checkpoint_rows`` is after how many rows
     a checkpoint comes; ``slice_rows`` is how many rows a statement reads at most.
     """
 
@@ -64,11 +67,13 @@ class Sync:
     lookback: timedelta
     checkpoint_rows: int
     slice_rows: int
+    unchanged: Mapping[str, int]
     workers: Workers
     late_rows: LateRows
     clock: SourceClock
     windows: WindowProbe
     checkpoints: Checkpoints
+    log: SyncLog
 
 
 class TableSync:
@@ -113,6 +118,15 @@ class TableSync:
         return self._state.rows is None or (estimate is not None and estimate <= SMALL)
 
     @property
+    def rows_to_read(self) -> int:
+        """About how many, as far as it is known before the read begins."""
+        found = self.plan.column is not None or self.plan.tracked
+        estimate = self._table.estimate or 0
+        if self._state.read is not None:
+            return max(estimate - self._state.read.stored, 0)
+        return 0 if found and self._state.rows is not None else estimate
+
+    @property
     def rows_sent(self) -> int:
         return self._writer.sent
 
@@ -125,11 +139,13 @@ class TableSync:
     def sync(self, session: Session) -> int:
         """Reads what is due, and returns how many rows were read. Raises SourceError."""
         if self.plan.fault:
+            self._sync.log.end(self._label)
             self._sync.state.put({self._label: self._refused().to_json(self._label)})
             raise SourceError(self.plan.fault)
         self._session = session
         session.begin_table(self._label)
-        self._log = ProgressLog(self._table)
+        self._log = ProgressLog(self._table, self._sync.log)
+        self._sync.log.begin(self._label)
         try:
             if self._table.postponed:
                 raise SchemaChanged(self._table.postponed)
@@ -140,6 +156,7 @@ class TableSync:
             return 0
         finally:
             self.seconds = self._log.seconds
+            self._sync.log.end(self._label)
 
     def _refused(self) -> TableState:
         """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
@@ -153,8 +170,11 @@ class TableSync:
             if progress := start.resume():
                 self.plan = start.plan
                 return self._read(progress)
+            if self._label in self._sync.unchanged:
+                version = self._sync.unchanged[self._label]
+                return self._leave(CHANGES, replace(self._state.cursor, version=version))
             if (progress := start.incremental()) and start.is_unchanged(progress):
-                return self._leave()
+                return self._leave(INCREMENTAL, self._state.cursor)
             progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
             start.check(progress)
@@ -178,6 +198,7 @@ class TableSync:
             self._sync.clock,
             self._sync.windows,
             self._sync.encryption,
+            self._sync.log,
             self._warn,
         )
 
@@ -208,13 +229,13 @@ class TableSync:
     def _warn(self, message: str) -> None:
         self._in_turn(op.warning, f"{self._label}: {message}")
 
-    def _leave(self) -> int:
-        """Nothing is read, since nothing changed; the cursor stays."""
-        self.mode = INCREMENTAL
-        cursor = replace(self._state.cursor, columns=fingerprint(self._table.columns))
+    def _leave(self, mode: str, cursor: Cursor) -> int:
+        """Nothing is read, since nothing changed."""
+        self.mode = mode
+        cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
         self._in_turn(self._checkpoints.put, self._label, self._state)
-        Logging.info(f"{self._label}: unchanged since the last sync")
+        self._sync.log.detail(f"{self._label}: unchanged since the last sync")
         return 0
 
     # Reading
@@ -247,13 +268,13 @@ class TableSync:
         name = f"{bracketed(self._table.schema)}.{bracketed(self._table.name)}"
         if progress.mode == INCREMENTAL and plan.column and plan.indexed is False:
             index = f"CREATE INDEX ... ON {name} ({bracketed(plan.column.name)})"
-            Logging.info(
+            self._sync.log.detail(
                 f"{self._label}: the server looks through all of about {estimate} rows, and sorts "
                 f"what it finds, since no index begins with {plan.column.name}: {index} would "
                 "spare it that"
             )
         elif not progress.is_incremental and not plan.order and estimate > self._sync.slice_rows:
-            Logging.info(
+            self._sync.log.detail(
                 f"{self._label}: about {estimate} rows are read in one statement, which begins "
                 "again if it breaks off, since no unique index has an order without nulls: a "
                 f"primary key, or CREATE UNIQUE INDEX ... ON {name} over NOT NULL columns, "
@@ -536,7 +557,7 @@ class TableSync:
         self._checkpoints.add(self._writer.sent - before, self._writer.waiting_bytes)
         if changed is not None:
             sent = self._writer.sent - before
-            Logging.info(
+            self._sync.log.detail(
                 f"{self._label}: {sent} of {len(changed)} rows are sent, the others did not change"
             )
 

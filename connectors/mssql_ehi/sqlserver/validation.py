@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
 from . import naming
+from .read_progress import MANY_TABLES
 from .table_sync import TableSync
 
+_SLOWEST = 20  # tables that the log shows, of many
 TABLES = [
     {
         "table": naming.SYNC_VALIDATION,
@@ -75,7 +78,12 @@ def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetim
     rows = [_row(outcome, skipped.get(outcome.label, 0), moment) for outcome in outcomes]
     for row in rows:
         op.upsert(naming.SYNC_VALIDATION_TABLES, row)
-    Logging.info(f"Tables of this sync:\n{_text(rows)}")
+    if len(rows) <= MANY_TABLES:
+        Logging.info(f"Tables of this sync:\n{_text(rows)}")
+    else:
+        slowest = sorted(rows, key=itemgetter("seconds"), reverse=True)[:_SLOWEST]
+        Logging.info(f"The slowest {_SLOWEST} of {len(rows)} tables:\n{_text(slowest)}")
+        Logging.debug(f"Tables of this sync:\n{_text(rows)}")
 
 
 def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
