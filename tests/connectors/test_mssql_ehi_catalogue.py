@@ -79,7 +79,7 @@ def test_two_thousand_tables(server: MssqlSandbox) -> None:
     settings = connector.validate_configuration(configuration(server))
     with closing(connector.connect_to_mssql(settings)) as session:
         assert found.catalogue.is_current(session)
-    assert len(server.statements) == 1
+    assert len(server.statements) == 3
 
 
 def test_columns_of_chosen_tables_alone_are_kept(server: MssqlSandbox) -> None:
@@ -181,6 +181,12 @@ def add_column(server: MssqlSandbox) -> None:
     server.execute("ALTER TABLE dbo.t ADD extra int")
 
 
+def drop_index(server: MssqlSandbox) -> None:
+    """Which need not change the date of its table."""
+    server.execute("DROP INDEX UX_t_1 ON dbo.t")
+    server.table("dbo.t").changed_in = 0
+
+
 def recreate(server: MssqlSandbox) -> None:
     server.execute("DROP TABLE dbo.t")
     create_plain(server, 3)
@@ -193,15 +199,19 @@ def recreate(server: MssqlSandbox) -> None:
         (recreate, 3),
         (lambda server: server.execute("DROP TABLE dbo.t"), 5),
         (lambda server: server.execute("CREATE UNIQUE INDEX ux ON dbo.t (v)"), 5),
+        (drop_index, 5),
         (lambda server: create_plain(server, 1, "u"), 5),
     ],
-    ids=["column", "recreated", "dropped", "index", "new"],
+    ids=["column", "recreated", "dropped", "index", "no index", "new"],
 )
 def test_a_table_that_changed_since_is_seen(
     project: Project, server: MssqlSandbox, change: Callable[[MssqlSandbox], Any], left: int
 ) -> None:
     """Between schema() and update(): all is read again."""
-    create_plain(server, 5)
+    rows = [(i, f"value {i}") for i in range(5)]
+    columns: Columns = [("id", "int", False), ("v", "varchar(40)", False)]
+    server.create_table("dbo", "t", columns, key=["id"], unique=[["v"]], rows=rows)
+    server.table("dbo.t").changed_in = 0
     create_plain(server, 5, "z")
     synced(project, server)
     server.faults.add(faults.call(lambda: change(server), "modify_date", skip=1))
