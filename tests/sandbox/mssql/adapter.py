@@ -114,6 +114,11 @@ class RealServer:
             index = quote(f"IX_{name}_{number}")
             self.execute(f"CREATE INDEX {index} ON {table} ({_listed(columns_of)})")
 
+    def create_view(self, schema: str, name: str, query: str) -> None:
+        """See MssqlSandbox.create_view."""
+        self.create_schema(schema)
+        self.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {query}")
+
     def insert(self, table: str, rows: Iterable[Any]) -> int:
         specs = self._specs(table)
         written = [

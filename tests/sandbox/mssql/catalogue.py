@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.sandbox.mssql import types
 from tests.sandbox.mssql.errors import SqlError
-from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef
+from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef, ViewDef
 from tests.sandbox.mssql.types import SqlType
 from tests.sandbox.mssql.wire import Column
 
@@ -80,6 +80,14 @@ class Context:
     def tables(self) -> list[TableDef]:
         found = sorted(self.store.tables.values(), key=lambda t: t.id)
         return [table for table in found if not table.hidden]
+
+    def views(self) -> list[ViewDef]:
+        found = sorted(self.store.views.values(), key=lambda view: view.id)
+        return [view for view in found if not view.hidden]
+
+    def relations(self) -> list[TableDef]:
+        """Tables, then views."""
+        return [*self.tables(), *self.views()]
 
     def schema_id(self, table: TableDef) -> int:
         return self.store.schemas[self.store.fold(table.schema)][0]
@@ -150,7 +158,9 @@ def _precision(t: SqlType) -> tuple[int, int]:
     "TABLE_TYPE varchar(10)",
 )
 def _tables(c: Context) -> Iterable[tuple[Any, ...]]:
-    return [(c.store.name, t.schema, t.name, "BASE TABLE") for t in c.tables()]
+    name = c.store.name
+    yield from ((name, t.schema, t.name, "BASE TABLE") for t in c.tables())
+    yield from ((name, v.schema, v.name, "VIEW") for v in c.views())
 
 
 def _text_lengths(t: SqlType) -> tuple[int | None, int | None]:
@@ -212,7 +222,7 @@ def _column_row(c: Context, table: TableDef, place: int, column: ColumnDef) -> t
     "COLLATION_NAME sysname",
 )
 def _columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for place, column in enumerate(table.columns, 1):
             yield _column_row(c, table, place, column)
 
@@ -255,10 +265,13 @@ def _schemata(c: Context) -> Iterable[tuple[Any, ...]]:
 
 @_view(
     "INFORMATION_SCHEMA.VIEWS",
-    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!",
+    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!, "
+    "VIEW_DEFINITION nvarchar(4000), CHECK_OPTION varchar(7), IS_UPDATABLE varchar(2)!",
 )
 def _views(c: Context) -> Iterable[tuple[Any, ...]]:
-    return []
+    for view in c.views():
+        shown = view.definition if len(view.definition) <= 4000 else None
+        yield c.store.name, view.schema, view.name, shown, "NONE", "NO"
 
 
 # sys
@@ -285,6 +298,10 @@ def _table_object(c: Context, table: TableDef) -> tuple[Any, ...]:
     return table.name, table.id, None, schema, 0, "U ", "USER_TABLE", *dates, shipped, 0, 0
 
 
+def _view_object(c: Context, view: ViewDef) -> tuple[Any, ...]:
+    return *_table_object(c, view)[:5], "V ", "VIEW", *_table_object(c, view)[7:]
+
+
 def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[Any, ...]:
     kind = ("PK", "PRIMARY_KEY_CONSTRAINT") if index.primary else ("UQ", "UNIQUE_CONSTRAINT")
     owner = (c.schema_id(table), table.id)
@@ -295,6 +312,7 @@ def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[An
 @_view("sys.objects", _OBJECT_COLUMNS)
 def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
     yield from (_table_object(c, table) for table in c.tables())
+    yield from (_view_object(c, view) for view in c.views())
     yield from (_constraint_object(c, table, index) for table, index in _constraints(c))
 
 
@@ -310,9 +328,25 @@ def _sys_tables(c: Context) -> Iterable[tuple[Any, ...]]:
         yield *_table_object(c, table), last, 0, 0, 0, 0, 0, 0, 0, 0
 
 
-@_view("sys.views", _OBJECT_COLUMNS)
+@_view(
+    "sys.views",
+    _OBJECT_COLUMNS + ", is_replicated bit, has_replication_filter bit, has_opaque_metadata bit!, "
+    "has_unchecked_assembly_data bit!, with_check_option bit!, is_date_correlation_view bit!",
+)
 def _sys_views(c: Context) -> Iterable[tuple[Any, ...]]:
-    return []
+    for view in c.views():
+        yield *_view_object(c, view), 0, 0, 0, 0, 0, 0
+
+
+@_view(
+    "sys.sql_modules",
+    "object_id int!, definition nvarchar(max), uses_ansi_nulls bit, uses_quoted_identifier bit, "
+    "is_schema_bound bit, uses_database_collation bit, is_recompiled bit, "
+    "null_on_null_input bit, execute_as_principal_id int",
+)
+def _sys_sql_modules(c: Context) -> Iterable[tuple[Any, ...]]:
+    for view in c.views():
+        yield view.id, view.definition, 1, 1, int(view.schema_bound), 0, 0, 0, None
 
 
 @_view("sys.schemas", "name sysname!, schema_id int!, principal_id int")
@@ -330,7 +364,7 @@ def _sys_schemas(c: Context) -> Iterable[tuple[Any, ...]]:
     "is_masked bit!, encryption_type int, graph_type int",
 )
 def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for column in table.columns:
             t = column.type
             yield (
@@ -373,7 +407,7 @@ def _sys_types(c: Context) -> Iterable[tuple[Any, ...]]:
 
 
 def _all_indexes(table: TableDef) -> Iterable[IndexDef]:
-    if not any(index.clustered for index in table.indexes):
+    if not any(index.clustered for index in table.indexes) and not isinstance(table, ViewDef):
         yield IndexDef(0, "", [], unique=False)
     yield from table.indexes
 
@@ -388,7 +422,7 @@ def _all_indexes(table: TableDef) -> Iterable[IndexDef]:
 )
 def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
     kinds = {0: (0, "HEAP"), 1: (1, "CLUSTERED")}
-    for table in c.tables():
+    for table in c.relations():
         for index in _all_indexes(table):
             kind = kinds.get(index.id, (2, "NONCLUSTERED"))
             unique_constraint = index.constraint and not index.primary
@@ -403,7 +437,7 @@ def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
     "partition_ordinal tinyint!, is_descending_key bit, is_included_column bit",
 )
 def _sys_index_columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for index in table.indexes:
             for place, (name, descending) in enumerate(index.columns, 1):
                 column = table.column(name).id

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types
+from tests.sandbox.mssql import types, views
 from tests.sandbox.mssql.collation import collation
 from tests.sandbox.mssql.compiler import Compiler, Scope, Source
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.parser import Statement, name_parts, parse, parse_query
-from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef
+from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef, ViewDef
 from tests.sandbox.mssql.types import SqlType, Stored
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def define(session: Session, statement: Statement) -> None:
         if match is not None:
             handler(session, match)
             return
+    if views.define(session, text):
+        return
     node = parse(text)
     if isinstance(node, exp.Create) and node.kind == "TABLE":
         _create_table(session, node)
@@ -224,11 +226,16 @@ def _table_constraint(
 
 def _create_index(session: Session, node: exp.Create) -> None:
     index = node.this
-    table = _table(session, index.args["table"])
     columns = [
         (item.this.name, bool(item.args.get("desc")))
         for item in index.args["params"].args["columns"]
     ]
+    parts = [part.name for part in index.args["table"].parts]
+    found = session.store.find_object(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+    if isinstance(found, ViewDef):
+        views.create_index(session, found, index.name, columns, unique=bool(node.args["unique"]))
+        return
+    table = _table(session, index.args["table"])
     clustered = "NONCLUSTERED" not in str(node.kind) and "CLUSTERED" in str(node.kind)
     session.writable()
     add_index(session.store, table, index.name, columns, unique=bool(node.args.get("unique")),
@@ -265,6 +272,8 @@ def _drop_table(session: Session, node: exp.Drop) -> None:
         schema = parts[-2] if len(parts) > 1 else "dbo"
         table = session.store.find(schema, parts[-1])
         if table is None:
+            if session.store.find_object(schema, parts[-1]):
+                raise error(3705, "TABLE", ".".join(parts), "view", "VIEW")
             if node.args.get("exists"):
                 continue
             raise error(3701, "table", ".".join(parts))
@@ -318,7 +327,9 @@ def _drop_database(session: Session, match: re.Match[str]) -> None:
 
 
 def _permission(session: Session, match: re.Match[str]) -> None:
-    table = _by_parts(session, name_parts(match[3]))
+    parts = name_parts(match[3])
+    schema = parts[-2] if len(parts) > 1 else "dbo"
+    table = session.store.find_object(schema, parts[-1]) or _by_parts(session, parts)
     change = table.denied.add if match[1].upper() == "DENY" else table.denied.discard
     change(" ".join(match[2].upper().split()))
 

@@ -36,6 +36,8 @@ def find_table(session: Session, node: exp.Expression, permission: str) -> Table
     schema = parts[-2] if len(parts) > 1 else "dbo"
     found = session.store.find(schema, parts[-1])
     if found is None:
+        if session.store.find_object(schema, parts[-1]):
+            raise unsupported("a view that is written to")
         raise error(208, ".".join(parts))
     Compiler(session).check_permission(found, permission)
     return found

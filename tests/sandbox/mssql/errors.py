@@ -17,6 +17,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     208: (16, "Invalid object name '{0}'."),
     209: (16, "Ambiguous column name '{0}'."),
     213: (16, "Column name or number of supplied values does not match table definition."),
+    217: (16, "Maximum stored procedure, function, trigger, or view nesting level exceeded."),
     220: (16, "Arithmetic overflow error for data type {0}, value = {1}."),
     229: (14, "The {0} permission was denied on the object '{1}', database '{2}', schema '{3}'."),
     230: (
@@ -85,6 +86,14 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "for connections when the application intent is set to read only."
         ),
     ),
+    1033: (
+        15,
+        (
+            "The ORDER BY clause is invalid in views, inline functions, derived tables, "
+            "subqueries, and common table expressions, unless TOP, OFFSET or FOR XML is also "
+            "specified."
+        ),
+    ),
     1205: (
         13,
         (
@@ -94,6 +103,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     ),
     1222: (16, "Lock request time out period exceeded."),
     1219: (16, "Your session has been disconnected because of a high priority DDL operation."),
+    1939: (16, "Cannot create index on view '{0}' because the view is not schema bound."),
+    1940: (16, "Cannot create index on view '{0}'. It does not have a unique clustered index."),
     2601: (
         14,
         "Cannot insert duplicate key row in object '{0}' with unique index '{1}'.",
@@ -106,6 +117,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     2760: (16, 'The specified schema name "{0}" either does not exist or you do not have access.'),
     2812: (16, "Could not find stored procedure '{0}'."),
     3701: (11, "Cannot drop the {0} '{1}', because it does not exist or you do not have access."),
+    3705: (16, "Cannot use DROP {0} with '{1}' because '{1}' is a {2}. Use DROP {3}."),
+    3729: (16, "Cannot DROP TABLE '{0}' because it is being referenced by object '{1}'."),
     3902: (16, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION."),
     3903: (16, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION."),
     3947: (
@@ -164,10 +177,38 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "or the name is ambiguous."
         ),
     ),
+    4413: (16, "Could not use view or function '{0}' because of binding errors."),
+    4502: (16, "View or function '{0}' has more column names specified than columns defined."),
+    4506: (
+        16,
+        (
+            "Column names in each view or function must be unique. Column name '{0}' in view or "
+            "function '{1}' is specified more than once."
+        ),
+    ),
+    4511: (
+        16,
+        "Create View or Function failed because no column name was specified for column {0}.",
+    ),
     4922: (16, "{0} failed because one or more objects access this column."),
     4924: (
         16,
         "ALTER TABLE DROP COLUMN failed because column '{0}' does not exist in table '{1}'.",
+    ),
+    7202: (
+        11,
+        (
+            "Could not find server '{0}' in sys.servers. Verify that the correct server name was "
+            "specified. If necessary, execute the stored procedure sp_addlinkedserver to add the "
+            "server to sys.servers."
+        ),
+    ),
+    7399: (
+        16,
+        (
+            'The OLE DB provider "MSOLEDBSQL" for linked server "{0}" reported an error. The '
+            "provider did not give any information about the error."
+        ),
     ),
     8114: (16, "Error converting data type {0} to {1}."),
     8115: (16, "Arithmetic overflow error converting {0} to data type {1}."),
@@ -177,6 +218,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     8144: (16, "Procedure or function {0} has too many arguments specified."),
     8145: (16, "@{0} is not a parameter for procedure {1}."),
     8152: (16, "String or binary data would be truncated."),
+    8158: (16, "'{0}' has more columns than were specified in the column list."),
+    8159: (16, "'{0}' has fewer columns than were specified in the column list."),
     8169: (
         16,
         "Conversion failed when converting from a character string to uniqueidentifier.",

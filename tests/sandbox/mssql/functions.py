@@ -19,6 +19,7 @@ from tests.sandbox.mssql.convert import convert, text_bytes
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, Sql, const, join
 from tests.sandbox.mssql.parser import name_parts, quote
+from tests.sandbox.mssql.store import ViewDef
 from tests.sandbox.mssql.types import BIGINT, INT, SYSNAME, SqlType, Stored, nvarchar, varchar
 
 if TYPE_CHECKING:
@@ -564,14 +565,17 @@ def _newid(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
 
 @_function("OBJECT_ID")
 def _object_id(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    wanted = str(c.constant(args[1], scope)).strip().upper() if len(args) > 1 else ""
+
     def find(name: str) -> int | None:
         parts = name_parts(name)
         schema = parts[-2] if len(parts) > 1 and parts[-2] else "dbo"
         if len(parts) > 2 and parts[0].lower() != c.env.database.name.lower():
             return None
-        table = c.env.store.find(schema, parts[-1])
+        table = c.env.store.find_object(schema, parts[-1])
         if table is not None:
-            return None if table.hidden else table.id
+            other = wanted not in ("", "V" if isinstance(table, ViewDef) else "U")
+            return None if table.hidden or other else table.id
         for owner, index in _constraints(c):
             if owner.schema.lower() == schema.lower() and index.name.lower() == parts[-1].lower():
                 return index.constraint_id
@@ -600,7 +604,7 @@ def _by_id(get: Callable[[Compiler, int], str | None]) -> Handler:
 
 
 def _table_by_id(c: Compiler, number: int) -> tuple[str, str] | None:
-    for table in c.env.store.tables.values():
+    for table in c.env.store.objects():
         if table.id == number and not table.hidden:
             return table.schema, table.name
     return None
@@ -634,7 +638,7 @@ def _objectproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
     name = str(c.constant(args[1], scope)).lower()
 
     def find(number: int) -> int | None:
-        table = next((t for t in c.env.store.tables.values() if t.id == number), None)
+        table = next((t for t in c.env.store.objects() if t.id == number), None)
         if table is None:
             keys = [index for _, index in _constraints(c) if index.constraint_id == number]
             facts = {"isprimarykey", "isuniquecnst", "isconstraint"}
@@ -642,10 +646,10 @@ def _objectproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
                 return 0 if keys else None
             return int(name == "isconstraint" or keys[0].primary == (name == "isprimarykey"))
         return {
-            "istable": 1,
-            "isusertable": 1,
-            "ismsshipped": 0,
-            "isview": 0,
+            "istable": int(not isinstance(table, ViewDef)),
+            "isusertable": int(not isinstance(table, ViewDef)),
+            "ismsshipped": int(table.shipped),
+            "isview": int(isinstance(table, ViewDef)),
             "tablehasprimarykey": int(table.primary_key is not None),
             "isprimarykey": 0,
             "isuniquecnst": 0,
@@ -660,7 +664,7 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
     wanted = str(c.constant(args[2], scope)).lower()
 
     def find(number: int, column_name: str) -> int | None:
-        table = next((t for t in c.env.store.tables.values() if t.id == number), None)
+        table = next((t for t in c.env.store.objects() if t.id == number), None)
         if table is None:
             return None
         for place, column in enumerate(table.columns, 1):
@@ -691,7 +695,7 @@ def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
     def find(name: str, column: str | None = None) -> int | None:
         parts = name_parts(name)
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        table = c.env.store.find(schema, parts[-1])
+        table = c.env.store.find_object(schema, parts[-1])
         if table is None:
             return None
         if permission == "UNMASK":

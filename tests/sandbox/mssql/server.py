@@ -22,9 +22,9 @@ from tests.sandbox.mssql.connection import Connection, Fragmentation, bad_value
 from tests.sandbox.mssql.errors import SqlError, error
 from tests.sandbox.mssql.faults import Faults
 from tests.sandbox.mssql.instance import Instance
-from tests.sandbox.mssql.parser import name_parts
+from tests.sandbox.mssql.parser import name_parts, quote
 from tests.sandbox.mssql.session import ResultSet, Session
-from tests.sandbox.mssql.store import ColumnDef, Row, Store, TableDef, python_row
+from tests.sandbox.mssql.store import ColumnDef, Row, Store, TableDef, ViewDef, python_row
 from tests.sandbox.mssql.wire import Login, Parameter
 
 ENCRYPTION = ("supported", "required", "not_supported")
@@ -305,13 +305,13 @@ class MssqlSandbox:
 
     def deny(self, table: str, permission: str = "SELECT", *, hidden: bool = False) -> None:
         """Takes a permission away; `hidden` also hides the table from the catalog views."""
-        found = self.table(table)
+        found = self._object(table)
         found.denied.add(permission)
         found.hidden = hidden
         self.store._schema_changed(None)
 
     def grant(self, table: str, permission: str = "SELECT") -> None:
-        found = self.table(table)
+        found = self._object(table)
         found.denied.discard(permission)
         found.hidden = False
         self.store._schema_changed(None)
@@ -319,7 +319,7 @@ class MssqlSandbox:
     def mark(self, table: str, column: str, **facts: Any) -> None:
         """Sets facts of a column: ``masked``, ``encrypted``, ``graph``, ``type_hidden`` or
         ``denied``, see ColumnDef."""
-        found = self.table(table)
+        found = self._object(table)
         for fact, value in facts.items():
             setattr(found.column(column), fact, value)
         self.store._schema_changed(found)
@@ -334,6 +334,12 @@ class MssqlSandbox:
         """The table of a name such as `dbo.patients` or `[a b].[c]`."""
         parts = name_parts(name)
         return self.store.table(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+
+    def _object(self, name: str) -> TableDef:
+        """The table or view of a name."""
+        parts = name_parts(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return self.store.find_object(schema, parts[-1]) or self.store.table(schema, parts[-1])
 
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None
@@ -397,6 +403,18 @@ class MssqlSandbox:
             ddl.add_index(self.store, table, f"IX_{name}_{number}", _index_columns(parts),
                           unique=False)  # fmt: skip
         return table
+
+    def create_view(self, schema: str, name: str, query: str) -> None:
+        """Creates a view of a SELECT."""
+        self.create_schema(schema)
+        self.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {query}")
+
+    def break_view(self, name: str, number: int = 7399) -> None:
+        """Lets every SELECT from the view fail, as if its linked server did: 7399, 7202, ...;
+        0 heals it."""
+        view = self._object(name)
+        assert isinstance(view, ViewDef)
+        view.failing = number
 
     def _column(self, number: int, spec: ColumnSpec, in_key: bool, table: TableDef) -> ColumnDef:
         if spec.computed is not None:

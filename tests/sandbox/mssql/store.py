@@ -110,6 +110,18 @@ class TableDef:
         return [column for column in self.columns if column.computed is None]
 
 
+@dataclass
+class ViewDef(TableDef):
+    """A view of a user: its columns are those it had when it was made, as on the server."""
+
+    definition: str = ""  # the whole CREATE VIEW
+    query: str = ""  # its SELECT
+    names: tuple[str, ...] = ()  # of its own list of columns
+    schema_bound: bool = False
+    references: frozenset[int] = frozenset()  # ids of tables and views
+    failing: int = 0  # the error of every SELECT from it, 0 for none
+
+
 def order_sql(sql: str, t: SqlType) -> str:
     """The expression by which a column is indexed and compared."""
     if t.family == "dto":
@@ -127,6 +139,7 @@ class Store:
         self.name = name
         self.collation = collation
         self.tables: dict[tuple[str, str], TableDef] = {}
+        self.views: dict[tuple[str, str], ViewDef] = {}
         self.schemas: dict[str, tuple[int, str]] = {}
         self.schema_version = 0
         self.lock = threading.RLock()
@@ -208,6 +221,14 @@ class Store:
         """The table of that name."""
         return self.tables.get((self.fold(schema), self.fold(name)))
 
+    def find_object(self, schema: str, name: str) -> TableDef | None:
+        """The table or view of that name."""
+        return self.find(schema, name) or self.views.get((self.fold(schema), self.fold(name)))
+
+    def objects(self) -> list[TableDef]:
+        """All tables and views."""
+        return [*self.tables.values(), *self.views.values()]
+
     def table(self, schema: str, name: str) -> TableDef:
         """The table of that name; raises 208."""
         found = self.find(schema, name)
@@ -235,7 +256,7 @@ class Store:
         key = (self.fold(table.schema), self.fold(table.name))
         if self.fold(table.schema) not in self.schemas:
             raise error(2760, table.schema)
-        if key in self.tables:
+        if key in self.tables or key in self.views:
             raise error(2714, table.name)
         names = [self.fold(column.name) for column in table.columns]
         for name in names:
@@ -273,7 +294,14 @@ class Store:
         table.indexes.sort(key=lambda i: i.id)
         self._schema_changed(table)
 
+    def _bound_view(self, table: TableDef) -> ViewDef | None:
+        """A view WITH SCHEMABINDING over the table."""
+        bound = (view for view in self.views.values() if view.schema_bound)
+        return next((view for view in bound if table.id in view.references), None)
+
     def drop_table(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
+        if view := self._bound_view(table):
+            raise error(3729, table.full_name, view.name)
         with self.writing(connection) as used:
             used.execute(f"DROP TABLE {table.sql}")
             self._untrack(table, used)
@@ -310,7 +338,8 @@ class Store:
             column = table.column(name)
         except SqlError:
             raise error(4924, name, table.name) from None
-        if any(column.name == used for index in table.indexes for used, _ in index.columns):
+        bound = self._bound_view(table)
+        if bound or any(column.name == used for i in table.indexes for used, _ in i.columns):
             raise error(4922, f"ALTER TABLE DROP COLUMN {name}")
         if column.computed is None:
             with self.writing(connection) as used:
