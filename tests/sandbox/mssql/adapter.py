@@ -15,7 +15,12 @@ from typing import Any
 import pytds
 
 from tests.sandbox.mssql.parser import name_parts, quote
-from tests.sandbox.mssql.server import ColumnSpec, MssqlSandbox
+from tests.sandbox.mssql.server import (
+    ColumnSpec,
+    MssqlSandbox,
+    cdc_arguments,
+    procedure_call,
+)
 
 _MAX_PARAMETERS = 2000  # the server takes 2,100 in one request
 
@@ -118,6 +123,51 @@ class RealServer:
         """See MssqlSandbox.create_view."""
         self.create_schema(schema)
         self.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {query}")
+
+    def enable_cdc(
+        self,
+        table: str,
+        instance: str | None = None,
+        *,
+        role: str | None = None,
+        net: bool | None = None,
+        columns: Sequence[str] = (),
+        index: str | None = None,
+    ) -> None:
+        """See MssqlSandbox.enable_cdc; the first scan of the log is awaited."""
+        self.execute(
+            "IF NOT EXISTS (SELECT 1 AS x FROM sys.databases WHERE name = DB_NAME() "
+            "AND is_cdc_enabled = 1) EXEC sys.sp_cdc_enable_db"
+        )
+        arguments = cdc_arguments(table, instance)
+        arguments |= {
+            "role_name": role,
+            "supports_net_changes": None if net is None else int(net),
+            "captured_column_list": ",".join(map(quote, columns)) or None,
+            "index_name": index,
+        }
+        self.execute(procedure_call("sys.sp_cdc_enable_table", arguments))
+        self.capture()
+
+    def disable_cdc(self, table: str, instance: str = "all") -> None:
+        """See MssqlSandbox.disable_cdc."""
+        self.execute(procedure_call("sys.sp_cdc_disable_table", cdc_arguments(table, instance)))
+
+    def capture(self) -> None:
+        """Scans the log, whether an agent runs or not."""
+        self.execute("EXEC sys.sp_cdc_scan")
+
+    def cdc_cleanup(self, instance: str, lsn: bytes | None = None) -> bytes:
+        """See MssqlSandbox.cdc_cleanup; without an LSN the newest transaction stays."""
+        if lsn is None:
+            [(lsn,)] = self.execute("SELECT sys.fn_cdc_get_max_lsn() AS lsn")
+        assert lsn is not None
+        name = instance.replace("'", "''")
+        self.execute(
+            f"EXEC sys.sp_cdc_cleanup_change_table @capture_instance = N'{name}', "
+            f"@low_water_mark = 0x{lsn.hex()}"
+        )
+        return lsn
 
     def insert(self, table: str, rows: Iterable[Any]) -> int:
         specs = self._specs(table)

@@ -8,6 +8,7 @@ and .../system-catalog-views/.
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,8 @@ class DatabaseInfo:
     tracking: bool = False
     unmask: bool = False  # whether logins see what dynamic data masking hides
     read_only: bool = False  # as on a secondary replica
+    cdc: bool = False  # Change Data Capture
+    roles: set[str] = field(default_factory=set)  # of the logins without further rights
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Context:
     transactions: list[OpenTransaction] = field(default_factory=list)
     sessions: list[tuple[int, str, str]] = field(default_factory=list)  # spid, login, program
     refused: dict[str, SqlError] = field(default_factory=dict)
+    connection: sqlite3.Connection | None = None  # of the session, with its snapshot
 
     def tables(self) -> list[TableDef]:
         found = sorted(self.store.tables.values(), key=lambda t: t.id)
@@ -324,8 +328,8 @@ def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
 )
 def _sys_tables(c: Context) -> Iterable[tuple[Any, ...]]:
     for table in c.tables():
-        last = max((column.id for column in table.columns), default=0)
-        yield *_table_object(c, table), last, 0, 0, 0, 0, 0, 0, 0, 0
+        captured = int(bool(table.captures))
+        yield *_table_object(c, table), table.next_column_id - 1, 0, captured, 0, 0, 0, 0, 0, 0
 
 
 @_view(
@@ -515,7 +519,8 @@ def _partition_stats(c: Context) -> Iterable[tuple[Any, ...]]:
     "collation_name sysname, user_access tinyint, user_access_desc nvarchar(60), "
     "is_read_only bit, state tinyint, state_desc nvarchar(60), "
     "snapshot_isolation_state tinyint, snapshot_isolation_state_desc nvarchar(60), "
-    "is_read_committed_snapshot_on bit, recovery_model tinyint, recovery_model_desc nvarchar(60)",
+    "is_read_committed_snapshot_on bit, recovery_model tinyint, recovery_model_desc nvarchar(60), "
+    "is_cdc_enabled bit!",
     volatile=True,
 )
 def _sys_databases(c: Context) -> Iterable[tuple[Any, ...]]:
@@ -523,7 +528,7 @@ def _sys_databases(c: Context) -> Iterable[tuple[Any, ...]]:
         snapshot = (1, "ON") if d.snapshot else (0, "OFF")
         access = (0, "MULTI_USER", 0, 0, "ONLINE")
         start = (d.name, d.id, _CREATED, d.compatibility_level, d.collation)
-        yield *start, *access, *snapshot, int(d.read_committed_snapshot), 1, "FULL"
+        yield *start, *access, *snapshot, int(d.read_committed_snapshot), 1, "FULL", int(d.cdc)
 
 
 @_view(

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import catalogue, functions, types
+from tests.sandbox.mssql import catalogue, cdc, functions, types
+from tests.sandbox.mssql.capture import VISIBLE
 from tests.sandbox.mssql.collation import collation, sqlite_name
 from tests.sandbox.mssql.errors import SqlError, error, unsupported
 from tests.sandbox.mssql.expressions import (
@@ -119,6 +120,8 @@ class Compiler:
         self.views: set[str] = set()
         self._aliases = 0
         self._within: list[ViewDef] = []  # the views whose definitions are being translated
+        self.checks: list[Sql] = []  # expressions that raise what is wrong with an argument
+        self.captured = False  # whether it asks for Change Data Capture
 
     # Queries
 
@@ -445,19 +448,26 @@ class Compiler:
                 raise error(208, full)
         name = parts[-1]
         schema = parts[-2] if len(parts) > 1 and parts[-2] else self._default_schema(name)
+        key = f"{schema}.{name}".lower()
         if schema.lower() in ("sys", "information_schema"):
-            return self._view(f"{schema}.{name}".lower(), full, name, alias, scope)
+            return self._view(key, full, name, alias, scope)
         table = self.env.store.find_object(schema, name)
         if table is None:
             raise error(208, full)
         self.check_permission(table, "SELECT")
         self.tables.append(table)
+        if schema.lower() == "cdc":
+            self.captured = True
+            if key in catalogue.VIEWS:
+                return self._view(key, full, name, alias, scope)
         if isinstance(table, ViewDef):
             return self._user_view(table, alias or name, scope)
         internal = self._alias()
         source = Source(alias or name, (schema, name), [])
         scope.sources.append(source)
         self.fill_columns(source, table, internal)
+        if table.holds_changes:
+            return Sql(f"(SELECT * FROM main.{table.sql} WHERE c1 <= {VISIBLE}) AS {internal}")
         return Sql(f"main.{table.sql} AS {internal}")
 
     def _default_schema(self, name: str) -> str:
@@ -572,6 +582,8 @@ class Compiler:
 
     def _table_function(self, node: exp.Table, scope: Scope) -> Sql:
         call = node.this
+        if node.db.lower() == "cdc":
+            return cdc.changes(self, node, scope)
         if call.name.upper() != "CHANGETABLE" or len(call.expressions) != 2:
             raise error(208, call.name)
         parts = name_parts(str(self.constant(call.expressions[0], scope)))
@@ -911,6 +923,8 @@ class Compiler:
         if not isinstance(call, exp.Anonymous):
             raise unsupported(node.sql()[:60])
         target = node.this
+        if isinstance(target, exp.Identifier) and target.name.lower() == "sys":
+            return cdc.function(self, scope, call)
         names: list[exp.Identifier] = []
         while isinstance(target, exp.Dot):
             names.insert(0, target.expression)

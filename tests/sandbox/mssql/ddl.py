@@ -247,8 +247,7 @@ def _alter_table(session: Session, node: exp.Alter) -> None:
     session.writable()
     for action in node.args["actions"]:
         if isinstance(action, exp.ColumnDef):
-            last = max((column.id for column in table.columns), default=0)
-            column, _ = column_def(session, last + 1, action)
+            column, _ = column_def(session, table.next_column_id, action)
             if column.computed is not None:
                 column.type, column.nullable = computed_type(session, table, column.computed)
             value = column.default() if column.default and not column.nullable else None
@@ -374,6 +373,8 @@ def _rename(session: Session, match: re.Match[str]) -> None:
     if match[3]:
         table = _by_parts(session, parts[:-1])
         column = table.column(parts[-1])
+        if table.captures:
+            raise error(4928, column.name, "REPLICATED")
         for index in table.indexes:
             index.columns = [
                 (new if table.column(name) is column else name, way) for name, way in index.columns

@@ -55,6 +55,10 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         16,
         "The {0} data type cannot be compared or sorted, except when using the IS NULL operator.",
     ),
+    313: (
+        16,
+        "An insufficient number of arguments were supplied for the procedure or function {0}.",
+    ),
     371: (16, "The user does not have permission to read the view '{0}'."),
     402: (16, "The data types {0} and {1} are incompatible in the {2} operator."),
     448: (16, "Invalid collation '{0}'."),
@@ -190,6 +194,13 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         16,
         "Create View or Function failed because no column name was specified for column {0}.",
     ),
+    4711: (
+        16,
+        (
+            "Cannot truncate table '{0}' because it is published for replication or enabled for "
+            "Change Data Capture."
+        ),
+    ),
     4922: (16, "{0} failed because one or more objects access this column."),
     4924: (
         16,
@@ -210,6 +221,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "provider did not give any information about the error."
         ),
     ),
+    4928: (16, "Cannot alter column '{0}' because it is '{1}'."),
     8114: (16, "Error converting data type {0} to {1}."),
     8115: (16, "Arithmetic overflow error converting {0} to data type {1}."),
     8116: (16, "Argument data type {0} is invalid for argument {1} of {2} function."),
@@ -249,6 +261,69 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     22105: (
         16,
         "Change tracking is not enabled on table '{0}'.",
+    ),
+    22901: (
+        16,
+        (
+            "The database '{0}' is not enabled for Change Data Capture. Ensure that the correct "
+            "database context is set and retry the operation. To report on the databases enabled "
+            "for Change Data Capture, query the is_cdc_enabled column in the sys.databases "
+            "catalog view."
+        ),
+    ),
+    22926: (
+        16,
+        (
+            "Could not create a capture instance because the capture instance name '{0}' already "
+            "exists in the current database. Specify an explicit unique name for the parameter "
+            "@capture_instance."
+        ),
+    ),
+    22929: (
+        16,
+        (
+            "Index '{0}' must be either a primary key or a unique index for table '{1}'. Specify "
+            "an index that meets at least one of these requirements."
+        ),
+    ),
+    22930: (
+        16,
+        ("Could not locate '{0}' as a column of source table '{1}'. Specify a valid column name."),
+    ),
+    22931: (
+        16,
+        (
+            "Source table '{0}' does not exist in the current database. Ensure that the correct "
+            "database context is set. Specify a valid schema and table name for the database."
+        ),
+    ),
+    22939: (
+        16,
+        (
+            "The parameter @supports_net_changes is set to 1, but the source table does not have "
+            "a primary key defined and no alternate unique index has been specified."
+        ),
+    ),
+    22960: (
+        16,
+        "Change data capture instance '{0}' has not been enabled for the source table.",
+    ),
+    22962: (
+        16,
+        (
+            "Two capture instances already exist for source table '{0}'. A table can have at most "
+            "two capture instances. If the current tracking options are not appropriate, disable "
+            "change tracking for the obsolete instance by using sys.sp_cdc_disable_table and "
+            "retry the operation."
+        ),
+    ),
+    22964: (
+        16,
+        (
+            "LSN {0}, specified as the new low end point for change table cleanup must represent "
+            "the start_lsn value of a current entry in the cdc.lsn_time_mapping table. Choose an "
+            "LSN value that satisfies this requirement."
+        ),
     ),
     33447: (
         16,

@@ -557,6 +557,25 @@ SCALARS["HAS_DBACCESS"] = lambda c, scope, args: const(
 )
 
 
+_FIXED_ROLES = {
+    "public", "db_owner", "db_accessadmin", "db_securityadmin", "db_ddladmin", "db_backupoperator",
+    "db_datareader", "db_datawriter", "db_denydatareader", "db_denydatawriter",
+}  # fmt: skip
+
+
+@_function("IS_MEMBER", "IS_ROLEMEMBER")
+def _is_member(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """Whether the login is in a role of the database; NULL where there is no such role."""
+    if len(args) > 1:
+        raise unsupported("IS_ROLEMEMBER of another user")
+    own = {role.lower() for role in c.env.database.roles}
+    gating = {(one.role or "").lower() for one in c.env.store.capture.instances}
+    name = str(c.constant(args[0], scope)).lower()
+    if name not in _FIXED_ROLES | own | gating:
+        return const(None, INT)
+    return const(int(c.env.privileged or name == "public" or name in own), INT)
+
+
 @_function("NEWID")
 def _newid(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     c.build.functions.append(lambda: types.guid_store(uuid.uuid4()))

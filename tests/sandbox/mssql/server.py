@@ -482,10 +482,86 @@ class MssqlSandbox:
         rowids = self._rowids(found, where)
         return self.store.update(found, [spoiled], [(rowid, (bad,)) for rowid in rowids])
 
+    # Change Data Capture
+
+    def enable_cdc(
+        self,
+        table: str,
+        instance: str | None = None,
+        *,
+        role: str | None = None,
+        net: bool | None = None,
+        columns: Sequence[str] = (),
+        index: str | None = None,
+    ) -> None:
+        """Makes a capture instance of a table, and enables the database where it is not.
+
+        `net`: whether it supports net changes, by default where the table has a primary key;
+        `columns`: those that are captured, by default all; `index`: a unique index in place of
+        the primary key; `role`: the gating role.
+        """
+        self.execute("EXEC sys.sp_cdc_enable_db")
+        arguments = cdc_arguments(table, instance)
+        arguments |= {
+            "role_name": role,
+            "supports_net_changes": None if net is None else int(net),
+            "captured_column_list": ",".join(map(quote, columns)) or None,
+            "index_name": index,
+        }
+        self.execute(procedure_call("sys.sp_cdc_enable_table", arguments))
+
+    def disable_cdc(self, table: str, instance: str = "all") -> None:
+        """Ends one capture instance of a table, or all of them: their changes are lost."""
+        self.execute(procedure_call("sys.sp_cdc_disable_table", cdc_arguments(table, instance)))
+
+    def stop_capture(self) -> None:
+        """Stops the capture agent: changes wait for `capture` or `start_capture`."""
+        self.store.capture.stop()
+
+    def start_capture(self) -> None:
+        """Lets the capture agent run, as it does at first: changes are visible at once."""
+        self.store.capture.start()
+
+    def capture(self, transactions: int | None = None) -> None:
+        """Lets a stopped agent scan the log: all of it, or so many transactions."""
+        self.store.capture.scan(transactions)
+
+    def cdc_cleanup(self, instance: str | None = None, lsn: bytes | None = None) -> bytes:
+        """Raises the lowest LSN of an instance, or of all, to `lsn`: what is below is forgotten.
+
+        Without `lsn` everything so far is. Returns the lowest LSN there is now.
+        """
+        found = None if instance is None else self.store.capture.find(instance)
+        if instance is not None and found is None:
+            raise KeyError(instance)
+        return self.store.capture.clean_up(found, lsn)
+
     def transaction(self, program: str | None = "nightly") -> Transaction:
         """A transaction that stays open while others read and write, until it is committed;
         ``program`` None: a distributed one, of no session."""
         return Transaction(self, program)
+
+
+def cdc_arguments(table: str, instance: str | None) -> dict[str, object]:
+    """The arguments that name a table and one of its capture instances."""
+    parts = name_parts(table)
+    return {
+        "source_schema": parts[-2] if len(parts) > 1 else "dbo",
+        "source_name": parts[-1],
+        "capture_instance": instance,
+    }
+
+
+def procedure_call(name: str, arguments: Mapping[str, object]) -> str:
+    """EXEC with named arguments; None is NULL."""
+    parts = []
+    for parameter, value in arguments.items():
+        if isinstance(value, str):
+            text = value.replace("'", "''")
+            parts.append(f"@{parameter} = N'{text}'")
+        elif value is not None or parameter == "role_name":
+            parts.append(f"@{parameter} = {'NULL' if value is None else value}")
+    return f"EXEC {name} {', '.join(parts)}"
 
 
 def _index_columns(parts: Sequence[str]) -> list[tuple[str, bool]]:

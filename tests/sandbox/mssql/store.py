@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.sandbox.mssql import types
+from tests.sandbox.mssql.capture import Capture, CaptureInstance
 from tests.sandbox.mssql.collation import NAMES, collation, comparer, sqlite_name
 from tests.sandbox.mssql.errors import SqlError, error
 from tests.sandbox.mssql.types import SqlType, Stored
@@ -84,6 +85,18 @@ class TableDef:
     hidden: bool = False  # no metadata either
     shipped: bool = False  # the server's own
     created: int = 0  # 100 ns since 0001-01-01
+    last_column_id: int = 0  # of a column that was dropped
+    captures: list[CaptureInstance] = field(default_factory=list)
+    holds_changes: bool = False  # a change table of Change Data Capture
+
+    @property
+    def watched(self) -> bool:
+        """Whether changes of rows are kept anywhere else than in the table."""
+        return self.tracked or bool(self.captures)
+
+    @property
+    def next_column_id(self) -> int:
+        return max([self.last_column_id, *(column.id for column in self.columns)]) + 1
 
     @property
     def sql(self) -> str:
@@ -134,7 +147,9 @@ def order_sql(sql: str, t: SqlType) -> str:
 class Store:
     """The tables of one database."""
 
-    def __init__(self, path: Path, name: str, collation: str) -> None:
+    def __init__(
+        self, path: Path, name: str, collation: str, clock: Callable[[], int] = lambda: 0
+    ) -> None:
         self.path = path
         self.name = name
         self.collation = collation
@@ -153,6 +168,7 @@ class Store:
         self._connections: list[sqlite3.Connection] = []
         for schema, schema_id in (("dbo", 1), ("guest", 2), ("INFORMATION_SCHEMA", 3), ("sys", 4)):
             self.schemas[self.fold(schema)] = (schema_id, schema)
+        self.capture = Capture(self, clock)
         self.writer = self.connect()
         self.writer.execute("CREATE TABLE ct_version (v INTEGER)")
         self.writer.execute("INSERT INTO ct_version VALUES (0)")
@@ -208,6 +224,7 @@ class Store:
                 used.execute("ROLLBACK")
                 self._counts.clear()
                 raise
+            self.capture.committed(used)
             used.execute("COMMIT")
 
     # Names
@@ -302,6 +319,8 @@ class Store:
     def drop_table(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
         if view := self._bound_view(table):
             raise error(3729, table.full_name, view.name)
+        for instance in list(table.captures):
+            self.capture.drop(instance)
         with self.writing(connection) as used:
             used.execute(f"DROP TABLE {table.sql}")
             self._untrack(table, used)
@@ -344,6 +363,7 @@ class Store:
         if column.computed is None:
             with self.writing(connection) as used:
                 used.execute(f"ALTER TABLE {table.sql} DROP COLUMN {column.sql}")
+        table.last_column_id = max(table.last_column_id, column.id)
         table.columns = [other for other in table.columns if other is not column]
         self._schema_changed(table)
 
@@ -413,17 +433,15 @@ class Store:
         with self.writing(connection) as used:
             before = used.total_changes
             try:
-                if table.tracked:
+                if table.watched:
                     kept = list(rows)
                     used.executemany(statement, kept)
-                    self.track(table, used, "I", self._keys(table, kept))
+                    self._changed(table, used, [(None, row) for row in kept])
                 else:
                     used.executemany(statement, rows)
             except sqlite3.IntegrityError as problem:
                 raise self._duplicate(table, str(problem)) from None
-            added = used.total_changes - before
-            if table.tracked:
-                added = len(kept)
+            added = len(kept) if table.watched else used.total_changes - before
             self._counted(table, added)
         return added
 
@@ -442,7 +460,7 @@ class Store:
         statement = f"UPDATE {table.sql} SET {', '.join(assigned)} WHERE rowid = ?"
         rowids = [rowid for rowid, _ in changes]
         with self.writing(connection) as used:
-            before = self._keys_of(table, used, rowids) if table.tracked else []
+            before = self._rows_of(table, used, rowids) if table.watched else []
             try:
                 for rowid, values in changes:
                     for column, value in zip(columns, values, strict=True):
@@ -452,8 +470,9 @@ class Store:
                     used.execute(statement, (*values, *extra, rowid))
             except sqlite3.IntegrityError as problem:
                 raise self._duplicate(table, str(problem)) from None
-            if table.tracked:
-                self._track_update(table, used, before, self._keys_of(table, used, rowids))
+            if table.watched:
+                after = self._rows_of(table, used, rowids)
+                self._changed(table, used, list(zip(before, after, strict=True)))
         return len(changes)
 
     def delete(
@@ -463,8 +482,8 @@ class Store:
         connection: sqlite3.Connection | None = None,
     ) -> int:
         with self.writing(connection) as used:
-            if table.tracked:
-                self.track(table, used, "D", self._keys_of(table, used, rowids))
+            before = self._rows_of(table, used, rowids) if table.watched else []
+            self._changed(table, used, [(row, None) for row in before])
             used.executemany(
                 f"DELETE FROM {table.sql} WHERE rowid = ?", [(rowid,) for rowid in rowids]
             )
@@ -473,6 +492,8 @@ class Store:
 
     def truncate(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
         """Empties the table. Its tracked changes are lost, so the valid version moves on."""
+        if table.captures:
+            raise error(4711, table.name)
         with self.writing(connection) as used:
             used.execute(f"DELETE FROM {table.sql}")
             if table.tracked:
@@ -484,6 +505,25 @@ class Store:
                 )
         self._counts[table.id] = 0
         self._identities.pop(table.id, None)
+
+    def _changed(
+        self,
+        table: TableDef,
+        used: sqlite3.Connection,
+        images: Sequence[tuple[Row | None, Row | None]],
+    ) -> None:
+        """Keeps what one statement did: (row before, row after), None for none."""
+        if table.tracked:
+            self._track(table, used, images)
+        if table.captures:
+            self.capture.changed(table, used, images)
+
+    def _rows_of(
+        self, table: TableDef, used: sqlite3.Connection, rowids: Sequence[int]
+    ) -> list[Row]:
+        names = ", ".join(column.sql for column in table.stored_columns)
+        statement = f"SELECT {names} FROM {table.sql} WHERE rowid = ?"
+        return [used.execute(statement, (rowid,)).fetchone() for rowid in rowids]
 
     def _counted(self, table: TableDef, change: int) -> None:
         count = self._counts.get(table.id)
@@ -556,15 +596,19 @@ class Store:
             [(version, operation, *key) for key in keys],
         )
 
-    def _track_update(
-        self, table: TableDef, used: sqlite3.Connection, before: list[Row], after: list[Row]
+    def _track(
+        self,
+        table: TableDef,
+        used: sqlite3.Connection,
+        images: Sequence[tuple[Row | None, Row | None]],
     ) -> None:
         """A changed key is a delete and an insert."""
-        same = [new for old, new in zip(before, after, strict=True) if old == new]
-        moved = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-        self.track(table, used, "U", same)
-        self.track(table, used, "D", [old for old, _ in moved])
-        self.track(table, used, "I", [new for _, new in moved])
+        old = [self._keys(table, [row])[0] if row is not None else None for row, _ in images]
+        new = [self._keys(table, [row])[0] if row is not None else None for _, row in images]
+        pairs = list(zip(old, new, strict=True))
+        self.track(table, used, "U", [b for a, b in pairs if a == b and b is not None])
+        self.track(table, used, "D", [a for a, b in pairs if a != b and a is not None])
+        self.track(table, used, "I", [b for a, b in pairs if a != b and b is not None])
 
     @staticmethod
     def _key_columns(table: TableDef) -> list[ColumnDef]:
@@ -576,13 +620,6 @@ class Store:
         stored = [column.id for column in table.stored_columns]
         places = [stored.index(column.id) for column in self._key_columns(table)]
         return [tuple(row[place] for place in places) for row in rows]
-
-    def _keys_of(
-        self, table: TableDef, used: sqlite3.Connection, rowids: Sequence[int]
-    ) -> list[Row]:
-        names = ", ".join(column.sql for column in self._key_columns(table))
-        statement = f"SELECT {names} FROM {table.sql} WHERE rowid = ?"
-        return [used.execute(statement, (rowid,)).fetchone() for rowid in rowids]
 
 
 def python_row(table: TableDef, row: Any) -> dict[str, Stored]:
