@@ -14,13 +14,9 @@ from typing import Any
 
 import pytds
 
+from tests.sandbox.mssql import script
 from tests.sandbox.mssql.parser import name_parts, quote
-from tests.sandbox.mssql.server import (
-    ColumnSpec,
-    MssqlSandbox,
-    cdc_arguments,
-    procedure_call,
-)
+from tests.sandbox.mssql.server import ColumnSpec, MssqlSandbox
 
 _MAX_PARAMETERS = 2000  # the server takes 2,100 in one request
 
@@ -48,6 +44,7 @@ class RealServer:
         self._snapshot = snapshot
         self._columns: dict[tuple[str, str], list[ColumnSpec]] = {}
         self._connection: Any = None
+        self._captured = False
 
     def __enter__(self) -> RealServer:
         with self._connect("master") as connection, connection.cursor() as cursor:
@@ -60,6 +57,8 @@ class RealServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._captured:  # else the agent that reads the log keeps the database open
+            self.execute("EXEC sys.sp_cdc_disable_db")
         self._connection.close()
         with self._connect("master") as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {quote(self.database)}")
@@ -105,19 +104,43 @@ class RealServer:
         specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
         table = f"{quote(schema)}.{quote(name)}"
         in_key = {part.removesuffix(" DESC").lower() for part in key}
-        parts = [_definition(spec, spec.name.lower() in in_key) for spec in specs]
+        parts = [script.column_definition(spec, spec.name.lower() in in_key) for spec in specs]
         if key:
             kind = "CLUSTERED" if clustered else "NONCLUSTERED"
-            parts.append(f"CONSTRAINT {quote('PK_' + name)} PRIMARY KEY {kind} ({_listed(key)})")
+            parts.append(
+                f"CONSTRAINT {quote('PK_' + name)} PRIMARY KEY {kind} ({script.listed(key)})"
+            )
         self.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
         self._columns[schema.lower(), name.lower()] = specs
         self.insert(f"{quote(schema)}.{quote(name)}", rows)
         for number, columns_of in enumerate(unique, 1):
             index = quote(f"UX_{name}_{number}")
-            self.execute(f"CREATE UNIQUE INDEX {index} ON {table} ({_listed(columns_of)})")
+            self.execute(f"CREATE UNIQUE INDEX {index} ON {table} ({script.listed(columns_of)})")
         for number, columns_of in enumerate(indexes, 1):
             index = quote(f"IX_{name}_{number}")
-            self.execute(f"CREATE INDEX {index} ON {table} ({_listed(columns_of)})")
+            self.execute(f"CREATE INDEX {index} ON {table} ({script.listed(columns_of)})")
+
+    def create_temporal_table(
+        self,
+        schema: str,
+        name: str,
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        *,
+        key: Sequence[str],
+        period: tuple[str, str] = ("ValidFrom", "ValidTo"),
+        hidden: bool = True,
+        history: str | None = None,
+        rows: Iterable[Any] = (),
+    ) -> None:
+        """See MssqlSandbox.create_temporal_table."""
+        self.create_schema(schema)
+        specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
+        self.execute(
+            script.temporal_table(schema, name, specs, key=key, period=period, hidden=hidden,
+                                  history=history or f"{name}_History")
+        )  # fmt: skip
+        self._columns[schema.lower(), name.lower()] = specs
+        self.insert(f"{quote(schema)}.{quote(name)}", rows)
 
     def create_view(self, schema: str, name: str, query: str) -> None:
         """See MssqlSandbox.create_view."""
@@ -139,19 +162,13 @@ class RealServer:
             "IF NOT EXISTS (SELECT 1 AS x FROM sys.databases WHERE name = DB_NAME() "
             "AND is_cdc_enabled = 1) EXEC sys.sp_cdc_enable_db"
         )
-        arguments = cdc_arguments(table, instance)
-        arguments |= {
-            "role_name": role,
-            "supports_net_changes": None if net is None else int(net),
-            "captured_column_list": ",".join(map(quote, columns)) or None,
-            "index_name": index,
-        }
-        self.execute(procedure_call("sys.sp_cdc_enable_table", arguments))
+        self._captured = True
+        self.execute(script.enable_table(table, instance, role, net, columns, index))
         self.capture()
 
     def disable_cdc(self, table: str, instance: str = "all") -> None:
         """See MssqlSandbox.disable_cdc."""
-        self.execute(procedure_call("sys.sp_cdc_disable_table", cdc_arguments(table, instance)))
+        self.execute(script.disable_table(table, instance))
 
     def capture(self) -> None:
         """Scans the log, whether an agent runs or not."""
@@ -238,23 +255,6 @@ class RealServer:
         parts = name_parts(table)
         schema = parts[-2] if len(parts) > 1 else "dbo"
         return self._columns[schema.lower(), parts[-1].lower()]
-
-
-def _definition(spec: ColumnSpec, in_key: bool) -> str:
-    if spec.computed is not None:
-        return f"{quote(spec.name)} AS ({spec.computed})"
-    identity = " IDENTITY(1,1)" if spec.identity else ""
-    collate = f" COLLATE {spec.collation}" if spec.collation else ""
-    null = "NULL" if spec.nullable and not in_key and not identity else "NOT NULL"
-    null = "NOT NULL" if spec.type.lower() in ("rowversion", "timestamp") else null
-    return f"{quote(spec.name)} {spec.type}{identity}{collate} {null}"
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(
-        quote(part.removesuffix(" DESC")) + (" DESC" if part.endswith(" DESC") else "")
-        for part in columns
-    )
 
 
 def _placeholder(spec: ColumnSpec, value: Any) -> str:

@@ -324,12 +324,33 @@ def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
     "sys.tables",
     _OBJECT_COLUMNS + ", max_column_id_used int!, is_replicated bit, is_tracked_by_cdc bit, "
     "lock_escalation tinyint, is_memory_optimized bit, temporal_type tinyint, "
-    "is_external bit!, is_node bit, is_edge bit",
+    "is_external bit!, is_node bit, is_edge bit, temporal_type_desc nvarchar(60), "
+    "history_table_id int",
 )
 def _sys_tables(c: Context) -> Iterable[tuple[Any, ...]]:
     for table in c.tables():
-        captured = int(bool(table.captures))
-        yield *_table_object(c, table), table.next_column_id - 1, 0, captured, 0, 0, 0, 0, 0, 0
+        captured, kind = int(bool(table.captures)), _temporal_kind(table)
+        facts = (table.next_column_id - 1, 0, captured, 0, 0, kind, 0, 0, 0, _TEMPORAL[kind])
+        yield *_table_object(c, table), *facts, table.history.id if table.history else None
+
+
+_TEMPORAL = ("NON_TEMPORAL_TABLE", "HISTORY_TABLE", "SYSTEM_VERSIONED_TEMPORAL_TABLE")
+
+
+def _temporal_kind(table: TableDef) -> int:
+    return 2 if table.history is not None else 1 if table.history_of is not None else 0
+
+
+@_view(
+    "sys.periods",
+    "name sysname!, period_type tinyint!, period_type_desc nvarchar(60), object_id int!, "
+    "start_column_id int!, end_column_id int!",
+)
+def _sys_periods(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        ends = {column.generated: column.id for column in table.columns if column.generated}
+        if ends:
+            yield "SYSTEM_TIME", 1, "SYSTEM_TIME_PERIOD", table.id, ends[1], ends[2]
 
 
 @_view(
@@ -365,7 +386,7 @@ def _sys_schemas(c: Context) -> Iterable[tuple[Any, ...]]:
     "is_nullable bit, is_ansi_padded bit!, is_rowguidcol bit!, is_identity bit!, "
     "is_computed bit!, is_filestream bit!, is_xml_document bit!, default_object_id int!, "
     "is_sparse bit, is_column_set bit, generated_always_type tinyint, is_hidden bit, "
-    "is_masked bit!, encryption_type int, graph_type int",
+    "is_masked bit!, encryption_type int, graph_type int, generated_always_type_desc nvarchar(60)",
 )
 def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
     for table in c.relations():
@@ -385,10 +406,13 @@ def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
                 0,
                 int(column.identity),
                 int(column.computed is not None),
-                *(0, 0, 0, 0, 0, 0, 0),
+                *(0, 0, 0, 0, 0),
+                column.generated,
+                int(column.hidden),
                 int(column.masked),
                 2 if column.encrypted else None,
                 column.graph,
+                ("NOT_APPLICABLE", "AS_ROW_START", "AS_ROW_END")[column.generated],
             )
 
 

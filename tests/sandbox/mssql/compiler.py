@@ -67,6 +67,7 @@ class Source:
     qualifier: tuple[str, ...]
     columns: list[tuple[str, Expr]]
     refused: dict[str, SqlError] = field(default_factory=dict)  # by column
+    hidden: frozenset[str] = frozenset()  # columns that are not in SELECT *
 
 
 @dataclass
@@ -295,6 +296,7 @@ class Compiler:
             for source in scope.sources
             if not wanted or source.alias.lower() == wanted
             for column in source.columns
+            if column[0] not in source.hidden
         ]
         if not found:
             raise error(4104, f"{wanted}.*") if wanted else error(263)
@@ -520,6 +522,7 @@ class Compiler:
 
     def fill_columns(self, source: Source, table: TableDef, internal: str) -> None:
         """The table's columns; a computed one is its expression."""
+        source.hidden = frozenset(column.name for column in table.columns if column.hidden)
         for column in table.columns:
             if column.computed is None:
                 sql = Sql(f"{internal}.{column.sql}")

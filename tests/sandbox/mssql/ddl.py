@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types, views
+from tests.sandbox.mssql import temporal, types, views
 from tests.sandbox.mssql.collation import collation
 from tests.sandbox.mssql.compiler import Compiler, Scope, Source
 from tests.sandbox.mssql.errors import error, unsupported
@@ -44,7 +44,9 @@ def define(session: Session, statement: Statement) -> None:
     elif isinstance(node, exp.TruncateTable):
         for item in node.expressions:
             session.writable()
-            session.store.truncate(_table(session, item), session.connection)
+            emptied = _table(session, item)
+            temporal.refuse(emptied, 13545, session.database.name)
+            session.store.truncate(emptied, session.connection)
     else:
         raise unsupported(" ".join(text.split()[:2]))
 
@@ -104,6 +106,9 @@ def column_def(session: Session, number: int, node: exp.ColumnDef) -> tuple[Colu
             column.nullable = bool(kind.args.get("allow_null"))
         elif isinstance(kind, exp.GeneratedAsIdentityColumnConstraint):
             column.identity, column.nullable = True, False
+        elif isinstance(kind, exp.GeneratedAsRowColumnConstraint):
+            column.generated = 1 if kind.args.get("start") else 2
+            column.hidden = bool(kind.args.get("hidden"))
         elif isinstance(kind, exp.CollateColumnConstraint):
             rules = collation(kind.this.name)
             if rules is None:
@@ -137,6 +142,7 @@ def _create_table(session: Session, node: exp.Create) -> None:
     created = session.instance.created()
     table = TableDef(session.store.new_id(), schema, parts[-1], [], created=created)
     pending: list[tuple[str, list[tuple[str, bool]], bool, bool]] = []
+    period: exp.Expression | None = None
     for item in schema_node.expressions:
         if isinstance(item, exp.ColumnDef):
             column, keys = column_def(session, len(table.columns) + 1, item)
@@ -146,9 +152,14 @@ def _create_table(session: Session, node: exp.Create) -> None:
                 prefix = "PK" if primary else "UQ"
                 name = f"{prefix}__{table.name[:9]}__{table.id:08X}{column.id:04X}"
                 pending.append((name, [(column.name, False)], primary, primary))
+        elif isinstance(item, exp.PeriodForSystemTimeConstraint):
+            period = item
         else:
             pending.append(_table_constraint(item, table))
+    temporal.set_period(table, period)
     _build(session, table, pending)
+    for prop in temporal.system_versioning(node):
+        temporal.set_versioning(session, table, prop)
 
 
 def _build(
@@ -246,6 +257,9 @@ def _alter_table(session: Session, node: exp.Alter) -> None:
     table = _table(session, node.this)
     session.writable()
     for action in node.args["actions"]:
+        if table.history_of is not None:
+            temporal.refuse(table, 13551 if isinstance(action, exp.Drop) else 13550,
+                            session.database.name)  # fmt: skip
         if isinstance(action, exp.ColumnDef):
             column, _ = column_def(session, table.next_column_id, action)
             if column.computed is not None:
@@ -261,6 +275,8 @@ def _alter_table(session: Session, node: exp.Alter) -> None:
                 add_index(session.store, table, name, columns, primary=primary,
                           clustered=clustered, constraint=True,
                           connection=session.connection)  # fmt: skip
+        elif versioning := temporal.system_versioning(action):
+            temporal.set_versioning(session, table, versioning[0])
         else:
             raise unsupported(action.sql()[:40])
 
@@ -276,6 +292,7 @@ def _drop_table(session: Session, node: exp.Drop) -> None:
             if node.args.get("exists"):
                 continue
             raise error(3701, "table", ".".join(parts))
+        temporal.refuse(table, 13552, session.database.name)
         session.writable()
         session.store.drop_table(table, session.connection)
 

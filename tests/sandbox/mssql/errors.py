@@ -249,6 +249,71 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         "Resource ID: 1. The request limit for the database is 60 and has been reached.",
     ),
     10929: (20, "Resource ID: 1. The server is currently too busy."),
+    13501: (
+        16,
+        "Temporal generated always column '{0}' has invalid data type; it must be datetime2.",
+    ),
+    13510: (
+        16,
+        "Cannot set SYSTEM_VERSIONING to ON when SYSTEM_TIME period is not defined.",
+    ),
+    13535: (
+        16,
+        (
+            "Data modification failed on system-versioned table '{0}' because transaction time "
+            "was earlier than period start time for affected records."
+        ),
+    ),
+    13536: (
+        16,
+        (
+            "Cannot insert an explicit value into a GENERATED ALWAYS column in table '{0}'. Use "
+            "INSERT with a column list to exclude the GENERATED ALWAYS column, or insert a "
+            "DEFAULT into GENERATED ALWAYS column."
+        ),
+    ),
+    13537: (16, "Cannot update GENERATED ALWAYS columns in table '{0}'."),
+    13539: (
+        15,
+        (
+            "Setting SYSTEM_VERSIONING to ON failed because history table '{0}' is not specified "
+            "in two-part name format."
+        ),
+    ),
+    13545: (
+        16,
+        (
+            "Truncate failed on table '{0}' because it is not a supported operation on "
+            "system-versioned tables."
+        ),
+    ),
+    13550: (
+        16,
+        (
+            "Add column operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13551: (
+        16,
+        (
+            "Drop column operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13552: (
+        16,
+        (
+            "Drop table operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13553: (16, "System versioned temporal table '{0}' must have primary key defined."),
+    13559: (16, "Cannot insert rows in a temporal history table '{0}'."),
+    13560: (16, "Cannot delete rows from a temporal history table '{0}'."),
+    13561: (16, "Cannot update rows in a temporal history table '{0}'."),
+    13566: (16, "Temporal table '{0}' is already in use."),
+    13591: (16, "SYSTEM_VERSIONING is not turned ON for table '{0}'."),
     13908: (16, "Cannot access internal graph column '{0}'."),
     18452: (
         14,

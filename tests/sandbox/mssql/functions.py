@@ -694,6 +694,8 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
                     "allowsnull": int(column.nullable),
                     "ordinal": place,
                     "columnid": column.id,
+                    "generatedalwaystype": column.generated,
+                    "ishidden": int(column.hidden),
                 }.get(wanted)
         return None
 

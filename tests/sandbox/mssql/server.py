@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sandbox.mssql import ddl, tls, types, wire
+from tests.sandbox.mssql import ddl, script, tls, types, wire
 from tests.sandbox.mssql.accounts import Accounts
 from tests.sandbox.mssql.catalogue import DatabaseInfo
 from tests.sandbox.mssql.collation import DEFAULT, collation
@@ -404,6 +404,33 @@ class MssqlSandbox:
                           unique=False)  # fmt: skip
         return table
 
+    def create_temporal_table(
+        self,
+        schema: str,
+        name: str,
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        *,
+        key: Sequence[str],
+        period: tuple[str, str] = ("ValidFrom", "ValidTo"),
+        hidden: bool = True,
+        history: str | None = None,
+        rows: Iterable[Any] = (),
+    ) -> TableDef:
+        """Creates a system-versioned table, its history table, and fills it.
+
+        `period` are the names of its two period columns, HIDDEN or not; `history` is the name
+        of the history table, by default <name>_History.
+        """
+        self.create_schema(schema)
+        specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
+        self.execute(
+            script.temporal_table(schema, name, specs, key=key, period=period, hidden=hidden,
+                                  history=history or f"{name}_History")
+        )  # fmt: skip
+        table = self.store.table(schema, name)
+        self._load(table, rows)
+        return table
+
     def create_view(self, schema: str, name: str, query: str) -> None:
         """Creates a view of a SELECT."""
         self.create_schema(schema)
@@ -434,8 +461,9 @@ class MssqlSandbox:
         return self.store.insert(table, self._stored(table, rows))
 
     def _stored(self, table: TableDef, rows: Iterable[Any]) -> Iterator[Row]:
+        moment = self.store.moment()
         for row in rows:
-            yield self.store.complete_row(table, python_row(table, row))
+            yield self.store.complete_row(table, python_row(table, row), moment)
 
     def insert(self, table: str, rows: Iterable[Any]) -> int:
         """Inserts rows (mappings or sequences of Python values); returns how many."""
@@ -501,18 +529,11 @@ class MssqlSandbox:
         the primary key; `role`: the gating role.
         """
         self.execute("EXEC sys.sp_cdc_enable_db")
-        arguments = cdc_arguments(table, instance)
-        arguments |= {
-            "role_name": role,
-            "supports_net_changes": None if net is None else int(net),
-            "captured_column_list": ",".join(map(quote, columns)) or None,
-            "index_name": index,
-        }
-        self.execute(procedure_call("sys.sp_cdc_enable_table", arguments))
+        self.execute(script.enable_table(table, instance, role, net, columns, index))
 
     def disable_cdc(self, table: str, instance: str = "all") -> None:
         """Ends one capture instance of a table, or all of them: their changes are lost."""
-        self.execute(procedure_call("sys.sp_cdc_disable_table", cdc_arguments(table, instance)))
+        self.execute(script.disable_table(table, instance))
 
     def stop_capture(self) -> None:
         """Stops the capture agent: changes wait for `capture` or `start_capture`."""
@@ -540,28 +561,6 @@ class MssqlSandbox:
         """A transaction that stays open while others read and write, until it is committed;
         ``program`` None: a distributed one, of no session."""
         return Transaction(self, program)
-
-
-def cdc_arguments(table: str, instance: str | None) -> dict[str, object]:
-    """The arguments that name a table and one of its capture instances."""
-    parts = name_parts(table)
-    return {
-        "source_schema": parts[-2] if len(parts) > 1 else "dbo",
-        "source_name": parts[-1],
-        "capture_instance": instance,
-    }
-
-
-def procedure_call(name: str, arguments: Mapping[str, object]) -> str:
-    """EXEC with named arguments; None is NULL."""
-    parts = []
-    for parameter, value in arguments.items():
-        if isinstance(value, str):
-            text = value.replace("'", "''")
-            parts.append(f"@{parameter} = N'{text}'")
-        elif value is not None or parameter == "role_name":
-            parts.append(f"@{parameter} = {'NULL' if value is None else value}")
-    return f"EXEC {name} {', '.join(parts)}"
 
 
 def _index_columns(parts: Sequence[str]) -> list[tuple[str, bool]]:

@@ -331,6 +331,7 @@ class Session:
         if self.transaction_count == 1:
             self.transaction_id = self.instance.next_transaction_id()
             self.transaction_level = self.level
+            self.store.began[self.connection] = self.clock()[0]
             self.instance.begin_transaction(
                 self.transaction_id, self.database, self.spid, self.application, wrote=False
             )
@@ -342,6 +343,7 @@ class Session:
         self.transaction_count -= 1
         if self.transaction_count:
             return []
+        self.store.began.pop(self.connection, None)
         self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
             self.store.capture.committed(self.connection)
@@ -352,6 +354,7 @@ class Session:
         if not self.transaction_count:
             raise error(3903)
         self.transaction_count = 0
+        self.store.began.pop(self.connection, None)
         self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")

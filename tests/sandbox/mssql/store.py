@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class ColumnDef:
     graph: int | None = None  # sys.columns.graph_type
     type_hidden: bool = False  # the login has no right on the type
     denied: bool = False  # SELECT on this column alone
+    generated: int = 0  # 1 the start, 2 the end of a row's period
+    hidden: bool = False  # not in SELECT *
 
     @property
     def sql(self) -> str:
@@ -52,7 +54,7 @@ class ColumnDef:
 
     @property
     def writable(self) -> bool:
-        return self.computed is None and self.type.name != "timestamp"
+        return self.computed is None and self.type.name != "timestamp" and not self.generated
 
 
 @dataclass
@@ -88,11 +90,13 @@ class TableDef:
     last_column_id: int = 0  # of a column that was dropped
     captures: list[CaptureInstance] = field(default_factory=list)
     holds_changes: bool = False  # a change table of Change Data Capture
+    history: TableDef | None = field(default=None, repr=False)  # of a system-versioned table
+    history_of: TableDef | None = field(default=None, repr=False)
 
     @property
     def watched(self) -> bool:
         """Whether changes of rows are kept anywhere else than in the table."""
-        return self.tracked or bool(self.captures)
+        return self.tracked or bool(self.captures) or self.history is not None
 
     @property
     def next_column_id(self) -> int:
@@ -148,7 +152,12 @@ class Store:
     """The tables of one database."""
 
     def __init__(
-        self, path: Path, name: str, collation: str, clock: Callable[[], int] = lambda: 0
+        self,
+        path: Path,
+        name: str,
+        collation: str,
+        clock: Callable[[], int] = lambda: 0,
+        utc_clock: Callable[[], int] = lambda: 0,
     ) -> None:
         self.path = path
         self.name = name
@@ -169,6 +178,8 @@ class Store:
         for schema, schema_id in (("dbo", 1), ("guest", 2), ("INFORMATION_SCHEMA", 3), ("sys", 4)):
             self.schemas[self.fold(schema)] = (schema_id, schema)
         self.capture = Capture(self, clock)
+        self._utc_clock = utc_clock
+        self.began: dict[sqlite3.Connection, int] = {}  # UTC ticks of explicit transactions
         self.writer = self.connect()
         self.writer.execute("CREATE TABLE ct_version (v INTEGER)")
         self.writer.execute("INSERT INTO ct_version VALUES (0)")
@@ -196,6 +207,7 @@ class Store:
         return connection
 
     def release(self, connection: sqlite3.Connection) -> None:
+        self.began.pop(connection, None)
         with self.lock:
             if connection in self._connections:
                 self._connections.remove(connection)
@@ -266,6 +278,11 @@ class Store:
         self.schema_version += 1
         if table is not None:
             table.changed_in = self.schema_version
+
+    def moment(self, connection: sqlite3.Connection | None = None) -> int:
+        """When the connection's transaction began, or now: UTC, 100 ns since 0001-01-01."""
+        began = self.began.get(connection) if connection is not None else None
+        return self._utc_clock() if began is None else began
 
     # Definition
 
@@ -349,6 +366,9 @@ class Store:
                     used.execute(f"UPDATE {table.sql} SET {column.sql} = ?", (value,))
         table.columns = [*table.columns, column]
         self._schema_changed(table)
+        if table.history is not None:
+            kept = replace(column, identity=False, default=None)
+            self.add_column(table.history, kept, value, connection)
 
     def drop_column(
         self, table: TableDef, name: str, connection: sqlite3.Connection | None = None
@@ -366,6 +386,8 @@ class Store:
         table.last_column_id = max(table.last_column_id, column.id)
         table.columns = [other for other in table.columns if other is not column]
         self._schema_changed(table)
+        if table.history is not None:
+            self.drop_column(table.history, name, connection)
 
     # Rows
 
@@ -398,8 +420,13 @@ class Store:
             self._open_rowversions.append(held)
         return lambda: self._open_rowversions.remove(held)
 
-    def complete_row(self, table: TableDef, given: dict[str, Stored]) -> Row:
-        """A whole row from the given columns (names in lower case): defaults, identity, checks."""
+    def complete_row(
+        self, table: TableDef, given: dict[str, Stored], moment: int | None = None
+    ) -> Row:
+        """A whole row from the given columns (names in lower case): defaults, identity, checks.
+
+        `moment` is when its period of validity begins, in a table that has one.
+        """
         row = []
         for column in table.stored_columns:
             name = column.name.lower()
@@ -407,6 +434,9 @@ class Store:
                 if given.get(name) is not None:
                     raise error(273)
                 row.append(self.next_rowversion())
+                continue
+            if column.generated:
+                row.append(self._period_limit(table, column, given, moment))
                 continue
             if name in given:
                 value = given[name]
@@ -420,6 +450,18 @@ class Store:
                 self._identities[table.id] = max(self._identities.get(table.id, 0), value)
             row.append(value)
         return tuple(row)
+
+    def _period_limit(
+        self, table: TableDef, column: ColumnDef, given: dict[str, Stored], moment: int | None
+    ) -> Stored:
+        if column.name.lower() in given:
+            raise error(13536, f"{self.name}.{table.full_name}")
+        now = self.moment() if moment is None else moment
+        return (
+            types.round_ticks(now, column.type.scale)
+            if column.generated == 1
+            else (types.latest_ticks(column.type))
+        )
 
     def insert(
         self,
@@ -453,11 +495,10 @@ class Store:
         connection: sqlite3.Connection | None = None,
     ) -> int:
         """Sets `columns` of the rows with the given rowids to the given stored values."""
-        version = next((c for c in table.columns if c.type.name == "timestamp"), None)
-        assigned = [f"{column.sql} = ?" for column in columns]
-        if version is not None:
-            assigned.append(f"{version.sql} = ?")
-        statement = f"UPDATE {table.sql} SET {', '.join(assigned)} WHERE rowid = ?"
+        moment = self.moment(connection)
+        own = [c for c in table.columns if c.type.name == "timestamp" or c.generated == 1]
+        assigned = ", ".join(f"{column.sql} = ?" for column in [*columns, *own])
+        statement = f"UPDATE {table.sql} SET {assigned} WHERE rowid = ?"
         rowids = [rowid for rowid, _ in changes]
         with self.writing(connection) as used:
             before = self._rows_of(table, used, rowids) if table.watched else []
@@ -466,13 +507,18 @@ class Store:
                     for column, value in zip(columns, values, strict=True):
                         if value is None and not column.nullable:
                             raise error(515, column.name, f"{self.name}.{table.full_name}")
-                    extra = (self.next_rowversion(),) if version is not None else ()
+                    extra = [
+                        types.round_ticks(moment, column.type.scale)
+                        if column.generated
+                        else self.next_rowversion()
+                        for column in own
+                    ]
                     used.execute(statement, (*values, *extra, rowid))
             except sqlite3.IntegrityError as problem:
                 raise self._duplicate(table, str(problem)) from None
             if table.watched:
                 after = self._rows_of(table, used, rowids)
-                self._changed(table, used, list(zip(before, after, strict=True)))
+                self._changed(table, used, list(zip(before, after, strict=True)), moment)
         return len(changes)
 
     def delete(
@@ -481,9 +527,10 @@ class Store:
         rowids: Sequence[int],
         connection: sqlite3.Connection | None = None,
     ) -> int:
+        moment = self.moment(connection)
         with self.writing(connection) as used:
             before = self._rows_of(table, used, rowids) if table.watched else []
-            self._changed(table, used, [(row, None) for row in before])
+            self._changed(table, used, [(row, None) for row in before], moment)
             used.executemany(
                 f"DELETE FROM {table.sql} WHERE rowid = ?", [(rowid,) for rowid in rowids]
             )
@@ -511,12 +558,27 @@ class Store:
         table: TableDef,
         used: sqlite3.Connection,
         images: Sequence[tuple[Row | None, Row | None]],
+        moment: int = 0,
     ) -> None:
         """Keeps what one statement did: (row before, row after), None for none."""
+        if table.history is not None:
+            self._keep_history(table, used, [old for old, _ in images if old is not None], moment)
         if table.tracked:
             self._track(table, used, images)
         if table.captures:
             self.capture.changed(table, used, images)
+
+    def _keep_history(
+        self, table: TableDef, used: sqlite3.Connection, rows: Sequence[Row], moment: int
+    ) -> None:
+        """Rows as they were go into the history table; their periods end at `moment`."""
+        assert table.history is not None
+        places = {column.generated: i for i, column in enumerate(table.stored_columns)}
+        end = types.round_ticks(moment, table.stored_columns[places[2]].type.scale)
+        if any(row[places[1]] > end for row in rows):
+            raise error(13535, f"{self.name}.{table.full_name}")
+        kept = [(*row[: places[2]], end, *row[places[2] + 1 :]) for row in rows]
+        self.insert(table.history, kept, used)
 
     def _rows_of(
         self, table: TableDef, used: sqlite3.Connection, rowids: Sequence[int]
