@@ -18,6 +18,7 @@ from tests.sandbox.mssql import script
 from tests.sandbox.mssql.parser import name_parts, quote
 from tests.sandbox.mssql.server import ColumnSpec, MssqlSandbox
 
+_CAPTURED_NOW = "SELECT 1 AS x FROM sys.databases WHERE name = DB_NAME() AND is_cdc_enabled = 1"
 _MAX_PARAMETERS = 2000  # the server takes 2,100 in one request
 
 
@@ -58,7 +59,7 @@ class RealServer:
 
     def __exit__(self, *_: object) -> None:
         if self._captured:  # else the agent that reads the log keeps the database open
-            self.execute("EXEC sys.sp_cdc_disable_db")
+            self.execute(f"IF EXISTS ({_CAPTURED_NOW}) EXEC sys.sp_cdc_disable_db")
         self._connection.close()
         with self._connect("master") as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {quote(self.database)}")
@@ -158,10 +159,7 @@ class RealServer:
         index: str | None = None,
     ) -> None:
         """See MssqlSandbox.enable_cdc; the first scan of the log is awaited."""
-        self.execute(
-            "IF NOT EXISTS (SELECT 1 AS x FROM sys.databases WHERE name = DB_NAME() "
-            "AND is_cdc_enabled = 1) EXEC sys.sp_cdc_enable_db"
-        )
+        self.execute(f"IF NOT EXISTS ({_CAPTURED_NOW}) EXEC sys.sp_cdc_enable_db")
         self._captured = True
         self.execute(script.enable_table(table, instance, role, net, columns, index))
         self.capture()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ class CaptureInstance:
     net: bool
     role: str | None
     created: int
+    functions: dict[str, int]  # ids of fn_cdc_get_all_changes_<name>, ..._net_..., by name
 
 
 def lsn_bytes(number: int) -> bytes:
@@ -82,6 +84,7 @@ class Capture:
         self._store = store
         self._clock = clock  # local time as a datetime, in 100 ns
         self._agent: sqlite3.Connection | None = None
+        self._agent_lock = threading.Lock()
         self.instances: list[CaptureInstance] = []
         self.enabled = False
 
@@ -202,19 +205,32 @@ class Capture:
 
     def idle(self) -> None:
         """What the running agent does when nothing happened for five minutes: it notes an LSN."""
-        if self._agent is None or not self.instances:
+        if not self.instances or not self._agent_lock.acquire(blocking=False):
             return
+        try:
+            # When somebody else writes, something happens.
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._note_time()
+        finally:
+            self._agent_lock.release()
+
+    def _note_time(self) -> None:
+        assert self._agent is not None
         (upto,) = self._agent.execute("SELECT upto FROM cdc_agent").fetchone()
         newest = f"SELECT (SELECT ended FROM cdc_log WHERE lsn = {VISIBLE})"
         (ended,) = self._agent.execute(newest).fetchone()
-        if upto != _ALL or (ended is not None and self._clock() - ended < _IDLE_TICKS):
-            return
-        # Somebody else writes: then something happens.
-        with (
-            contextlib.suppress(sqlite3.OperationalError),
-            self._store.writing(self._agent) as used,
-        ):
-            self._note(used, idle=True)
+        if upto == _ALL and (ended is None or self._clock() - ended >= _IDLE_TICKS):
+            with self._store.writing(self._agent) as used:
+                self._note(used, idle=True)
+
+    def function(self, name: str) -> tuple[int, CaptureInstance] | None:
+        """(id, instance) of a function of the schema cdc."""
+        fold = self._store.fold
+        for instance in self.instances:
+            for own, number in instance.functions.items():
+                if fold(own) == fold(name):
+                    return number, instance
+        return None
 
     def knows(self, lsn: bytes) -> bool:
         """Whether the LSN is one of a transaction that the agent has seen."""

@@ -306,6 +306,16 @@ def _view_object(c: Context, view: ViewDef) -> tuple[Any, ...]:
     return *_table_object(c, view)[:5], "V ", "VIEW", *_table_object(c, view)[7:]
 
 
+def _function_objects(c: Context) -> Iterable[tuple[Any, ...]]:
+    """The functions that give the changes of captured tables."""
+    for instance in c.store.capture.instances:
+        place = (None, c.schema_id(instance.changes), 0)
+        kind = ("IF", "SQL_INLINE_TABLE_VALUED_FUNCTION")
+        dates = (instance.created, instance.created)
+        for name, number in instance.functions.items():
+            yield name, number, *place, *kind, *dates, 1, 0, 0
+
+
 def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[Any, ...]:
     kind = ("PK", "PRIMARY_KEY_CONSTRAINT") if index.primary else ("UQ", "UNIQUE_CONSTRAINT")
     owner = (c.schema_id(table), table.id)
@@ -317,6 +327,7 @@ def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[An
 def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
     yield from (_table_object(c, table) for table in c.tables())
     yield from (_view_object(c, view) for view in c.views())
+    yield from _function_objects(c)
     yield from (_constraint_object(c, table, index) for table, index in _constraints(c))
 
 

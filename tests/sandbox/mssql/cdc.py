@@ -213,15 +213,20 @@ def _column_ordinal(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
 # cdc.fn_cdc_get_all_changes_<instance> and cdc.fn_cdc_get_net_changes_<instance>
 
 
+def may_call(c: Compiler, instance: CaptureInstance) -> bool:
+    """The right on the functions themselves: everybody's, or that of the gating role."""
+    roles = {role.lower() for role in c.env.database.roles}
+    gated = instance.role is not None and not {instance.role.lower(), "db_owner"} & roles
+    return c.env.privileged or not gated
+
+
 def _allowed(c: Compiler, instance: CaptureInstance) -> bool:
     """SELECT on every captured column, and the gating role."""
     if c.env.privileged:
         return True
     names = {column.name for column in instance.columns}
     refused = any(column.denied for column in instance.source.columns if column.name in names)
-    roles = {role.lower() for role in c.env.database.roles}
-    member = instance.role is None or bool({instance.role.lower(), "db_owner"} & roles)
-    return "SELECT" not in instance.source.denied and not refused and member
+    return "SELECT" not in instance.source.denied and not refused and may_call(c, instance)
 
 
 _ALL, _NET = "fn_cdc_get_all_changes_", "fn_cdc_get_net_changes_"
@@ -233,10 +238,10 @@ def changes(c: Compiler, node: exp.Table, scope: Scope) -> Sql:
     from tests.sandbox.mssql.compiler import Scope
 
     name, args = node.this.name, node.this.expressions
-    kind = next((kind for kind in (_ALL, _NET) if name.lower().startswith(kind)), None)
-    instance = c.env.store.capture.find(name[len(kind) :]) if kind else None
-    if kind is None or instance is None or (kind == _NET and not instance.net):
+    found = c.env.store.capture.function(name)
+    if found is None:
         raise error(208, f"cdc.{name}")
+    instance, kind = found[1], _ALL if name.lower().startswith(_ALL) else _NET
     if not _allowed(c, instance):
         raise error(229, "SELECT", name, c.env.database.name, "cdc", state=5)
     if len(args) != 3:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types, variant
+from tests.sandbox.mssql import cdc, types, variant
 from tests.sandbox.mssql.convert import convert, text_bytes
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, Sql, const, join
@@ -595,6 +595,8 @@ def _object_id(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
         if table is not None:
             other = wanted not in ("", "V" if isinstance(table, ViewDef) else "U")
             return None if table.hidden or other else table.id
+        if schema.lower() == "cdc" and (function := c.env.store.capture.function(parts[-1])):
+            return function[0] if wanted in ("", "IF") else None
         for owner, index in _constraints(c):
             if owner.schema.lower() == schema.lower() and index.name.lower() == parts[-1].lower():
                 return index.constraint_id
@@ -718,7 +720,8 @@ def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
         schema = parts[-2] if len(parts) > 1 else "dbo"
         table = c.env.store.find_object(schema, parts[-1])
         if table is None:
-            return None
+            function = c.env.store.capture.function(parts[-1]) if schema == "cdc" else None
+            return int(cdc.may_call(c, function[1])) if function else None
         if permission == "UNMASK":
             return int(c.env.database.unmask)
         denied = column is not None and table.column(column).denied

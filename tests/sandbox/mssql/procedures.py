@@ -169,6 +169,7 @@ def enable_table(session: Session, given: Arguments) -> None:
     role = _text(given, "role_name") or None
     created = session.instance.created()
     kept = [replace(column) for column in columns]
+    kinds = ("all", "net") if supports else ("all",)
     instances.add(
         CaptureInstance(
             name,
@@ -180,6 +181,7 @@ def enable_table(session: Session, given: Arguments) -> None:
             supports,
             role,
             created,
+            {f"fn_cdc_get_{kind}_changes_{name}": store.new_id() for kind in kinds},
         )
     )
 

@@ -30,7 +30,8 @@ def test_hidden_period_columns(source: Source) -> None:
     with connect(source) as c:
         assert ask(c, "SELECT * FROM dbo.t ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
         assert ask(
-            c, f"SELECT COUNT(*) AS n FROM dbo.t WHERE {FOR_EVER} AND ValidFrom < SYSUTCDATETIME()"
+            c,
+            f"SELECT COUNT(*) AS n FROM dbo.t WHERE {FOR_EVER} AND ValidFrom <= SYSUTCDATETIME()",
         ) == [(3,)]
         assert ask(
             c,
@@ -88,7 +89,7 @@ def test_history_of_rows(source: Source) -> None:
         assert ask(c, "SELECT id, v FROM dbo.t_History ORDER BY id, ValidFrom") == [
             (1, "a"), (1, "A"), (2, "b"),
         ]  # fmt: skip
-        assert ask(c, "SELECT COUNT(*) AS n FROM dbo.t_History WHERE ValidFrom < ValidTo") == [
+        assert ask(c, "SELECT COUNT(*) AS n FROM dbo.t_History WHERE ValidFrom <= ValidTo") == [
             (3,)
         ]
         assert ask(
