@@ -14,9 +14,11 @@ from typing import Any
 
 import pytds
 
+from tests.sandbox.mssql import script
 from tests.sandbox.mssql.parser import name_parts, quote
 from tests.sandbox.mssql.server import ColumnSpec, MssqlSandbox
 
+_CAPTURED_NOW = "SELECT 1 AS x FROM sys.databases WHERE name = DB_NAME() AND is_cdc_enabled = 1"
 _MAX_PARAMETERS = 2000  # the server takes 2,100 in one request
 
 
@@ -43,6 +45,7 @@ class RealServer:
         self._snapshot = snapshot
         self._columns: dict[tuple[str, str], list[ColumnSpec]] = {}
         self._connection: Any = None
+        self._captured = False
 
     def __enter__(self) -> RealServer:
         with self._connect("master") as connection, connection.cursor() as cursor:
@@ -55,6 +58,8 @@ class RealServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._captured:  # else the agent that reads the log keeps the database open
+            self.execute(f"IF EXISTS ({_CAPTURED_NOW}) EXEC sys.sp_cdc_disable_db")
         self._connection.close()
         with self._connect("master") as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE {quote(self.database)}")
@@ -100,19 +105,84 @@ class RealServer:
         specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
         table = f"{quote(schema)}.{quote(name)}"
         in_key = {part.removesuffix(" DESC").lower() for part in key}
-        parts = [_definition(spec, spec.name.lower() in in_key) for spec in specs]
+        parts = [script.column_definition(spec, spec.name.lower() in in_key) for spec in specs]
         if key:
             kind = "CLUSTERED" if clustered else "NONCLUSTERED"
-            parts.append(f"CONSTRAINT {quote('PK_' + name)} PRIMARY KEY {kind} ({_listed(key)})")
+            parts.append(
+                f"CONSTRAINT {quote('PK_' + name)} PRIMARY KEY {kind} ({script.listed(key)})"
+            )
         self.execute(f"CREATE TABLE {table} ({', '.join(parts)})")
         self._columns[schema.lower(), name.lower()] = specs
         self.insert(f"{quote(schema)}.{quote(name)}", rows)
         for number, columns_of in enumerate(unique, 1):
             index = quote(f"UX_{name}_{number}")
-            self.execute(f"CREATE UNIQUE INDEX {index} ON {table} ({_listed(columns_of)})")
+            self.execute(f"CREATE UNIQUE INDEX {index} ON {table} ({script.listed(columns_of)})")
         for number, columns_of in enumerate(indexes, 1):
             index = quote(f"IX_{name}_{number}")
-            self.execute(f"CREATE INDEX {index} ON {table} ({_listed(columns_of)})")
+            self.execute(f"CREATE INDEX {index} ON {table} ({script.listed(columns_of)})")
+
+    def create_temporal_table(
+        self,
+        schema: str,
+        name: str,
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        *,
+        key: Sequence[str],
+        period: tuple[str, str] = ("ValidFrom", "ValidTo"),
+        hidden: bool = True,
+        history: str | None = None,
+        rows: Iterable[Any] = (),
+    ) -> None:
+        """See MssqlSandbox.create_temporal_table."""
+        self.create_schema(schema)
+        specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
+        self.execute(
+            script.temporal_table(schema, name, specs, key=key, period=period, hidden=hidden,
+                                  history=history or f"{name}_History")
+        )  # fmt: skip
+        self._columns[schema.lower(), name.lower()] = specs
+        self.insert(f"{quote(schema)}.{quote(name)}", rows)
+
+    def create_view(self, schema: str, name: str, query: str) -> None:
+        """See MssqlSandbox.create_view."""
+        self.create_schema(schema)
+        self.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {query}")
+
+    def enable_cdc(
+        self,
+        table: str,
+        instance: str | None = None,
+        *,
+        role: str | None = None,
+        net: bool | None = None,
+        columns: Sequence[str] = (),
+        index: str | None = None,
+    ) -> None:
+        """See MssqlSandbox.enable_cdc; the first scan of the log is awaited."""
+        self.execute(f"IF NOT EXISTS ({_CAPTURED_NOW}) EXEC sys.sp_cdc_enable_db")
+        self._captured = True
+        self.execute(script.enable_table(table, instance, role, net, columns, index))
+        self.capture()
+
+    def disable_cdc(self, table: str, instance: str = "all") -> None:
+        """See MssqlSandbox.disable_cdc."""
+        self.execute(script.disable_table(table, instance))
+
+    def capture(self) -> None:
+        """Scans the log, whether an agent runs or not."""
+        self.execute("EXEC sys.sp_cdc_scan")
+
+    def cdc_cleanup(self, instance: str, lsn: bytes | None = None) -> bytes:
+        """See MssqlSandbox.cdc_cleanup; without an LSN the newest transaction stays."""
+        if lsn is None:
+            [(lsn,)] = self.execute("SELECT sys.fn_cdc_get_max_lsn() AS lsn")
+        assert lsn is not None
+        name = instance.replace("'", "''")
+        self.execute(
+            f"EXEC sys.sp_cdc_cleanup_change_table @capture_instance = N'{name}', "
+            f"@low_water_mark = 0x{lsn.hex()}"
+        )
+        return lsn
 
     def insert(self, table: str, rows: Iterable[Any]) -> int:
         specs = self._specs(table)
@@ -183,23 +253,6 @@ class RealServer:
         parts = name_parts(table)
         schema = parts[-2] if len(parts) > 1 else "dbo"
         return self._columns[schema.lower(), parts[-1].lower()]
-
-
-def _definition(spec: ColumnSpec, in_key: bool) -> str:
-    if spec.computed is not None:
-        return f"{quote(spec.name)} AS ({spec.computed})"
-    identity = " IDENTITY(1,1)" if spec.identity else ""
-    collate = f" COLLATE {spec.collation}" if spec.collation else ""
-    null = "NULL" if spec.nullable and not in_key and not identity else "NOT NULL"
-    null = "NOT NULL" if spec.type.lower() in ("rowversion", "timestamp") else null
-    return f"{quote(spec.name)} {spec.type}{identity}{collate} {null}"
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(
-        quote(part.removesuffix(" DESC")) + (" DESC" if part.endswith(" DESC") else "")
-        for part in columns
-    )
 
 
 def _placeholder(spec: ColumnSpec, value: Any) -> str:

@@ -8,13 +8,14 @@ and .../system-catalog-views/.
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.sandbox.mssql import types
 from tests.sandbox.mssql.errors import SqlError
-from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef
+from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef, ViewDef
 from tests.sandbox.mssql.types import SqlType
 from tests.sandbox.mssql.wire import Column
 
@@ -50,6 +51,8 @@ class DatabaseInfo:
     tracking: bool = False
     unmask: bool = False  # whether logins see what dynamic data masking hides
     read_only: bool = False  # as on a secondary replica
+    cdc: bool = False  # Change Data Capture
+    roles: set[str] = field(default_factory=set)  # of the logins without further rights
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,19 @@ class Context:
     transactions: list[OpenTransaction] = field(default_factory=list)
     sessions: list[tuple[int, str, str]] = field(default_factory=list)  # spid, login, program
     refused: dict[str, SqlError] = field(default_factory=dict)
+    connection: sqlite3.Connection | None = None  # of the session, with its snapshot
 
     def tables(self) -> list[TableDef]:
         found = sorted(self.store.tables.values(), key=lambda t: t.id)
         return [table for table in found if not table.hidden]
+
+    def views(self) -> list[ViewDef]:
+        found = sorted(self.store.views.values(), key=lambda view: view.id)
+        return [view for view in found if not view.hidden]
+
+    def relations(self) -> list[TableDef]:
+        """Tables, then views."""
+        return [*self.tables(), *self.views()]
 
     def schema_id(self, table: TableDef) -> int:
         return self.store.schemas[self.store.fold(table.schema)][0]
@@ -150,7 +162,9 @@ def _precision(t: SqlType) -> tuple[int, int]:
     "TABLE_TYPE varchar(10)",
 )
 def _tables(c: Context) -> Iterable[tuple[Any, ...]]:
-    return [(c.store.name, t.schema, t.name, "BASE TABLE") for t in c.tables()]
+    name = c.store.name
+    yield from ((name, t.schema, t.name, "BASE TABLE") for t in c.tables())
+    yield from ((name, v.schema, v.name, "VIEW") for v in c.views())
 
 
 def _text_lengths(t: SqlType) -> tuple[int | None, int | None]:
@@ -212,7 +226,7 @@ def _column_row(c: Context, table: TableDef, place: int, column: ColumnDef) -> t
     "COLLATION_NAME sysname",
 )
 def _columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for place, column in enumerate(table.columns, 1):
             yield _column_row(c, table, place, column)
 
@@ -255,10 +269,13 @@ def _schemata(c: Context) -> Iterable[tuple[Any, ...]]:
 
 @_view(
     "INFORMATION_SCHEMA.VIEWS",
-    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!",
+    "TABLE_CATALOG nvarchar(128), TABLE_SCHEMA nvarchar(128), TABLE_NAME sysname!, "
+    "VIEW_DEFINITION nvarchar(4000), CHECK_OPTION varchar(7), IS_UPDATABLE varchar(2)!",
 )
 def _views(c: Context) -> Iterable[tuple[Any, ...]]:
-    return []
+    for view in c.views():
+        shown = view.definition if len(view.definition) <= 4000 else None
+        yield c.store.name, view.schema, view.name, shown, "NONE", "NO"
 
 
 # sys
@@ -287,6 +304,20 @@ def _table_object(c: Context, table: TableDef) -> tuple[Any, ...]:
     return table.name, table.id, None, schema, 0, "U ", "USER_TABLE", *dates, shipped, 0, 0
 
 
+def _view_object(c: Context, view: ViewDef) -> tuple[Any, ...]:
+    return *_table_object(c, view)[:5], "V ", "VIEW", *_table_object(c, view)[7:]
+
+
+def _function_objects(c: Context) -> Iterable[tuple[Any, ...]]:
+    """The functions that give the changes of captured tables."""
+    for instance in c.store.capture.instances:
+        place = (None, c.schema_id(instance.changes), 0)
+        kind = ("IF", "SQL_INLINE_TABLE_VALUED_FUNCTION")
+        dates = (instance.created, instance.created)
+        for name, number in instance.functions.items():
+            yield name, number, *place, *kind, *dates, 1, 0, 0
+
+
 def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[Any, ...]:
     kind = ("PK", "PRIMARY_KEY_CONSTRAINT") if index.primary else ("UQ", "UNIQUE_CONSTRAINT")
     owner = (c.schema_id(table), table.id)
@@ -297,6 +328,8 @@ def _constraint_object(c: Context, table: TableDef, index: IndexDef) -> tuple[An
 @_view("sys.objects", _OBJECT_COLUMNS)
 def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
     yield from (_table_object(c, table) for table in c.tables())
+    yield from (_view_object(c, view) for view in c.views())
+    yield from _function_objects(c)
     yield from (_constraint_object(c, table, index) for table, index in _constraints(c))
 
 
@@ -304,17 +337,54 @@ def _sys_objects(c: Context) -> Iterable[tuple[Any, ...]]:
     "sys.tables",
     _OBJECT_COLUMNS + ", max_column_id_used int!, is_replicated bit, is_tracked_by_cdc bit, "
     "lock_escalation tinyint, is_memory_optimized bit, temporal_type tinyint, "
-    "is_external bit!, is_node bit, is_edge bit",
+    "is_external bit!, is_node bit, is_edge bit, temporal_type_desc nvarchar(60), "
+    "history_table_id int",
 )
 def _sys_tables(c: Context) -> Iterable[tuple[Any, ...]]:
     for table in c.tables():
-        last = max((column.id for column in table.columns), default=0)
-        yield *_table_object(c, table), last, 0, 0, 0, 0, 0, 0, 0, 0
+        captured, kind = int(bool(table.captures)), _temporal_kind(table)
+        facts = (table.next_column_id - 1, 0, captured, 0, 0, kind, 0, 0, 0, _TEMPORAL[kind])
+        yield *_table_object(c, table), *facts, table.history.id if table.history else None
 
 
-@_view("sys.views", _OBJECT_COLUMNS)
+_TEMPORAL = ("NON_TEMPORAL_TABLE", "HISTORY_TABLE", "SYSTEM_VERSIONED_TEMPORAL_TABLE")
+
+
+def _temporal_kind(table: TableDef) -> int:
+    return 2 if table.history is not None else 1 if table.history_of is not None else 0
+
+
+@_view(
+    "sys.periods",
+    "name sysname!, period_type tinyint!, period_type_desc nvarchar(60), object_id int!, "
+    "start_column_id int!, end_column_id int!",
+)
+def _sys_periods(c: Context) -> Iterable[tuple[Any, ...]]:
+    for table in c.tables():
+        ends = {column.generated: column.id for column in table.columns if column.generated}
+        if ends:
+            yield "SYSTEM_TIME", 1, "SYSTEM_TIME_PERIOD", table.id, ends[1], ends[2]
+
+
+@_view(
+    "sys.views",
+    _OBJECT_COLUMNS + ", is_replicated bit, has_replication_filter bit, has_opaque_metadata bit!, "
+    "has_unchecked_assembly_data bit!, with_check_option bit!, is_date_correlation_view bit!",
+)
 def _sys_views(c: Context) -> Iterable[tuple[Any, ...]]:
-    return []
+    for view in c.views():
+        yield *_view_object(c, view), 0, 0, 0, 0, 0, 0
+
+
+@_view(
+    "sys.sql_modules",
+    "object_id int!, definition nvarchar(max), uses_ansi_nulls bit, uses_quoted_identifier bit, "
+    "is_schema_bound bit, uses_database_collation bit, is_recompiled bit, "
+    "null_on_null_input bit, execute_as_principal_id int",
+)
+def _sys_sql_modules(c: Context) -> Iterable[tuple[Any, ...]]:
+    for view in c.views():
+        yield view.id, view.definition, 1, 1, int(view.schema_bound), 0, 0, 0, None
 
 
 @_view("sys.schemas", "name sysname!, schema_id int!, principal_id int")
@@ -329,10 +399,10 @@ def _sys_schemas(c: Context) -> Iterable[tuple[Any, ...]]:
     "is_nullable bit, is_ansi_padded bit!, is_rowguidcol bit!, is_identity bit!, "
     "is_computed bit!, is_filestream bit!, is_xml_document bit!, default_object_id int!, "
     "is_sparse bit, is_column_set bit, generated_always_type tinyint, is_hidden bit, "
-    "is_masked bit!, encryption_type int, graph_type int",
+    "is_masked bit!, encryption_type int, graph_type int, generated_always_type_desc nvarchar(60)",
 )
 def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for column in table.columns:
             t = column.type
             yield (
@@ -349,10 +419,13 @@ def _sys_columns(c: Context) -> Iterable[tuple[Any, ...]]:
                 0,
                 int(column.identity),
                 int(column.computed is not None),
-                *(0, 0, 0, 0, 0, 0, 0),
+                *(0, 0, 0, 0, 0),
+                column.generated,
+                int(column.hidden),
                 int(column.masked),
                 2 if column.encrypted else None,
                 column.graph,
+                ("NOT_APPLICABLE", "AS_ROW_START", "AS_ROW_END")[column.generated],
             )
 
 
@@ -375,7 +448,7 @@ def _sys_types(c: Context) -> Iterable[tuple[Any, ...]]:
 
 
 def _all_indexes(table: TableDef) -> Iterable[IndexDef]:
-    if not any(index.clustered for index in table.indexes):
+    if not any(index.clustered for index in table.indexes) and not isinstance(table, ViewDef):
         yield IndexDef(0, "", [], unique=False)
     yield from table.indexes
 
@@ -390,7 +463,7 @@ def _all_indexes(table: TableDef) -> Iterable[IndexDef]:
 )
 def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
     kinds = {0: (0, "HEAP"), 1: (1, "CLUSTERED")}
-    for table in c.tables():
+    for table in c.relations():
         for index in _all_indexes(table):
             kind = kinds.get(index.id, (2, "NONCLUSTERED"))
             unique_constraint = index.constraint and not index.primary
@@ -405,7 +478,7 @@ def _sys_indexes(c: Context) -> Iterable[tuple[Any, ...]]:
     "partition_ordinal tinyint!, is_descending_key bit, is_included_column bit",
 )
 def _sys_index_columns(c: Context) -> Iterable[tuple[Any, ...]]:
-    for table in c.tables():
+    for table in c.relations():
         for index in table.indexes:
             for place, (name, descending) in enumerate(index.columns, 1):
                 column = table.column(name).id
@@ -483,7 +556,8 @@ def _partition_stats(c: Context) -> Iterable[tuple[Any, ...]]:
     "collation_name sysname, user_access tinyint, user_access_desc nvarchar(60), "
     "is_read_only bit, state tinyint, state_desc nvarchar(60), "
     "snapshot_isolation_state tinyint, snapshot_isolation_state_desc nvarchar(60), "
-    "is_read_committed_snapshot_on bit, recovery_model tinyint, recovery_model_desc nvarchar(60)",
+    "is_read_committed_snapshot_on bit, recovery_model tinyint, recovery_model_desc nvarchar(60), "
+    "is_cdc_enabled bit!",
     volatile=True,
 )
 def _sys_databases(c: Context) -> Iterable[tuple[Any, ...]]:
@@ -491,7 +565,7 @@ def _sys_databases(c: Context) -> Iterable[tuple[Any, ...]]:
         snapshot = (1, "ON") if d.snapshot else (0, "OFF")
         access = (0, "MULTI_USER", 0, 0, "ONLINE")
         start = (d.name, d.id, _CREATED, d.compatibility_level, d.collation)
-        yield *start, *access, *snapshot, int(d.read_committed_snapshot), 1, "FULL"
+        yield *start, *access, *snapshot, int(d.read_committed_snapshot), 1, "FULL", int(d.cdc)
 
 
 @_view(

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import catalogue, functions, types
+from tests.sandbox.mssql import catalogue, cdc, functions, types
+from tests.sandbox.mssql.capture import VISIBLE
 from tests.sandbox.mssql.collation import collation, sqlite_name
 from tests.sandbox.mssql.errors import SqlError, error, unsupported
 from tests.sandbox.mssql.expressions import (
@@ -25,7 +26,7 @@ from tests.sandbox.mssql.expressions import (
     same_storage,
 )
 from tests.sandbox.mssql.parser import name_parts
-from tests.sandbox.mssql.store import Store, TableDef, order_sql
+from tests.sandbox.mssql.store import Store, TableDef, ViewDef, order_sql
 from tests.sandbox.mssql.types import BIGINT, FLOAT, INT, SqlType, Stored, nvarchar, varchar
 from tests.sandbox.mssql.wire import Column, Parameter
 
@@ -67,6 +68,7 @@ class Source:
     qualifier: tuple[str, ...]
     columns: list[tuple[str, Expr]]
     refused: dict[str, SqlError] = field(default_factory=dict)  # by column
+    hidden: frozenset[str] = frozenset()  # columns that are not in SELECT *
 
 
 @dataclass
@@ -119,6 +121,9 @@ class Compiler:
         self.tables: list[TableDef] = []
         self.views: set[str] = set()
         self._aliases = 0
+        self._within: list[ViewDef] = []  # the views whose definitions are being translated
+        self.checks: list[Sql] = []  # expressions that raise what is wrong with an argument
+        self.captured = False  # whether it asks for Change Data Capture
 
     # Queries
 
@@ -293,6 +298,7 @@ class Compiler:
             for source in scope.sources
             if not wanted or source.alias.lower() == wanted
             for column in source.columns
+            if column[0] not in source.hidden
         ]
         if not found:
             raise error(4104, f"{wanted}.*") if wanted else error(263)
@@ -438,27 +444,87 @@ class Compiler:
 
     def _table(self, parts: Sequence[str], alias: str, scope: Scope) -> Sql:
         full = ".".join(part for part in parts if part)
+        if len(parts) > 3:
+            raise error(7202, parts[0])
         if len(parts) == 3:
             database = self.env.find_database(parts[0])
             if database is None or database.name != self.env.database.name:
                 raise error(208, full)
         name = parts[-1]
-        schema = parts[-2] if len(parts) > 1 and parts[-2] else "dbo"
+        schema = parts[-2] if len(parts) > 1 and parts[-2] else self._default_schema(name)
+        key = f"{schema}.{name}".lower()
         if schema.lower() in ("sys", "information_schema"):
-            return self._view(f"{schema}.{name}".lower(), full, name, alias, scope)
-        table = self.env.store.find(schema, name)
+            return self._view(key, full, name, alias, scope)
+        table = self.env.store.find_object(schema, name)
         if table is None:
             raise error(208, full)
         self.check_permission(table, "SELECT")
         self.tables.append(table)
+        if schema.lower() == "cdc":
+            self.captured = True
+            if key in catalogue.VIEWS:
+                return self._view(key, full, name, alias, scope)
+        if isinstance(table, ViewDef):
+            return self._user_view(table, alias or name, scope)
         internal = self._alias()
         source = Source(alias or name, (schema, name), [])
         scope.sources.append(source)
         self.fill_columns(source, table, internal)
+        if table.holds_changes:
+            return Sql(f"(SELECT * FROM main.{table.sql} WHERE c1 <= {VISIBLE}) AS {internal}")
         return Sql(f"main.{table.sql} AS {internal}")
+
+    def _default_schema(self, name: str) -> str:
+        """The schema of a name that tells none: in a view that of the view, then dbo."""
+        own = self._within[-1].schema if self._within else "dbo"
+        return own if self.env.store.find_object(own, name) else "dbo"
+
+    def _user_view(self, view: ViewDef, alias: str, scope: Scope) -> Sql:
+        """A view as a derived table, bound anew: what no longer binds is an error of its own."""
+        if view.failing:
+            raise error(view.failing, "linked", view.full_name)
+        if len(self._within) >= 32:
+            raise error(217)
+        try:
+            inner = self.bind_view(view)
+        except (SqlError, ErrorList) as problem:
+            found = problem.problems if isinstance(problem, ErrorList) else [problem]
+            if any(isinstance(one, SqlError) and one.number == 102 for one in found):
+                raise  # it is this simulator that does not understand it
+            raise ErrorList([*found, error(4413, view.full_name)]) from None
+        sql = self._derived(inner, alias, [column.name for column in view.columns], scope)
+        if not self.env.privileged and not self._within:
+            scope.sources[-1].qualifier = (view.schema, view.name)
+            self._refuse_columns(scope.sources[-1], view)
+        return sql
+
+    def bind_view(self, view: ViewDef) -> Query:
+        """The view's query, as wide as its columns were when it was made."""
+        from tests.sandbox.mssql.parser import parse_query
+
+        self._within.append(view)
+        try:
+            inner = self.query(parse_query(view.query))
+        finally:
+            self._within.pop()
+        if not view.columns:  # it is being made
+            return inner
+        if len(inner.columns) < len(view.columns):
+            raise error(4502, view.full_name)
+        kept = inner.columns[: len(view.columns)]
+        if not view.names and [c.name for c in kept] != [c.name for c in view.columns]:
+            raise unsupported(f"{view.full_name}: columns in another order than when it was made")
+        return Query(inner.sql, kept)
+
+    def _refuse_columns(self, source: Source, table: TableDef) -> None:
+        for column in table.columns:
+            if column.denied:
+                where = (table.name, self.env.database.name, table.schema)
+                source.refused[column.name] = error(230, "SELECT", column.name, *where)
 
     def fill_columns(self, source: Source, table: TableDef, internal: str) -> None:
         """The table's columns; a computed one is its expression."""
+        source.hidden = frozenset(column.name for column in table.columns if column.hidden)
         for column in table.columns:
             if column.computed is None:
                 sql = Sql(f"{internal}.{column.sql}")
@@ -493,14 +559,13 @@ class Compiler:
                 cipher = SqlType("varbinary", length=8000)
                 hidden = self.build.apply(_encrypted, cipher, self.build.cast(e, nvarchar(-1)))
                 source.columns[place] = (name, hidden)
-            if column.denied:
-                where = (table.name, self.env.database.name, table.schema)
-                source.refused[name] = error(230, "SELECT", column.name, *where)
-            elif column.graph in _INTERNAL_GRAPH_TYPES:
+            if column.graph in _INTERNAL_GRAPH_TYPES:
                 source.refused[name] = error(13908, column.name)
+        if not self._within:  # else the rights on the view decide
+            self._refuse_columns(source, table)
 
     def check_permission(self, table: TableDef, permission: str) -> None:
-        if permission in table.denied and not self.env.privileged:
+        if permission in table.denied and not (self.env.privileged or self._within):
             raise error(229, permission, table.name, self.env.database.name, table.schema, state=5)
 
     def _view(self, key: str, full: str, name: str, alias: str, scope: Scope) -> Sql:
@@ -522,6 +587,8 @@ class Compiler:
 
     def _table_function(self, node: exp.Table, scope: Scope) -> Sql:
         call = node.this
+        if node.db.lower() == "cdc":
+            return cdc.changes(self, node, scope)
         if call.name.upper() != "CHANGETABLE" or len(call.expressions) != 2:
             raise error(208, call.name)
         parts = name_parts(str(self.constant(call.expressions[0], scope)))
@@ -860,6 +927,8 @@ class Compiler:
         if not isinstance(call, exp.Anonymous):
             raise unsupported(node.sql()[:60])
         target = node.this
+        if isinstance(target, exp.Identifier) and target.name.lower() == "sys":
+            return cdc.function(self, scope, call)
         names: list[exp.Identifier] = []
         while isinstance(target, exp.Dot):
             names.insert(0, target.expression)

@@ -363,7 +363,7 @@ def _offset_text(minutes: int) -> str:
 
 
 def _digits(src: SqlType) -> int:
-    return {"datetime": 3, "smalldatetime": 0, "date": 0}.get(src.name, src.scale)
+    return {"datetime": 3, "smalldatetime": 3, "date": 0}.get(src.name, src.scale)
 
 
 def _moment_text(value: Stored, src: SqlType, style: int | None) -> str:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types
+from tests.sandbox.mssql import temporal, types, views
 from tests.sandbox.mssql.collation import collation
 from tests.sandbox.mssql.compiler import Compiler, Scope, Source
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.parser import Statement, name_parts, parse, parse_query
-from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef
+from tests.sandbox.mssql.store import ColumnDef, IndexDef, Store, TableDef, ViewDef
 from tests.sandbox.mssql.types import SqlType, Stored
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def define(session: Session, statement: Statement) -> None:
         if match is not None:
             handler(session, match)
             return
+    if views.define(session, text):
+        return
     node = parse(text)
     if isinstance(node, exp.Create) and node.kind == "TABLE":
         _create_table(session, node)
@@ -42,7 +44,9 @@ def define(session: Session, statement: Statement) -> None:
     elif isinstance(node, exp.TruncateTable):
         for item in node.expressions:
             session.writable()
-            session.store.truncate(_table(session, item), session.connection)
+            emptied = _table(session, item)
+            temporal.refuse(emptied, 13545, session.database.name)
+            session.store.truncate(emptied, session.connection)
     else:
         raise unsupported(" ".join(text.split()[:2]))
 
@@ -102,6 +106,9 @@ def column_def(session: Session, number: int, node: exp.ColumnDef) -> tuple[Colu
             column.nullable = bool(kind.args.get("allow_null"))
         elif isinstance(kind, exp.GeneratedAsIdentityColumnConstraint):
             column.identity, column.nullable = True, False
+        elif isinstance(kind, exp.GeneratedAsRowColumnConstraint):
+            column.generated = 1 if kind.args.get("start") else 2
+            column.hidden = bool(kind.args.get("hidden"))
         elif isinstance(kind, exp.CollateColumnConstraint):
             rules = collation(kind.this.name)
             if rules is None:
@@ -135,6 +142,7 @@ def _create_table(session: Session, node: exp.Create) -> None:
     created = session.instance.created()
     table = TableDef(session.store.new_id(), schema, parts[-1], [], created=created)
     pending: list[tuple[str, list[tuple[str, bool]], bool, bool]] = []
+    period: exp.Expression | None = None
     for item in schema_node.expressions:
         if isinstance(item, exp.ColumnDef):
             column, keys = column_def(session, len(table.columns) + 1, item)
@@ -144,9 +152,14 @@ def _create_table(session: Session, node: exp.Create) -> None:
                 prefix = "PK" if primary else "UQ"
                 name = f"{prefix}__{table.name[:9]}__{table.id:08X}{column.id:04X}"
                 pending.append((name, [(column.name, False)], primary, primary))
+        elif isinstance(item, exp.PeriodForSystemTimeConstraint):
+            period = item
         else:
             pending.append(_table_constraint(item, table))
+    temporal.set_period(table, period)
     _build(session, table, pending)
+    for prop in temporal.system_versioning(node):
+        temporal.set_versioning(session, table, prop)
 
 
 def _build(
@@ -224,11 +237,16 @@ def _table_constraint(
 
 def _create_index(session: Session, node: exp.Create) -> None:
     index = node.this
-    table = _table(session, index.args["table"])
     columns = [
         (item.this.name, bool(item.args.get("desc")))
         for item in index.args["params"].args["columns"]
     ]
+    parts = [part.name for part in index.args["table"].parts]
+    found = session.store.find_object(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+    if isinstance(found, ViewDef):
+        views.create_index(session, found, index.name, columns, unique=bool(node.args["unique"]))
+        return
+    table = _table(session, index.args["table"])
     clustered = "NONCLUSTERED" not in str(node.kind) and "CLUSTERED" in str(node.kind)
     session.writable()
     add_index(session.store, table, index.name, columns, unique=bool(node.args.get("unique")),
@@ -239,9 +257,11 @@ def _alter_table(session: Session, node: exp.Alter) -> None:
     table = _table(session, node.this)
     session.writable()
     for action in node.args["actions"]:
+        if table.history_of is not None:
+            temporal.refuse(table, 13551 if isinstance(action, exp.Drop) else 13550,
+                            session.database.name)  # fmt: skip
         if isinstance(action, exp.ColumnDef):
-            last = max((column.id for column in table.columns), default=0)
-            column, _ = column_def(session, last + 1, action)
+            column, _ = column_def(session, table.next_column_id, action)
             if column.computed is not None:
                 column.type, column.nullable = computed_type(session, table, column.computed)
             value = column.default() if column.default and not column.nullable else None
@@ -255,6 +275,8 @@ def _alter_table(session: Session, node: exp.Alter) -> None:
                 add_index(session.store, table, name, columns, primary=primary,
                           clustered=clustered, constraint=True,
                           connection=session.connection)  # fmt: skip
+        elif versioning := temporal.system_versioning(action):
+            temporal.set_versioning(session, table, versioning[0])
         else:
             raise unsupported(action.sql()[:40])
 
@@ -265,9 +287,12 @@ def _drop_table(session: Session, node: exp.Drop) -> None:
         schema = parts[-2] if len(parts) > 1 else "dbo"
         table = session.store.find(schema, parts[-1])
         if table is None:
+            if session.store.find_object(schema, parts[-1]):
+                raise error(3705, "TABLE", ".".join(parts), "view", "VIEW")
             if node.args.get("exists"):
                 continue
             raise error(3701, "table", ".".join(parts))
+        temporal.refuse(table, 13552, session.database.name)
         session.writable()
         session.store.drop_table(table, session.connection)
 
@@ -318,7 +343,9 @@ def _drop_database(session: Session, match: re.Match[str]) -> None:
 
 
 def _permission(session: Session, match: re.Match[str]) -> None:
-    table = _by_parts(session, name_parts(match[3]))
+    parts = name_parts(match[3])
+    schema = parts[-2] if len(parts) > 1 else "dbo"
+    table = session.store.find_object(schema, parts[-1]) or _by_parts(session, parts)
     change = table.denied.add if match[1].upper() == "DENY" else table.denied.discard
     change(" ".join(match[2].upper().split()))
 
@@ -363,6 +390,8 @@ def _rename(session: Session, match: re.Match[str]) -> None:
     if match[3]:
         table = _by_parts(session, parts[:-1])
         column = table.column(parts[-1])
+        if table.captures:
+            raise error(4928, column.name, "REPLICATED")
         for index in table.indexes:
             index.columns = [
                 (new if table.column(name) is column else name, way) for name, way in index.columns

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
+from tests.sandbox.mssql import temporal
 from tests.sandbox.mssql.compiler import Compiler, Scope, Source
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, const
@@ -36,7 +37,10 @@ def find_table(session: Session, node: exp.Expression, permission: str) -> Table
     schema = parts[-2] if len(parts) > 1 else "dbo"
     found = session.store.find(schema, parts[-1])
     if found is None:
+        if session.store.find_object(schema, parts[-1]):
+            raise unsupported("a view that is written to")
         raise error(208, ".".join(parts))
+    temporal.refuse_write(found, session.database.name, permission)
     Compiler(session).check_permission(found, permission)
     return found
 
@@ -52,7 +56,8 @@ def _insert(session: Session, node: exp.Insert) -> int:
     if names:
         columns = [table.column(name) for name in names]
     else:
-        columns = [c for c in table.columns if c.writable and (allowed or not c.identity)]
+        given = [c for c in table.columns if c.writable or (c.generated and not c.hidden)]
+        columns = [column for column in given if allowed or not column.identity]
     for column in columns:
         if column.computed is not None:
             raise error(271, column.name)
@@ -60,8 +65,9 @@ def _insert(session: Session, node: exp.Insert) -> int:
             raise error(544, table.name)
         if column.type.name == "timestamp":
             raise error(273)
+    moment = session.store.moment(session.connection)
     rows = [
-        session.store.complete_row(table, dict(given))
+        session.store.complete_row(table, dict(given), moment)
         for given in _inserted(session, node, columns)
     ]
     return session.store.insert(table, rows, session.connection)
@@ -83,7 +89,7 @@ def _inserted(
                 raise error(213)
             given = []
             for column, cell in zip(columns, cells, strict=True):
-                if isinstance(cell, exp.Column) and cell.name.upper() == "DEFAULT":
+                if isinstance(cell, (exp.Column, exp.Var)) and cell.name.upper() == "DEFAULT":
                     continue
                 cast = compiler.build.cast(compiler.expr(cell, Scope()), column.type)
                 if not cast.constant:
@@ -149,6 +155,8 @@ def _update(session: Session, node: exp.Update) -> int:
     columns, values = [], []
     for item in node.expressions:
         column = table.column(item.this.name)
+        if column.generated:
+            raise error(13537, f"{session.database.name}.{table.full_name}")
         if not column.writable:
             raise error(271, column.name)
         if column.identity:

@@ -17,6 +17,7 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     208: (16, "Invalid object name '{0}'."),
     209: (16, "Ambiguous column name '{0}'."),
     213: (16, "Column name or number of supplied values does not match table definition."),
+    217: (16, "Maximum stored procedure, function, trigger, or view nesting level exceeded."),
     220: (16, "Arithmetic overflow error for data type {0}, value = {1}."),
     229: (14, "The {0} permission was denied on the object '{1}', database '{2}', schema '{3}'."),
     230: (
@@ -54,6 +55,10 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         16,
         "The {0} data type cannot be compared or sorted, except when using the IS NULL operator.",
     ),
+    313: (
+        16,
+        "An insufficient number of arguments were supplied for the procedure or function {0}.",
+    ),
     371: (16, "The user does not have permission to read the view '{0}'."),
     402: (16, "The data types {0} and {1} are incompatible in the {2} operator."),
     448: (16, "Invalid collation '{0}'."),
@@ -85,6 +90,14 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "for connections when the application intent is set to read only."
         ),
     ),
+    1033: (
+        15,
+        (
+            "The ORDER BY clause is invalid in views, inline functions, derived tables, "
+            "subqueries, and common table expressions, unless TOP, OFFSET or FOR XML is also "
+            "specified."
+        ),
+    ),
     1205: (
         13,
         (
@@ -94,6 +107,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     ),
     1222: (16, "Lock request time out period exceeded."),
     1219: (16, "Your session has been disconnected because of a high priority DDL operation."),
+    1939: (16, "Cannot create index on view '{0}' because the view is not schema bound."),
+    1940: (16, "Cannot create index on view '{0}'. It does not have a unique clustered index."),
     2601: (
         14,
         "Cannot insert duplicate key row in object '{0}' with unique index '{1}'.",
@@ -106,6 +121,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     2760: (16, 'The specified schema name "{0}" either does not exist or you do not have access.'),
     2812: (16, "Could not find stored procedure '{0}'."),
     3701: (11, "Cannot drop the {0} '{1}', because it does not exist or you do not have access."),
+    3705: (16, "Cannot use DROP {0} with '{1}' because '{1}' is a {2}. Use DROP {3}."),
+    3729: (16, "Cannot DROP TABLE '{0}' because it is being referenced by object '{1}'."),
     3902: (16, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION."),
     3903: (16, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION."),
     3947: (
@@ -164,11 +181,47 @@ _MESSAGES: dict[int, tuple[int, str]] = {
             "or the name is ambiguous."
         ),
     ),
+    4413: (16, "Could not use view or function '{0}' because of binding errors."),
+    4502: (16, "View or function '{0}' has more column names specified than columns defined."),
+    4506: (
+        16,
+        (
+            "Column names in each view or function must be unique. Column name '{0}' in view or "
+            "function '{1}' is specified more than once."
+        ),
+    ),
+    4511: (
+        16,
+        "Create View or Function failed because no column name was specified for column {0}.",
+    ),
+    4711: (
+        16,
+        (
+            "Cannot truncate table '{0}' because it is published for replication or enabled for "
+            "Change Data Capture."
+        ),
+    ),
     4922: (16, "{0} failed because one or more objects access this column."),
     4924: (
         16,
         "ALTER TABLE DROP COLUMN failed because column '{0}' does not exist in table '{1}'.",
     ),
+    7202: (
+        11,
+        (
+            "Could not find server '{0}' in sys.servers. Verify that the correct server name was "
+            "specified. If necessary, execute the stored procedure sp_addlinkedserver to add the "
+            "server to sys.servers."
+        ),
+    ),
+    7399: (
+        16,
+        (
+            'The OLE DB provider "MSOLEDBSQL" for linked server "{0}" reported an error. The '
+            "provider did not give any information about the error."
+        ),
+    ),
+    4928: (16, "Cannot alter column '{0}' because it is '{1}'."),
     8114: (16, "Error converting data type {0} to {1}."),
     8115: (16, "Arithmetic overflow error converting {0} to data type {1}."),
     8116: (16, "Argument data type {0} is invalid for argument {1} of {2} function."),
@@ -177,6 +230,8 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     8144: (16, "Procedure or function {0} has too many arguments specified."),
     8145: (16, "@{0} is not a parameter for procedure {1}."),
     8152: (16, "String or binary data would be truncated."),
+    8158: (16, "'{0}' has more columns than were specified in the column list."),
+    8159: (16, "'{0}' has fewer columns than were specified in the column list."),
     8169: (
         16,
         "Conversion failed when converting from a character string to uniqueidentifier.",
@@ -194,6 +249,71 @@ _MESSAGES: dict[int, tuple[int, str]] = {
         "Resource ID: 1. The request limit for the database is 60 and has been reached.",
     ),
     10929: (20, "Resource ID: 1. The server is currently too busy."),
+    13501: (
+        16,
+        "Temporal generated always column '{0}' has invalid data type; it must be datetime2.",
+    ),
+    13510: (
+        16,
+        "Cannot set SYSTEM_VERSIONING to ON when SYSTEM_TIME period is not defined.",
+    ),
+    13535: (
+        16,
+        (
+            "Data modification failed on system-versioned table '{0}' because transaction time "
+            "was earlier than period start time for affected records."
+        ),
+    ),
+    13536: (
+        16,
+        (
+            "Cannot insert an explicit value into a GENERATED ALWAYS column in table '{0}'. Use "
+            "INSERT with a column list to exclude the GENERATED ALWAYS column, or insert a "
+            "DEFAULT into GENERATED ALWAYS column."
+        ),
+    ),
+    13537: (16, "Cannot update GENERATED ALWAYS columns in table '{0}'."),
+    13539: (
+        15,
+        (
+            "Setting SYSTEM_VERSIONING to ON failed because history table '{0}' is not specified "
+            "in two-part name format."
+        ),
+    ),
+    13545: (
+        16,
+        (
+            "Truncate failed on table '{0}' because it is not a supported operation on "
+            "system-versioned tables."
+        ),
+    ),
+    13550: (
+        16,
+        (
+            "Add column operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13551: (
+        16,
+        (
+            "Drop column operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13552: (
+        16,
+        (
+            "Drop table operation failed on table '{0}' because it is not a supported operation "
+            "on system-versioned temporal tables."
+        ),
+    ),
+    13553: (16, "System versioned temporal table '{0}' must have primary key defined."),
+    13559: (16, "Cannot insert rows in a temporal history table '{0}'."),
+    13560: (16, "Cannot delete rows from a temporal history table '{0}'."),
+    13561: (16, "Cannot update rows in a temporal history table '{0}'."),
+    13566: (16, "Temporal table '{0}' is already in use."),
+    13591: (16, "SYSTEM_VERSIONING is not turned ON for table '{0}'."),
     13908: (16, "Cannot access internal graph column '{0}'."),
     18452: (
         14,
@@ -206,6 +326,69 @@ _MESSAGES: dict[int, tuple[int, str]] = {
     22105: (
         16,
         "Change tracking is not enabled on table '{0}'.",
+    ),
+    22901: (
+        16,
+        (
+            "The database '{0}' is not enabled for Change Data Capture. Ensure that the correct "
+            "database context is set and retry the operation. To report on the databases enabled "
+            "for Change Data Capture, query the is_cdc_enabled column in the sys.databases "
+            "catalog view."
+        ),
+    ),
+    22926: (
+        16,
+        (
+            "Could not create a capture instance because the capture instance name '{0}' already "
+            "exists in the current database. Specify an explicit unique name for the parameter "
+            "@capture_instance."
+        ),
+    ),
+    22929: (
+        16,
+        (
+            "Index '{0}' must be either a primary key or a unique index for table '{1}'. Specify "
+            "an index that meets at least one of these requirements."
+        ),
+    ),
+    22930: (
+        16,
+        ("Could not locate '{0}' as a column of source table '{1}'. Specify a valid column name."),
+    ),
+    22931: (
+        16,
+        (
+            "Source table '{0}' does not exist in the current database. Ensure that the correct "
+            "database context is set. Specify a valid schema and table name for the database."
+        ),
+    ),
+    22939: (
+        16,
+        (
+            "The parameter @supports_net_changes is set to 1, but the source table does not have "
+            "a primary key defined and no alternate unique index has been specified."
+        ),
+    ),
+    22960: (
+        16,
+        "Change data capture instance '{0}' has not been enabled for the source table.",
+    ),
+    22962: (
+        16,
+        (
+            "Two capture instances already exist for source table '{0}'. A table can have at most "
+            "two capture instances. If the current tracking options are not appropriate, disable "
+            "change tracking for the obsolete instance by using sys.sp_cdc_disable_table and "
+            "retry the operation."
+        ),
+    ),
+    22964: (
+        16,
+        (
+            "LSN {0}, specified as the new low end point for change table cleanup must represent "
+            "the start_lsn value of a current entry in the cdc.lsn_time_mapping table. Choose an "
+            "LSN value that satisfies this requirement."
+        ),
     ),
     33447: (
         16,

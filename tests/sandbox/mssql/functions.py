@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import types, variant
+from tests.sandbox.mssql import cdc, types, variant
 from tests.sandbox.mssql.convert import convert, text_bytes
 from tests.sandbox.mssql.errors import error, unsupported
 from tests.sandbox.mssql.expressions import Expr, Sql, const, join
 from tests.sandbox.mssql.parser import name_parts, quote
+from tests.sandbox.mssql.store import ViewDef
 from tests.sandbox.mssql.types import BIGINT, INT, SYSNAME, SqlType, Stored, nvarchar, varchar
 
 if TYPE_CHECKING:
@@ -577,6 +578,25 @@ SCALARS["HAS_DBACCESS"] = lambda c, scope, args: const(
 )
 
 
+_FIXED_ROLES = {
+    "public", "db_owner", "db_accessadmin", "db_securityadmin", "db_ddladmin", "db_backupoperator",
+    "db_datareader", "db_datawriter", "db_denydatareader", "db_denydatawriter",
+}  # fmt: skip
+
+
+@_function("IS_MEMBER", "IS_ROLEMEMBER")
+def _is_member(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """Whether the login is in a role of the database; NULL where there is no such role."""
+    if len(args) > 1:
+        raise unsupported("IS_ROLEMEMBER of another user")
+    own = {role.lower() for role in c.env.database.roles}
+    gating = {(one.role or "").lower() for one in c.env.store.capture.instances}
+    name = str(c.constant(args[0], scope)).lower()
+    if name not in _FIXED_ROLES | own | gating:
+        return const(None, INT)
+    return const(int(c.env.privileged or name == "public" or name in own), INT)
+
+
 @_function("NEWID")
 def _newid(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     c.build.functions.append(lambda: types.guid_store(uuid.uuid4()))
@@ -585,14 +605,19 @@ def _newid(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
 
 @_function("OBJECT_ID")
 def _object_id(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    wanted = str(c.constant(args[1], scope)).strip().upper() if len(args) > 1 else ""
+
     def find(name: str) -> int | None:
         parts = name_parts(name)
         schema = parts[-2] if len(parts) > 1 and parts[-2] else "dbo"
         if len(parts) > 2 and parts[0].lower() != c.env.database.name.lower():
             return None
-        table = c.env.store.find(schema, parts[-1])
+        table = c.env.store.find_object(schema, parts[-1])
         if table is not None:
-            return None if table.hidden else table.id
+            other = wanted not in ("", "V" if isinstance(table, ViewDef) else "U")
+            return None if table.hidden or other else table.id
+        if schema.lower() == "cdc" and (function := c.env.store.capture.function(parts[-1])):
+            return function[0] if wanted in ("", "IF") else None
         for owner, index in _constraints(c):
             if owner.schema.lower() == schema.lower() and index.name.lower() == parts[-1].lower():
                 return index.constraint_id
@@ -621,7 +646,7 @@ def _by_id(get: Callable[[Compiler, int], str | None]) -> Handler:
 
 
 def _table_by_id(c: Compiler, number: int) -> tuple[str, str] | None:
-    for table in c.env.store.tables.values():
+    for table in c.env.store.objects():
         if table.id == number and not table.hidden:
             return table.schema, table.name
     return None
@@ -655,7 +680,7 @@ def _objectproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
     name = str(c.constant(args[1], scope)).lower()
 
     def find(number: int) -> int | None:
-        table = next((t for t in c.env.store.tables.values() if t.id == number), None)
+        table = next((t for t in c.env.store.objects() if t.id == number), None)
         if table is None:
             keys = [index for _, index in _constraints(c) if index.constraint_id == number]
             facts = {"isprimarykey", "isuniquecnst", "isconstraint"}
@@ -663,10 +688,10 @@ def _objectproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
                 return 0 if keys else None
             return int(name == "isconstraint" or keys[0].primary == (name == "isprimarykey"))
         return {
-            "istable": 1,
-            "isusertable": 1,
-            "ismsshipped": 0,
-            "isview": 0,
+            "istable": int(not isinstance(table, ViewDef)),
+            "isusertable": int(not isinstance(table, ViewDef)),
+            "ismsshipped": int(table.shipped),
+            "isview": int(isinstance(table, ViewDef)),
             "tablehasprimarykey": int(table.primary_key is not None),
             "isprimarykey": 0,
             "isuniquecnst": 0,
@@ -681,7 +706,7 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
     wanted = str(c.constant(args[2], scope)).lower()
 
     def find(number: int, column_name: str) -> int | None:
-        table = next((t for t in c.env.store.tables.values() if t.id == number), None)
+        table = next((t for t in c.env.store.objects() if t.id == number), None)
         if table is None:
             return None
         for place, column in enumerate(table.columns, 1):
@@ -692,6 +717,8 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
                     "allowsnull": int(column.nullable),
                     "ordinal": place,
                     "columnid": column.id,
+                    "generatedalwaystype": column.generated,
+                    "ishidden": int(column.hidden),
                 }.get(wanted)
         return None
 
@@ -712,12 +739,16 @@ def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
     @lru_cache(maxsize=1)  # a statement asks for one column of a table after the other
     def table_of(name: str) -> TableDef | None:
         parts = name_parts(name)
-        return c.env.store.find(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return c.env.store.find_object(schema, parts[-1])
 
     def find(name: str, column: str | None = None) -> int | None:
+        parts = name_parts(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
         table = table_of(name)
         if table is None:
-            return None
+            function = c.env.store.capture.function(parts[-1]) if schema == "cdc" else None
+            return int(cdc.may_call(c, function[1])) if function else None
         if permission == "UNMASK":
             return int(c.env.database.unmask)
         denied = column is not None and table.column(column).denied

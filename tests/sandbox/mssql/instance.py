@@ -74,7 +74,9 @@ class Instance:
         with self.lock:
             if info.name not in self._stores:
                 path = self.folder / f"db{info.id}.sqlite"
-                self._stores[info.name] = Store(path, info.name, info.collation)
+                self._stores[info.name] = Store(
+                    path, info.name, info.collation, self.created, lambda: self.clock()[0]
+                )
             return self._stores[info.name]
 
     def clock(self) -> tuple[int, int]:

@@ -119,7 +119,11 @@ def _starts_statement(word: str, token: Token, current: list[Token]) -> bool:
         return False
     first, previous = current[0].text.upper(), current[-1].text.upper()
     words = _outer_words(current)
-    if first == "IF" or previous in (".", "@", "ELSE"):
+    if first in ("CREATE", "ALTER") and "VIEW" in words:
+        return False  # its definition goes on to the end
+    if first in ("GRANT", "DENY", "REVOKE") and not words & {"TO", "FROM"}:
+        return False  # DENY SELECT ON ... TO ...
+    if first == "IF" or previous in (".", "@", "ELSE") or (first, previous) == ("CREATE", "OR"):
         return False  # an IF is taken apart when it runs
     if word == "WITH":
         return False

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.sandbox.mssql import ddl, tls, types, wire
+from tests.sandbox.mssql import ddl, script, tls, types, wire
 from tests.sandbox.mssql.accounts import Accounts
 from tests.sandbox.mssql.catalogue import DatabaseInfo
 from tests.sandbox.mssql.collation import DEFAULT, collation
@@ -23,9 +23,9 @@ from tests.sandbox.mssql.connection import Connection, Fragmentation, bad_value
 from tests.sandbox.mssql.errors import SqlError, error
 from tests.sandbox.mssql.faults import Faults
 from tests.sandbox.mssql.instance import Instance
-from tests.sandbox.mssql.parser import name_parts
+from tests.sandbox.mssql.parser import name_parts, quote
 from tests.sandbox.mssql.session import ResultSet, Session
-from tests.sandbox.mssql.store import ColumnDef, Row, Store, TableDef, python_row
+from tests.sandbox.mssql.store import ColumnDef, Row, Store, TableDef, ViewDef, python_row
 from tests.sandbox.mssql.wire import Login, Parameter
 
 ENCRYPTION = ("supported", "required", "not_supported")
@@ -306,13 +306,13 @@ class MssqlSandbox:
 
     def deny(self, table: str, permission: str = "SELECT", *, hidden: bool = False) -> None:
         """Takes a permission away; `hidden` also hides the table from the catalog views."""
-        found = self.table(table)
+        found = self._object(table)
         found.denied.add(permission)
         found.hidden = hidden
         self.store._schema_changed(None)
 
     def grant(self, table: str, permission: str = "SELECT") -> None:
-        found = self.table(table)
+        found = self._object(table)
         found.denied.discard(permission)
         found.hidden = False
         self.store._schema_changed(None)
@@ -320,7 +320,7 @@ class MssqlSandbox:
     def mark(self, table: str, column: str, **facts: Any) -> None:
         """Sets facts of a column: ``masked``, ``encrypted``, ``graph``, ``type_hidden`` or
         ``denied``, see ColumnDef."""
-        found = self.table(table)
+        found = self._object(table)
         for fact, value in facts.items():
             setattr(found.column(column), fact, value)
         self.store._schema_changed(found)
@@ -335,6 +335,12 @@ class MssqlSandbox:
         """The table of a name such as `dbo.patients` or `[a b].[c]`."""
         parts = name_parts(name)
         return self.store.table(parts[-2] if len(parts) > 1 else "dbo", parts[-1])
+
+    def _object(self, name: str) -> TableDef:
+        """The table or view of a name."""
+        parts = name_parts(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return self.store.find_object(schema, parts[-1]) or self.store.table(schema, parts[-1])
 
     def execute(
         self, sql: str, parameters: Mapping[str, Any] | None = None
@@ -442,6 +448,45 @@ class MssqlSandbox:
             ddl.add_index(self.store, table, f"IX_{name}_{number}", _index_columns(parts),
                           unique=False)  # fmt: skip
 
+    def create_temporal_table(
+        self,
+        schema: str,
+        name: str,
+        columns: Iterable[ColumnSpec | tuple[str, str] | tuple[str, str, bool]],
+        *,
+        key: Sequence[str],
+        period: tuple[str, str] = ("ValidFrom", "ValidTo"),
+        hidden: bool = True,
+        history: str | None = None,
+        rows: Iterable[Any] = (),
+    ) -> TableDef:
+        """Creates a system-versioned table, its history table, and fills it.
+
+        `period` are the names of its two period columns, HIDDEN or not; `history` is the name
+        of the history table, by default <name>_History.
+        """
+        self.create_schema(schema)
+        specs = [c if isinstance(c, ColumnSpec) else ColumnSpec(*c) for c in columns]
+        self.execute(
+            script.temporal_table(schema, name, specs, key=key, period=period, hidden=hidden,
+                                  history=history or f"{name}_History")
+        )  # fmt: skip
+        table = self.store.table(schema, name)
+        self._load(table, rows)
+        return table
+
+    def create_view(self, schema: str, name: str, query: str) -> None:
+        """Creates a view of a SELECT."""
+        self.create_schema(schema)
+        self.execute(f"CREATE VIEW {quote(schema)}.{quote(name)} AS {query}")
+
+    def break_view(self, name: str, number: int = 7399) -> None:
+        """Lets every SELECT from the view fail, as if its linked server did: 7399, 7202, ...;
+        0 heals it."""
+        view = self._object(name)
+        assert isinstance(view, ViewDef)
+        view.failing = number
+
     def _column(self, number: int, spec: ColumnSpec, in_key: bool, table: TableDef) -> ColumnDef:
         if spec.computed is not None:
             with self._lock:
@@ -460,8 +505,9 @@ class MssqlSandbox:
         return self.store.insert(table, self._stored(table, rows))
 
     def _stored(self, table: TableDef, rows: Iterable[Any]) -> Iterator[Row]:
+        moment = self.store.moment()
         for row in rows:
-            yield self.store.complete_row(table, python_row(table, row))
+            yield self.store.complete_row(table, python_row(table, row), moment)
 
     def insert(self, table: str, rows: Iterable[Any]) -> int:
         """Inserts rows (mappings or sequences of Python values); returns how many."""
@@ -507,6 +553,53 @@ class MssqlSandbox:
             raise ValueError("SQLite stores no half surrogate pair: use faults.bad_row")
         rowids = self._rowids(found, where)
         return self.store.update(found, [spoiled], [(rowid, (bad,)) for rowid in rowids])
+
+    # Change Data Capture
+
+    def enable_cdc(
+        self,
+        table: str,
+        instance: str | None = None,
+        *,
+        role: str | None = None,
+        net: bool | None = None,
+        columns: Sequence[str] = (),
+        index: str | None = None,
+    ) -> None:
+        """Makes a capture instance of a table, and enables the database where it is not.
+
+        `net`: whether it supports net changes, by default where the table has a primary key;
+        `columns`: those that are captured, by default all; `index`: a unique index in place of
+        the primary key; `role`: the gating role.
+        """
+        self.execute("EXEC sys.sp_cdc_enable_db")
+        self.execute(script.enable_table(table, instance, role, net, columns, index))
+
+    def disable_cdc(self, table: str, instance: str = "all") -> None:
+        """Ends one capture instance of a table, or all of them: their changes are lost."""
+        self.execute(script.disable_table(table, instance))
+
+    def stop_capture(self) -> None:
+        """Stops the capture agent: changes wait for `capture` or `start_capture`."""
+        self.store.capture.stop()
+
+    def start_capture(self) -> None:
+        """Lets the capture agent run, as it does at first: changes are visible at once."""
+        self.store.capture.start()
+
+    def capture(self, transactions: int | None = None) -> None:
+        """Lets a stopped agent scan the log: all of it, or so many transactions."""
+        self.store.capture.scan(transactions)
+
+    def cdc_cleanup(self, instance: str | None = None, lsn: bytes | None = None) -> bytes:
+        """Raises the lowest LSN of an instance, or of all, to `lsn`: what is below is forgotten.
+
+        Without `lsn` everything so far is. Returns the lowest LSN there is now.
+        """
+        found = None if instance is None else self.store.capture.find(instance)
+        if instance is not None and found is None:
+            raise KeyError(instance)
+        return self.store.capture.clean_up(found, lsn)
 
     def transaction(self, program: str | None = "nightly") -> Transaction:
         """A transaction that stays open while others read and write, until it is committed;

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlglot import exp
 
-from tests.sandbox.mssql import catalogue, ddl, dml, types
+from tests.sandbox.mssql import catalogue, ddl, dml, procedures, types
 from tests.sandbox.mssql.compiler import Compiler, Query, Scope, register
 from tests.sandbox.mssql.errors import SqlError, error, unsupported
 from tests.sandbox.mssql.parser import (
@@ -215,6 +215,8 @@ class Session:
 
     def open(self, compiler: Compiler, query: Query) -> ResultSet:
         """Starts a translated query."""
+        if compiler.captured and not self.connection.in_transaction:
+            self.store.capture.idle()
         self._before_read(compiler.tables)
         self._fill_views(compiler.views)
         cursor = self.execute(compiler, query.sql.text, query.sql.args)
@@ -223,7 +225,10 @@ class Session:
 
     def execute(self, compiler: Compiler, sql: str, args: Sequence[Any]) -> sqlite3.Cursor:
         self._state.functions, self._state.problem = compiler.build.functions, None
+        checks, compiler.checks = compiler.checks, []
         try:
+            for check in checks:
+                self.connection.execute(f"SELECT {check.text}", check.args).fetchone()
             return self.connection.execute(sql, args)
         except sqlite3.Error as problem:
             raise self._translated(problem) from None
@@ -289,6 +294,7 @@ class Session:
                 self._tracking_versions,
                 transactions,
                 sessions,
+                connection=self.connection,
             )
             rows = list(view.rows(context))
             self.connection.executemany(f'INSERT INTO temp."{name}" VALUES ({marks})', rows)
@@ -325,6 +331,7 @@ class Session:
         if self.transaction_count == 1:
             self.transaction_id = self.instance.next_transaction_id()
             self.transaction_level = self.level
+            self.store.began[self.connection] = self.clock()[0]
             self.instance.begin_transaction(
                 self.transaction_id, self.database, self.spid, self.application, wrote=False
             )
@@ -336,8 +343,10 @@ class Session:
         self.transaction_count -= 1
         if self.transaction_count:
             return []
+        self.store.began.pop(self.connection, None)
         self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
+            self.store.capture.committed(self.connection)
             self.connection.execute("COMMIT")
         return [Changed("commit")]
 
@@ -345,6 +354,7 @@ class Session:
         if not self.transaction_count:
             raise error(3903)
         self.transaction_count = 0
+        self.store.began.pop(self.connection, None)
         self.instance.end_transaction(self.transaction_id)
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
@@ -443,8 +453,9 @@ class Session:
                 self.variables[variable.name.lower()] = Parameter(variable.name, declared, None)
                 if default := item.args.get("default"):
                     compiler = Compiler(self)
-                    value = compiler.expr(default, Scope())
-                    self.assign(variable.name, value.type, value.value)
+                    result = self.open(compiler, compiler.query(exp.select(default.copy())))
+                    self.assign(variable.name, result.columns[0].type, next(result.rows)[0])
+                    result.close()
         yield Done()
 
     def _if(self, statement: Statement) -> Iterator[Event]:
@@ -481,12 +492,11 @@ class Session:
 
     def _exec(self, statement: Statement) -> Iterator[Event]:
         words = statement.text.split(None, 2)
-        name = words[1] if len(words) > 1 else ""
-        if name.lower() == "sp_rename":
+        if len(words) > 1 and words[1].lower() == "sp_rename":
             ddl.define(self, statement)
-            yield Done()
-            return
-        raise error(2812, name)
+        else:
+            procedures.call(self, statement.text)
+        yield Done()
 
     _HANDLERS: ClassVar[dict[str, Callable[[Any, Statement], Iterator[Event]]]] = {
         "SELECT": _select,

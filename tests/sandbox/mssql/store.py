@@ -16,11 +16,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tests.sandbox.mssql import types
+from tests.sandbox.mssql.capture import Capture, CaptureInstance
 from tests.sandbox.mssql.collation import NAMES, collation, comparer, sqlite_name
 from tests.sandbox.mssql.errors import SqlError, error
 from tests.sandbox.mssql.types import SqlType, Stored
@@ -44,6 +45,8 @@ class ColumnDef:
     graph: int | None = None  # sys.columns.graph_type
     type_hidden: bool = False  # the login has no right on the type
     denied: bool = False  # SELECT on this column alone
+    generated: int = 0  # 1 the start, 2 the end of a row's period
+    hidden: bool = False  # not in SELECT *
 
     @property
     def sql(self) -> str:
@@ -51,7 +54,7 @@ class ColumnDef:
 
     @property
     def writable(self) -> bool:
-        return self.computed is None and self.type.name != "timestamp"
+        return self.computed is None and self.type.name != "timestamp" and not self.generated
 
 
 @dataclass
@@ -85,6 +88,20 @@ class TableDef:
     shipped: bool = False  # the server's own
     created: int = 0  # 100 ns since 0001-01-01
     make: Callable[[TableDef], None] | None = None  # makes its file of rows at the first use
+    last_column_id: int = 0  # of a column that was dropped
+    captures: list[CaptureInstance] = field(default_factory=list)
+    holds_changes: bool = False  # a change table of Change Data Capture
+    history: TableDef | None = field(default=None, repr=False)  # of a system-versioned table
+    history_of: TableDef | None = field(default=None, repr=False)
+
+    @property
+    def watched(self) -> bool:
+        """Whether changes of rows are kept anywhere else than in the table."""
+        return self.tracked or bool(self.captures) or self.history is not None
+
+    @property
+    def next_column_id(self) -> int:
+        return max([self.last_column_id, *(column.id for column in self.columns)]) + 1
 
     @property
     def sql(self) -> str:
@@ -113,6 +130,18 @@ class TableDef:
         return [column for column in self.columns if column.computed is None]
 
 
+@dataclass
+class ViewDef(TableDef):
+    """A view of a user: its columns are those it had when it was made, as on the server."""
+
+    definition: str = ""  # the whole CREATE VIEW
+    query: str = ""  # its SELECT
+    names: tuple[str, ...] = ()  # of its own list of columns
+    schema_bound: bool = False
+    references: frozenset[int] = frozenset()  # ids of tables and views
+    failing: int = 0  # the error of every SELECT from it, 0 for none
+
+
 def order_sql(sql: str, t: SqlType) -> str:
     """The expression by which a column is indexed and compared."""
     if t.family == "dto":
@@ -125,11 +154,19 @@ def order_sql(sql: str, t: SqlType) -> str:
 class Store:
     """The tables of one database."""
 
-    def __init__(self, path: Path, name: str, collation: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        collation: str,
+        clock: Callable[[], int] = lambda: 0,
+        utc_clock: Callable[[], int] = lambda: 0,
+    ) -> None:
         self.path = path
         self.name = name
         self.collation = collation
         self.tables: dict[tuple[str, str], TableDef] = {}
+        self.views: dict[tuple[str, str], ViewDef] = {}
         self.schemas: dict[str, tuple[int, str]] = {}
         self.schema_version = 0
         self.lock = threading.RLock()
@@ -144,6 +181,9 @@ class Store:
         self._connections: list[sqlite3.Connection] = []
         for schema, schema_id in (("dbo", 1), ("guest", 2), ("INFORMATION_SCHEMA", 3), ("sys", 4)):
             self.schemas[self.fold(schema)] = (schema_id, schema)
+        self.capture = Capture(self, clock)
+        self._utc_clock = utc_clock
+        self.began: dict[sqlite3.Connection, int] = {}  # UTC ticks of explicit transactions
         self.writer = self.connect()
         self.writer.execute("CREATE TABLE ct_version (v INTEGER)")
         self.writer.execute("INSERT INTO ct_version VALUES (0)")
@@ -171,6 +211,7 @@ class Store:
         return connection
 
     def release(self, connection: sqlite3.Connection) -> None:
+        self.began.pop(connection, None)
         with self.lock:
             if connection in self._connections:
                 self._connections.remove(connection)
@@ -199,6 +240,7 @@ class Store:
                 used.execute("ROLLBACK")
                 self._counts.clear()
                 raise
+            self.capture.committed(used)
             used.execute("COMMIT")
 
     # Names
@@ -211,6 +253,14 @@ class Store:
     def find(self, schema: str, name: str) -> TableDef | None:
         """The table of that name."""
         return self.tables.get((self.fold(schema), self.fold(name)))
+
+    def find_object(self, schema: str, name: str) -> TableDef | None:
+        """The table or view of that name."""
+        return self.find(schema, name) or self.views.get((self.fold(schema), self.fold(name)))
+
+    def objects(self) -> list[TableDef]:
+        """All tables and views."""
+        return [*self.tables.values(), *self.views.values()]
 
     def table(self, schema: str, name: str) -> TableDef:
         """The table of that name; raises 208."""
@@ -233,6 +283,11 @@ class Store:
         if table is not None:
             table.changed_in = self.schema_version
 
+    def moment(self, connection: sqlite3.Connection | None = None) -> int:
+        """When the connection's transaction began, or now: UTC, 100 ns since 0001-01-01."""
+        began = self.began.get(connection) if connection is not None else None
+        return self._utc_clock() if began is None else began
+
     # Definition
 
     def create_table(
@@ -247,7 +302,7 @@ class Store:
         key = (self.fold(table.schema), self.fold(table.name))
         if self.fold(table.schema) not in self.schemas:
             raise error(2760, table.schema)
-        if key in self.tables:
+        if key in self.tables or key in self.views:
             raise error(2714, table.name)
         names = [self.fold(column.name) for column in table.columns]
         for name in names:
@@ -310,7 +365,16 @@ class Store:
         table.indexes.sort(key=lambda i: i.id)
         self._schema_changed(table)
 
+    def _bound_view(self, table: TableDef) -> ViewDef | None:
+        """A view WITH SCHEMABINDING over the table."""
+        bound = (view for view in self.views.values() if view.schema_bound)
+        return next((view for view in bound if table.id in view.references), None)
+
     def drop_table(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
+        if view := self._bound_view(table):
+            raise error(3729, table.full_name, view.name)
+        for instance in list(table.captures):
+            self.capture.drop(instance)
         name = table.sql
         with self.writing(connection) as used:
             used.execute(f"DROP TABLE {name}")
@@ -341,6 +405,9 @@ class Store:
                     used.execute(f"UPDATE {table.sql} SET {column.sql} = ?", (value,))
         table.columns = [*table.columns, column]
         self._schema_changed(table)
+        if table.history is not None:
+            kept = replace(column, identity=False, default=None)
+            self.add_column(table.history, kept, value, connection)
 
     def drop_column(
         self, table: TableDef, name: str, connection: sqlite3.Connection | None = None
@@ -349,14 +416,18 @@ class Store:
             column = table.column(name)
         except SqlError:
             raise error(4924, name, table.name) from None
-        if any(column.name == used for index in table.indexes for used, _ in index.columns):
+        bound = self._bound_view(table)
+        if bound or any(column.name == used for i in table.indexes for used, _ in i.columns):
             raise error(4922, f"ALTER TABLE DROP COLUMN {name}")
         table_name = table.sql
         if column.computed is None:
             with self.writing(connection) as used:
                 used.execute(f"ALTER TABLE {table_name} DROP COLUMN {column.sql}")
+        table.last_column_id = max(table.last_column_id, column.id)
         table.columns = [other for other in table.columns if other is not column]
         self._schema_changed(table)
+        if table.history is not None:
+            self.drop_column(table.history, name, connection)
 
     # Rows
 
@@ -391,8 +462,13 @@ class Store:
             self._open_rowversions.append(held)
         return lambda: self._open_rowversions.remove(held)
 
-    def complete_row(self, table: TableDef, given: dict[str, Stored]) -> Row:
-        """A whole row from the given columns (names in lower case): defaults, identity, checks."""
+    def complete_row(
+        self, table: TableDef, given: dict[str, Stored], moment: int | None = None
+    ) -> Row:
+        """A whole row from the given columns (names in lower case): defaults, identity, checks.
+
+        `moment` is when its period of validity begins, in a table that has one.
+        """
         row = []
         for column in table.stored_columns:
             name = column.name.lower()
@@ -400,6 +476,9 @@ class Store:
                 if given.get(name) is not None:
                     raise error(273)
                 row.append(self.next_rowversion())
+                continue
+            if column.generated:
+                row.append(self._period_limit(table, column, given, moment))
                 continue
             if name in given:
                 value = given[name]
@@ -414,6 +493,18 @@ class Store:
             row.append(value)
         return tuple(row)
 
+    def _period_limit(
+        self, table: TableDef, column: ColumnDef, given: dict[str, Stored], moment: int | None
+    ) -> Stored:
+        if column.name.lower() in given:
+            raise error(13536, f"{self.name}.{table.full_name}")
+        now = self.moment() if moment is None else moment
+        return (
+            types.round_ticks(now, column.type.scale)
+            if column.generated == 1
+            else (types.latest_ticks(column.type))
+        )
+
     def insert(
         self,
         table: TableDef,
@@ -426,17 +517,15 @@ class Store:
         with self.writing(connection) as used:
             before = used.total_changes
             try:
-                if table.tracked:
+                if table.watched:
                     kept = list(rows)
                     used.executemany(statement, kept)
-                    self.track(table, used, "I", self._keys(table, kept))
+                    self._changed(table, used, [(None, row) for row in kept])
                 else:
                     used.executemany(statement, rows)
             except sqlite3.IntegrityError as problem:
                 raise self._duplicate(table, str(problem)) from None
-            added = used.total_changes - before
-            if table.tracked:
-                added = len(kept)
+            added = len(kept) if table.watched else used.total_changes - before
             self._counted(table, added)
         return added
 
@@ -448,25 +537,30 @@ class Store:
         connection: sqlite3.Connection | None = None,
     ) -> int:
         """Sets `columns` of the rows with the given rowids to the given stored values."""
-        version = next((c for c in table.columns if c.type.name == "timestamp"), None)
-        assigned = [f"{column.sql} = ?" for column in columns]
-        if version is not None:
-            assigned.append(f"{version.sql} = ?")
-        statement = f"UPDATE {table.sql} SET {', '.join(assigned)} WHERE rowid = ?"
+        moment = self.moment(connection)
+        own = [c for c in table.columns if c.type.name == "timestamp" or c.generated == 1]
+        assigned = ", ".join(f"{column.sql} = ?" for column in [*columns, *own])
+        statement = f"UPDATE {table.sql} SET {assigned} WHERE rowid = ?"
         rowids = [rowid for rowid, _ in changes]
         with self.writing(connection) as used:
-            before = self._keys_of(table, used, rowids) if table.tracked else []
+            before = self._rows_of(table, used, rowids) if table.watched else []
             try:
                 for rowid, values in changes:
                     for column, value in zip(columns, values, strict=True):
                         if value is None and not column.nullable:
                             raise error(515, column.name, f"{self.name}.{table.full_name}")
-                    extra = (self.next_rowversion(),) if version is not None else ()
+                    extra = [
+                        types.round_ticks(moment, column.type.scale)
+                        if column.generated
+                        else self.next_rowversion()
+                        for column in own
+                    ]
                     used.execute(statement, (*values, *extra, rowid))
             except sqlite3.IntegrityError as problem:
                 raise self._duplicate(table, str(problem)) from None
-            if table.tracked:
-                self._track_update(table, used, before, self._keys_of(table, used, rowids))
+            if table.watched:
+                after = self._rows_of(table, used, rowids)
+                self._changed(table, used, list(zip(before, after, strict=True)), moment)
         return len(changes)
 
     def delete(
@@ -475,9 +569,10 @@ class Store:
         rowids: Sequence[int],
         connection: sqlite3.Connection | None = None,
     ) -> int:
+        moment = self.moment(connection)
         with self.writing(connection) as used:
-            if table.tracked:
-                self.track(table, used, "D", self._keys_of(table, used, rowids))
+            before = self._rows_of(table, used, rowids) if table.watched else []
+            self._changed(table, used, [(row, None) for row in before], moment)
             used.executemany(
                 f"DELETE FROM {table.sql} WHERE rowid = ?", [(rowid,) for rowid in rowids]
             )
@@ -486,6 +581,8 @@ class Store:
 
     def truncate(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
         """Empties the table. Its tracked changes are lost, so the valid version moves on."""
+        if table.captures:
+            raise error(4711, table.name)
         name = table.sql
         with self.writing(connection) as used:
             used.execute(f"DELETE FROM {name}")
@@ -498,6 +595,40 @@ class Store:
                 )
         self._counts[table.id] = 0
         self._identities.pop(table.id, None)
+
+    def _changed(
+        self,
+        table: TableDef,
+        used: sqlite3.Connection,
+        images: Sequence[tuple[Row | None, Row | None]],
+        moment: int = 0,
+    ) -> None:
+        """Keeps what one statement did: (row before, row after), None for none."""
+        if table.history is not None:
+            self._keep_history(table, used, [old for old, _ in images if old is not None], moment)
+        if table.tracked:
+            self._track(table, used, images)
+        if table.captures:
+            self.capture.changed(table, used, images)
+
+    def _keep_history(
+        self, table: TableDef, used: sqlite3.Connection, rows: Sequence[Row], moment: int
+    ) -> None:
+        """Rows as they were go into the history table; their periods end at `moment`."""
+        assert table.history is not None
+        places = {column.generated: i for i, column in enumerate(table.stored_columns)}
+        end = types.round_ticks(moment, table.stored_columns[places[2]].type.scale)
+        if any(row[places[1]] > end for row in rows):
+            raise error(13535, f"{self.name}.{table.full_name}")
+        kept = [(*row[: places[2]], end, *row[places[2] + 1 :]) for row in rows]
+        self.insert(table.history, kept, used)
+
+    def _rows_of(
+        self, table: TableDef, used: sqlite3.Connection, rowids: Sequence[int]
+    ) -> list[Row]:
+        names = ", ".join(column.sql for column in table.stored_columns)
+        statement = f"SELECT {names} FROM {table.sql} WHERE rowid = ?"
+        return [used.execute(statement, (rowid,)).fetchone() for rowid in rowids]
 
     def _counted(self, table: TableDef, change: int) -> None:
         count = self._counts.get(table.id)
@@ -570,15 +701,19 @@ class Store:
             [(version, operation, *key) for key in keys],
         )
 
-    def _track_update(
-        self, table: TableDef, used: sqlite3.Connection, before: list[Row], after: list[Row]
+    def _track(
+        self,
+        table: TableDef,
+        used: sqlite3.Connection,
+        images: Sequence[tuple[Row | None, Row | None]],
     ) -> None:
         """A changed key is a delete and an insert."""
-        same = [new for old, new in zip(before, after, strict=True) if old == new]
-        moved = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-        self.track(table, used, "U", same)
-        self.track(table, used, "D", [old for old, _ in moved])
-        self.track(table, used, "I", [new for _, new in moved])
+        old = [self._keys(table, [row])[0] if row is not None else None for row, _ in images]
+        new = [self._keys(table, [row])[0] if row is not None else None for _, row in images]
+        pairs = list(zip(old, new, strict=True))
+        self.track(table, used, "U", [b for a, b in pairs if a == b and b is not None])
+        self.track(table, used, "D", [a for a, b in pairs if a != b and a is not None])
+        self.track(table, used, "I", [b for a, b in pairs if a != b and b is not None])
 
     @staticmethod
     def _key_columns(table: TableDef) -> list[ColumnDef]:
@@ -590,13 +725,6 @@ class Store:
         stored = [column.id for column in table.stored_columns]
         places = [stored.index(column.id) for column in self._key_columns(table)]
         return [tuple(row[place] for place in places) for row in rows]
-
-    def _keys_of(
-        self, table: TableDef, used: sqlite3.Connection, rowids: Sequence[int]
-    ) -> list[Row]:
-        names = ", ".join(column.sql for column in self._key_columns(table))
-        statement = f"SELECT {names} FROM {table.sql} WHERE rowid = ?"
-        return [used.execute(statement, (rowid,)).fetchone() for rowid in rowids]
 
 
 def python_row(table: TableDef, row: Any) -> dict[str, Stored]:

@@ -305,6 +305,11 @@ def fit_ticks(ticks: int, t: SqlType, source: str = "datetime2") -> int:
     return ticks
 
 
+def latest_ticks(t: SqlType) -> int:
+    """9999-12-31 23:59:59.9999999, cut to the scale of a datetime2."""
+    return _MAX_TICKS - int(10 ** (7 - t.scale))
+
+
 def offset_store(utc_ticks: int, minutes: int) -> bytes:
     if not 0 <= utc_ticks < _MAX_TICKS:
         raise error(242, "datetimeoffset", "datetimeoffset")

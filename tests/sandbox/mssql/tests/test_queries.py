@@ -263,7 +263,7 @@ def test_what_is_not_understood_is_an_error(server: MssqlSandbox) -> None:
             "INSERT INTO dbo.t (a) OUTPUT inserted.a VALUES (3)",
             "DELETE TOP (1) FROM dbo.t",
             "MERGE INTO dbo.t USING dbo.t AS u ON u.a = t.a WHEN MATCHED THEN DELETE",
-            "CREATE VIEW dbo.v AS SELECT 1 AS a",
+            "CREATE PROCEDURE dbo.p AS SELECT 1 AS a",
             "WAITFOR DELAY '00:00:01'",
         ):
             fails_with(102, c, sql)

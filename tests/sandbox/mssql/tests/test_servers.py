@@ -58,6 +58,20 @@ def test_adapter_has_the_same_interface(server: MssqlSandbox) -> None:
         assert other.execute(
             "SELECT LastName FROM dbo.Patients WHERE PatientKey = %(key)s", {"key": 3}
         ) == [("Neu",)]
+        other.create_view("dbo", "names", "SELECT PatientKey, LastName FROM dbo.Patients")
+        assert len(other.execute("SELECT LastName FROM dbo.names")) == 29
+        other.create_temporal_table("dbo", "t", [("id", "int")], key=["id"], rows=[(1,), (2,)])
+        other.delete("dbo.t", {"id": 1})
+        assert other.execute("SELECT id FROM dbo.t_History") == [(1,)]
+        other.enable_cdc("dbo.Patients", columns=["PatientKey"])
+        other.enable_cdc("dbo.Patients", "second", net=False, index="PK_Patients")
+        other.delete("dbo.Patients", {"PatientKey": 5})
+        other.capture()
+        assert other.execute("SELECT PatientKey FROM cdc.dbo_Patients_CT") == [(5,)]
+        newest = other.cdc_cleanup("dbo_Patients")
+        lowest = "SELECT sys.fn_cdc_get_min_lsn(N'dbo_Patients') AS lsn"
+        assert other.execute(lowest) == [(newest,)]
+        other.disable_cdc("dbo.Patients", "second")
 
 
 def test_server_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
