@@ -11,10 +11,13 @@ from fivetran_connector_sdk import Logging, Operations
 
 
 class Sink:
-    """``count``: the rows so far; ``state``: that of the last of the ``checkpoints``."""
+    """``count``: the rows so far; ``state``: that of the last of the ``checkpoints``; ``logged``:
+    the characters of the log, when all is done. ``warns``: warnings are expected."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, warns: bool = False) -> None:
+        self._warns = warns
         self.count, self.checkpoints, self.state = 0, 0, dict[str, Any]()
+        self.logged = 0
 
     def upsert(self, _table: str, _row: dict[str, Any]) -> None:
         self.count += 1
@@ -27,7 +30,8 @@ class Sink:
         self.state = dict(state)
 
     def warning(self, message: str) -> None:
-        raise AssertionError(message)  # no benchmark may cause a warning
+        if not self._warns:  # a benchmark causes none that it does not expect
+            raise AssertionError(message)
 
 
 @contextmanager
@@ -36,8 +40,10 @@ def counted(sink: Sink) -> Iterator[None]:
     Logging.LOG_LEVEL = Logging.Level.INFO
     names = ("upsert", "truncate", "checkpoint", "warning")
     stubs = {name: getattr(sink, name) for name in names}
-    with mock.patch.multiple(Operations, **stubs), contextlib.redirect_stdout(io.StringIO()):
+    log = io.StringIO()
+    with mock.patch.multiple(Operations, **stubs), contextlib.redirect_stdout(log):
         yield
+    sink.logged = len(log.getvalue())
 
 
 def expect(count: int, rows: int) -> None:

@@ -180,6 +180,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     tables = _in_order([TableSync(plan, sync) for plan in plans])
     for table in tables:
         sync.log.expect(table.plan.table.label, table.rows_to_read)
+    gc.freeze()  # so do ten thousand tables
     try:
         outcomes = _sync_tables(tables, sessions, workers)
         report(outcomes, skipped.counts, times.now())

@@ -19,14 +19,15 @@ class Spool:
     ``place``: how many of these bytes the last ``batches`` has given back."""
 
     def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file: IO[bytes] | None = None  # most lists are so small that they need none
         self.clear()
 
     def __enter__(self) -> "Spool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def add(self, rows: list[Row]) -> None:
         batch = pickle.dumps(rows)
@@ -36,6 +37,8 @@ class Spool:
             self._in_memory.append(batch)
         else:
             batch = zlib.compress(batch, _FASTEST)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
             self._file.seek(0, os.SEEK_END)
             self._file.write(batch)
             self._on_disk.append(len(batch))
@@ -44,6 +47,8 @@ class Spool:
         self.place = 0
         for batch in self._in_memory:
             yield self._loaded(batch)
+        if self._file is None:
+            return
         self._file.seek(0)
         for length in self._on_disk:
             yield self._loaded(zlib.decompress(self._file.read(length)))
@@ -56,6 +61,7 @@ class Spool:
     def clear(self) -> None:
         self._in_memory: list[bytes] = []
         self._on_disk: list[int] = []
-        self._file.seek(0)
-        self._file.truncate()
+        if self._file is not None:
+            self._file.seek(0)
+            self._file.truncate()
         self.rows = self.size = self.place = 0

@@ -33,6 +33,7 @@ def literal(text: str) -> str:
     return "N'" + text.replace("'", "''").replace("%", "%%") + "'"
 
 
+@lru_cache(maxsize=16_384)
 def label(*parts: str) -> str:
     """`schema.table`, with brackets where it would be ambiguous without, or where the settings
     would not take a part as it is."""
