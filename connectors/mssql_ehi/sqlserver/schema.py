@@ -6,7 +6,6 @@ https://learn.microsoft.com/sql/relational-databases/system-information-schema-v
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from . import naming, restrictions, table_keys, type_mapping
 from .catalogue import Catalogue, Details
@@ -128,7 +127,11 @@ def _name_columns(table: SourceTable, state: TableState) -> tuple[SourceTable, l
         as_before=state != TableState() and state.key_types is None,
     )
     by_name = dict(zip(every, destinations, strict=True))
-    columns = tuple(_changed(c, destination=by_name[c.name]) for c in table.columns)
+    # What is as it was stays one object that thousands of tables share.
+    columns = tuple(
+        c if c.destination == by_name[c.name] else replace(c, destination=by_name[c.name])
+        for c in table.columns
+    )
     renamed = tuple(naming.to_remember({**kept, **by_name}).items())
     return replace(table, columns=columns, renamed=renamed), warnings
 
@@ -170,7 +173,7 @@ class _Completion:
         """The table with the names of its columns, and with the reason why it is reloaded."""
         reason = _reload_reason(table, state) or _doubtful_names(table, state)
         named, warnings = _name_columns(table, TableState() if reason else state)
-        if not self._keep_names and not reason:
+        if not self._keep_names and not reason and state != TableState():
             kept = named.columns
             named, warnings = _name_columns(table, TableState())
             reason = "" if named.columns == kept else "the names of its columns changed"
@@ -187,7 +190,9 @@ class _Completion:
         # No column of a primary key has nulls, whatever a catalog view says.
         primary = {name for i in indexes if i.primary for name in i.columns}
         columns = tuple(
-            _changed(c, nullable=c.nullable and c.name not in primary, masked=c.name in masked)
+            replace(c, nullable=c.nullable and c.name not in primary, masked=c.name in masked)
+            if c.name in primary or c.name in masked
+            else c
             for c in table.columns
         )
         table = replace(table, columns=columns)
@@ -231,12 +236,6 @@ class _Completion:
             "unless you GRANT VIEW CHANGE TRACKING on the table to mssql_user"
         )
         return None, [warning]
-
-
-def _changed(column: Column, **values: Any) -> Column:
-    """The column with other ``values``; itself if it has them already."""
-    same = all(getattr(column, name) == value for name, value in values.items())
-    return column if same else replace(column, **values)
 
 
 def _reload_reason(table: SourceTable, state: TableState) -> str:
