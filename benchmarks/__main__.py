@@ -10,10 +10,11 @@ from rich.table import Table
 
 import benchmarks
 
-from . import mssql_ehi, rest, sources
+from . import mssql_ehi, mssql_tables, rest, sources
 from .measure import Figure, Plan
 
-NAMES = ("mssql_ehi", *sources.NAMES)
+_RUNS = {"mssql_ehi": mssql_ehi.run, "mssql_ehi_tables": mssql_tables.run}
+NAMES = (*_RUNS, *sources.NAMES)
 
 
 def main() -> int:
@@ -50,7 +51,7 @@ def main() -> int:
 
 
 def _figures(name: str, plan: Plan) -> Iterator[Figure]:
-    return mssql_ehi.run(plan) if name == "mssql_ehi" else rest.run(name, plan)
+    return _RUNS[name](plan) if name in _RUNS else rest.run(name, plan)
 
 
 def _table(name: str, figures: list[Figure]) -> Table:

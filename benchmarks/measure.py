@@ -18,7 +18,9 @@ if sys.platform == "win32":
     PROCESSES = multiprocessing.get_context("spawn")
 else:
     PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["benchmarks.rest", "benchmarks.mssql_ehi"])
+PROCESSES.set_forkserver_preload(
+    ["benchmarks.rest", "benchmarks.mssql_ehi", "benchmarks.mssql_tables"]
+)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 
 import gc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,21 +23,32 @@ from shared.rest import Retry
 from shared.rows import SkippedRecords
 from shared.settings import read
 from shared.state import State
-from sqlserver import tds_patches
+from sqlserver import catalogue, tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
+from sqlserver.catalogue import Catalogue, Selection
+from sqlserver.change_tracking import unchanged
+from sqlserver.checkpoints import Checkpoints
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
+from sqlserver.read_progress import MANY_TABLES, SyncLog
 from sqlserver.rows import size
-from sqlserver.schema import DatabaseSchema, Selection, discover
-from sqlserver.server_features import allows_snapshots, is_replica, tells_active_rowversions
+from sqlserver.schema import DatabaseSchema, complete
+from sqlserver.server_features import (
+    allows_snapshots,
+    is_replica,
+    tells_active_rowversions,
+    with_indexes,
+)
 from sqlserver.session import Session, Values
 from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
+from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.validation import TABLES, Outcome, report
+from sqlserver.windows import WindowProbe
 from sqlserver.workers import Workers
 
 BATCH_SIZE = 1_000  # rows that are read at once
@@ -49,7 +62,8 @@ _PACKET_SIZE = 8_000
 # makes each of three waits as short as it can be, they are half of 26 + 52 + 104, which is 91.
 _BASE_DELAY, _LONGEST_DELAY = 26.0, 104.0
 _SINGLE_WARNINGS = 5  # about tables; more of them are one
-_NAMED = 50  # tables that a warning names; the log names all
+_NAMED = 50  # tables that the log or a warning names; the debug log names all
+_WAYS = 10  # of reading tables that the log counts
 # Connectors before this one saved one cursor for all tables, which is of no use here.
 _LEGACY = "last_sync_time"
 
@@ -75,13 +89,16 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     saved = State(known_state or {}, (_LEGACY,))
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings, saved).tables
+        read_at = time.monotonic()
+        found = catalogue.read(session, _selection(settings))
+        tables = _complete(session, found, saved).tables
     finally:
         session.close()
     # A table that cannot be synced might be declared with another key than the destination's.
     declarations = [table.declaration() for table in tables if not table.fault]
     keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
     _declared[:] = [_Declared(keys, by_state=known_state is not None)]
+    _found[:] = [_Found(found, settings, read_at)]
     return [*declarations, *TABLES]
 
 
@@ -93,9 +110,21 @@ class _Declared:
     by_state: bool
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What schema() has found in the catalog views, by which settings, and when."""
+
+    catalogue: Catalogue
+    settings: Settings = field(repr=False)  # it has the password
+    read_at: float
+
+
 # What schema() has declared, if it was called in this process. A table that is stored with another
 # key ends the sync of all tables, now or at the next sync.
 _declared: list[_Declared] = []
+# For the update() that follows: the catalogue of ten thousand tables is large.
+_found: list[_Found] = []
+_MOST_AGE = 300.0  # seconds; rights and sizes may change, which the server does not tell
 
 
 def _state_at_hand() -> Mapping[str, Any] | None:
@@ -121,13 +150,16 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _warn(database)
         _forget_other_tables(saved, database)
         snapshots = allows_snapshots(session)
-        plans = _choose_plans(session, database, settings)
+        plans = with_indexes(session, _choose_plans(session, database, settings))
         _warn_of_full_reads(plans, settings)
         late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:
         session.close()
 
     workers = Workers(settings.parallel_tables)
+    sessions = [
+        session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
+    ]
     skipped = SkippedRecords(become="null")
     sync = Sync(
         get_table_data,
@@ -136,13 +168,18 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _encryption(settings),
         lookback,
         CHECKPOINT_INTERVAL,
+        settings.slice_rows,
+        _unchanged(sessions[0], plans, saved),
         workers,
         late_rows,
+        SourceClock(late_rows),
+        WindowProbe(),
+        Checkpoints(saved, CHECKPOINT_INTERVAL),
+        SyncLog(len(plans)),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
-    sessions = [
-        session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
-    ]
+    for table in tables:
+        sync.log.expect(table.plan.table.label, table.rows_to_read)
     try:
         outcomes = _sync_tables(tables, sessions, workers)
         report(outcomes, skipped.counts, times.now())
@@ -153,6 +190,19 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         late_rows.report()
         for each in sessions:
             each.close()
+
+
+def _unchanged(session: Session, plans: Sequence[Plan], saved: State) -> dict[str, int]:
+    """Up to which version the tables that Change Tracking has no change of have none."""
+    versions, tables = {}, []
+    for table in (plan.table for plan in plans if plan.tracked and not plan.fault):
+        state = TableState.from_json(saved.table(table.label), table.label)
+        since = state.cursor.version
+        resumes = state.read is not None or bool(table.reload_reason or table.postponed)
+        if since is not None and state.cursor.tracked_since == table.tracked_since and not resumes:
+            versions[table.label] = since
+            tables.append(table)
+    return unchanged(session, tables, versions) if tables else {}
 
 
 def _encryption(settings: Settings) -> Encryption:
@@ -166,9 +216,7 @@ def _encryption(settings: Settings) -> Encryption:
 def _in_order(tables: list[TableSync]) -> list[TableSync]:
     """Small tables and new ones come first. Logs how each is read."""
     tables.sort(key=lambda table: (not table.runs_first, table.plan.table.estimate or 0))
-    for table in tables:
-        if not table.plan.fault:
-            _log_plan(table.plan)
+    _log_plans([table.plan for table in tables])
     return tables
 
 
@@ -203,7 +251,9 @@ def _raise_failures(tables: Sequence[TableSync], outcomes: Sequence[Outcome]) ->
         tried = {outcome.label for outcome in outcomes}
         left = [label for table in tables if (label := table.plan.table.label) not in tried]
         untried = f"; not tried: {_some(left)}" if left else ""
-        reasons = "\n".join(failures)
+        reasons = "\n".join(failures[:_NAMED])
+        if len(failures) > _NAMED:
+            reasons += f"\nand {len(failures) - _NAMED} more, which are in the log"
         raise SourceError(f"{len(failures)} of {len(tables)} tables failed{untried}:\n{reasons}")
 
 
@@ -232,14 +282,15 @@ def read_each_table(settings: Settings) -> None:
     session = connect_to_mssql(settings)
     failures = []
     try:
-        database = _discover(session, settings, State({}, ()))
-        for plan in _choose_plans(session, database, settings):
+        database = _discover(session, settings)
+        plans = _choose_plans(session, database, settings)
+        _log_plans(plans)
+        for plan in plans:
             table = plan.table
             if plan.fault:
                 failures.append(f"{table.label}: {plan.fault}")
                 continue
-            _log_plan(plan)
-            sql, _ = Plan(table, None, ()).statement(only_first=True)
+            sql, _ = Plan(table, None, ()).statement(limit=1)
             try:
                 session.with_retries(table.label, partial(session.rows, sql))
             except SourceError as error:
@@ -259,7 +310,7 @@ def find_incremental_columns(settings: Settings) -> None:
     one that the settings name, and others could be meant."""
     session = connect_to_mssql(settings)
     try:
-        tables = _discover(session, settings, State({}, ())).tables
+        tables = _discover(session, settings).tables
     finally:
         session.close()
     plans = [choose(table, settings.incremental_column, versions=True) for table in tables]
@@ -270,10 +321,34 @@ def find_incremental_columns(settings: Settings) -> None:
         Logging.warning(warning)
 
 
-def _log_plan(plan: Plan) -> None:
-    estimate = plan.table.estimate
-    about = f"about {estimate} rows" if estimate is not None else "no estimate"
-    Logging.info(f"{plan.table.label}: {category(estimate)}, {about}, {plan}")
+def _log_plans(plans: Sequence[Plan]) -> None:
+    """Logs how each table is read; of many tables, how many are read in each way."""
+    readable = [plan for plan in plans if not plan.fault]
+    many = len(readable) > MANY_TABLES
+    if many:
+        Logging.info(_summary(readable))
+    for plan in readable:
+        estimate = plan.table.estimate
+        about = f"about {estimate} rows" if estimate is not None else "no estimate"
+        line = f"{plan.table.label}: {category(estimate)}, {about}, {plan}"
+        (Logging.debug if many else Logging.info)(line)
+
+
+def _summary(plans: Sequence[Plan]) -> str:
+    rows = sum(plan.table.estimate or 0 for plan in plans)
+    sizes = _counted(category(plan.table.estimate) for plan in plans)
+    return (
+        f"{len(plans):,} tables with about {rows:,} rows in all: {sizes}. They are read as "
+        f"follows: {_counted(str(plan) for plan in plans)}. The debug log names each table"
+    )
+
+
+def _counted(words: Iterable[str]) -> str:
+    """How often there is each word, the most frequent ones first."""
+    found = Counter(words).most_common()
+    listed = [f"{number:,} {word}" for word, number in found[:_WAYS]]
+    left = sum(number for _, number in found[_WAYS:])
+    return "; ".join([*listed, f"{left:,} otherwise"] if left else listed)
 
 
 def connect_to_mssql(settings: Settings) -> Session:
@@ -342,42 +417,71 @@ def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
 
 
 def get_table_data(
-    session: Session, plan: Plan, start: str | None, end: str | None, after: Position | None
-) -> Iterator[list[Values]]:
-    """Streams the rows of ``plan`` from ``start`` on, before ``end`` and behind ``after``, in
-    batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
-    sql, parameters = plan.statement(start, end, after)
+    session: Session,
+    plan: Plan,
+    start: str | None,
+    end: str | None,
+    after: Position | None,
+    limit: int | None = None,
+) -> Generator[list[Values], None, None]:
+    """Streams the rows of ``plan`` from ``start`` on, before ``end`` and behind ``after``, up to
+    ``limit`` of them, in batches of BATCH_SIZE rows or about LARGEST_BATCH bytes."""
+    sql, parameters = plan.statement(start, end, after, limit=limit)
     width = plan.table.row_width
     narrow = width is not None and width * BATCH_SIZE <= session.largest_batch
     size_of: Callable[[Values], int] | None = None if narrow else size
     return session.stream(sql, parameters, BATCH_SIZE, size_of)
 
 
-def _discover(
-    session: Session, settings: Settings, saved: State, *, keep_names: bool = True
-) -> DatabaseSchema:
+def _selection(settings: Settings) -> Selection:
     database = settings.mssql_database
-    selection = Selection(
+    return Selection(
         table_patterns(settings.tables, database),
         table_patterns(settings.exclude_tables, database),
         column_patterns(settings.exclude_columns, database),
         settings.max_tables,
     )
+
+
+def _discover(session: Session, settings: Settings) -> DatabaseSchema:
+    """The tables as they are now, as if none was ever synced."""
+    return complete(session, catalogue.read(session, _selection(settings)), {})
+
+
+def _complete(
+    session: Session, found: Catalogue, saved: State, *, keep_names: bool = True
+) -> DatabaseSchema:
     states = {
-        label: TableState.from_json(entry) for label, entry in saved.values["tables"].items()
+        label: TableState.from_json(entry, label)
+        for label, entry in saved.values["tables"].items()
     }
-    return discover(session, selection, states, keep_names=keep_names)
+    return complete(session, found, states, keep_names=keep_names)
 
 
 def _discover_as_declared(session: Session, settings: Settings, saved: State) -> DatabaseSchema:
     """The tables as they are now. A table that schema() has declared otherwise is not synced: the
     source has changed since, or schema() did not know the state."""
+    found = _found_by_schema(session, settings)
+    if found is None:
+        found = catalogue.read(session, _selection(settings))
     if not _declared:
-        return _discover(session, settings, saved)
+        return _complete(session, found, saved)
     [declared] = _declared
-    found = _discover(session, settings, saved, keep_names=declared.by_state)
-    tables = [_if_declared(table, declared.keys.get(table.destination)) for table in found.tables]
-    return replace(found, tables=tuple(tables))
+    database = _complete(session, found, saved, keep_names=declared.by_state)
+    tables = [_if_declared(t, declared.keys.get(t.destination)) for t in database.tables]
+    return replace(database, tables=tuple(tables))
+
+
+def _found_by_schema(session: Session, settings: Settings) -> Catalogue | None:
+    """What schema() has found, if it did so just now by the same settings, and the server says
+    that no table has changed since. None: the catalogue must be read again."""
+    found = [_found.pop() for _ in _found[:]]
+    fresh = [f for f in found if f.settings == settings and _age(f) <= _MOST_AGE]
+    return next((f.catalogue for f in fresh if f.catalogue.is_current(session)), None)
+
+
+def _age(found: _Found) -> float:
+    return time.monotonic() - found.read_at
 
 
 def _if_declared(table: SourceTable, declared: set[str] | None) -> SourceTable:
@@ -408,9 +512,13 @@ def _warn(database: DatabaseSchema) -> None:
             "first: " + "; ".join(database.warnings[:_SINGLE_WARNINGS])
         )
     if excluded := database.over_limit:
-        Logging.info(f"Not synced, by max_tables: {', '.join(excluded)}")
-        tables = "1 table is" if len(excluded) == 1 else f"{len(excluded)} tables are"
-        op.warning(f"max_tables is {len(database.tables)}: {tables} not synced: {_some(excluded)}")
+        Logging.debug(f"Not synced, by max_tables: {', '.join(excluded)}")
+        most, tables = len(database.tables), "table is" if len(excluded) == 1 else "tables are"
+        op.warning(
+            f"max_tables is {most:,}, but {most + len(excluded):,} tables match, so "
+            f"{len(excluded):,} {tables} not synced: {_some(excluded)}. Set max_tables to "
+            '"0" to sync all, or name those that you need in tables'
+        )
 
 
 def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:
@@ -432,7 +540,9 @@ def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
             "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
             "the rights of mssql_user"
         )
-    saved.values["tables"] = {label: state.to_json() for label, state in database.states.items()}
+    saved.values["tables"] = {
+        label: state.to_json(label) for label, state in database.states.items()
+    }
 
 
 def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings) -> list[Plan]:

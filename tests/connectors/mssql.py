@@ -1,13 +1,15 @@
 """What the tests of mssql_ehi have in common."""
 
+import re
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 from typing import Any
 
 from tests.sandbox.fivetran import Project, Result
 from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, RealServer
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
-DATA = r"^SELECT .* FROM \[(dbo|archive)\]"  # statements that read a table
+DATA = r"^SELECT (?!COUNT_BIG).* FROM \[(dbo|archive)\]"  # statements that read rows of a table
 Source = MssqlSandbox | RealServer
 Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
 
@@ -43,7 +45,15 @@ def upserts(result: Result, tables: int = 1) -> int:
 
 
 def reads(server: MssqlSandbox, table: str) -> list[str]:
-    return [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
+    """The statements that read rows of a table."""
+    found = [s.sql for s in server.statements if f"FROM [dbo].[{table}]" in s.sql]
+    return [sql for sql in found if re.match(DATA, sql)]
+
+
+def table_state(project: Project, label: str = "dbo.t") -> Any:
+    """What the state keeps of a table."""
+    module = import_module("sqlserver.table_state")
+    return module.TableState.from_json(project.state["tables"][label], label)
 
 
 def ids(project: Project, table: str = "t", column: str = "id") -> list[Any]:

@@ -183,6 +183,16 @@ def texts_response(column: Column, texts: Sequence[bytes | None]) -> Response:
     return Response(b"".join(packets), len(rows), names, 504)
 
 
+def cut_response(column: Column) -> Response:
+    """A response of one column, whose last packet ends within the chunk of the last of 50 values.
+    Each has 100 bytes, in one chunk."""
+    metadata, names = _metadata([column])
+    value = wire.plp(b"ab" * 50, wire.PlpOptions(chunk=8000))
+    rows = (bytes([wire.ROW]) + value) * 50
+    packets = _packets(random.Random(1), (metadata + rows)[:-20], 504)
+    return Response(b"".join(packets), 49, names, 504)
+
+
 def response(number: int) -> Response:
     """A response drawn from ``number``, to a statement and to the one after it."""
     draw = random.Random(number)
@@ -288,9 +298,9 @@ def _packet(body: bytes, *, last: bool) -> bytes:
 # Reading
 
 
-class Loop(Exception):
-    """A reader asks again and again for what is not there: the driver does, for a value of a max
-    type that the last packet does not have."""
+class Loop(AssertionError):
+    """A reader asks again and again for what is not there, as the stock driver does for a value of
+    a MAX type that is cut in the last packet."""
 
 
 class Network:
@@ -339,6 +349,8 @@ def read(response: Response, open_rows: Callable[[Any], Callable[[], list[Any]]]
             found.append(_state(session, network))
             if session._reader.stream_finished():  # else a packet without data may be next
                 found.append(f"{network.place} bytes")
+    except Loop:
+        raise
     except Exception as error:
         found.append(f"{type(error).__name__}: {error}")
         count = session.res_info.row_count if session.res_info else None

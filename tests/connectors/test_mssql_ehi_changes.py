@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
     moments,
     reads,
     synced,
+    table_state,
     take_no_bad_ones,
     upserts,
 )
@@ -112,6 +113,7 @@ def test_the_version_is_read_in_the_snapshot_of_the_rows(
     new."""
     create_tracked(server)
     synced(project, server)
+    server.update("dbo.t", {"id": 3}, v="changed")
     server.statements.clear()
     synced(project, server)
     sent = [statement.sql for statement in server.statements]
@@ -120,6 +122,59 @@ def test_the_version_is_read_in_the_snapshot_of_the_rows(
     assert "INFORMATION_SCHEMA.COLUMNS" in sent[begin + 2]
     assert "CHANGETABLE" in sent[begin + 3]
     assert sent[begin + 4] == "COMMIT TRANSACTION"
+
+
+def test_tracked_tables_without_a_change_cost_no_statement(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """All of them are asked at once; those that changed are read."""
+    server.info.tracking = True
+    names = [f"t{letter}" for letter in "abcdefgh"]
+    for name in names:
+        create_plain(server, 5, name)
+        server.execute(f"ALTER TABLE dbo.{name} ENABLE CHANGE_TRACKING")
+    synced(project, server)
+    server.update("dbo.tc", {"id": 3}, v="changed")
+    server.statements.clear()
+    assert upserts(synced(project, server), len(names)) == 1
+    assert [sql for s in server.statements if "LEFT JOIN [dbo]" in (sql := s.sql)] == [
+        sql for s in server.statements if "LEFT JOIN [dbo].[tc]" in (sql := s.sql)
+    ]
+    versions = {table_state(project, f"dbo.{name}").cursor.version for name in names}
+    assert versions == {1}  # so that they do not expire
+    modes = {row["mode"] for row in project.rows("sync_validation_tables")}
+    assert modes == {"first", "changes"}
+
+
+@pytest.mark.parametrize("cause", ["changed", "cleaned up", "refused", "switched off and on"])
+def test_what_happens_while_tracked_tables_are_asked(
+    project: Project, server: MssqlSandbox, cause: str
+) -> None:
+    """A change that comes in between is read by this sync or the next, a clean-up is noticed."""
+    create_tracked(server)
+    server.update("dbo.t", {"id": 7}, v="changed")
+    synced(project, server)
+    if cause == "cleaned up":
+        server.delete("dbo.t", {"id": 3})
+
+    def act() -> None:
+        if cause == "changed":
+            server.delete("dbo.t", {"id": 3})
+        elif cause == "cleaned up":
+            server.store.expire_tracking(server.table("dbo.t"))
+        elif cause == "switched off and on":
+            server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+            server.delete("dbo.t", {"id": 3})
+            server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
+
+    if cause == "refused":
+        server.delete("dbo.t", {"id": 3})
+        server.faults.add(faults.fail(8115, match="WHERE EXISTS"))
+    else:
+        server.faults.add(faults.call(act, "WHERE EXISTS"))
+    project.sync(configuration(server))
+    synced(project, server)
+    assert ids(project) == [i for i in range(30) if i != 3]
 
 
 @pytest.mark.parametrize("snapshot", [True, False])
@@ -211,7 +266,7 @@ def test_what_is_forgotten_leads_to_a_load_of_everything(
         server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
     else:
         state = project.state
-        state["tables"]["dbo.t"]["version"] += 1_000
+        state["tables"]["dbo.t"]["v"] += 1_000
         (project.path / "files" / "state.json").write_text(json.dumps(state))
     server.faults.add(faults.drop(DATA, after_rows=9))
     result = synced(project, server)
@@ -370,7 +425,7 @@ def test_a_replacement_that_proves_large_still_tells_deletes(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small by its rows, large by their width: what was deleted meanwhile goes."""
-    monkeypatch.setattr(table_sync, "LARGEST_CHECKPOINT", 2_000)
+    monkeypatch.setattr(table_sync, "LARGEST_WAITING", 2_000)
     create_tracked(server, 100)
     synced(project, server)
     server.delete("dbo.t", {"id": 5})
@@ -601,7 +656,7 @@ def test_one_failed_table_leaves_the_others_alone(
 def test_readers_and_faults(project: Project, server: MssqlSandbox) -> None:
     """Connections that break at each table, replacements among them: the result is the source."""
     seed_ehr(server, patients=40)
-    options = {"parallel_tables": "3", "retry_attempts": "6"}
+    options = {"parallel_tables": "3", "retry_attempts": "9"}
     for _ in range(2):
         server.faults.add(faults.drop(DATA, after_rows=15, times=8))
         synced(project, server, **options)
@@ -644,6 +699,7 @@ def test_an_error_of_the_destination_ends_all_readers(
     assert "MemoryError" in failed(project, server, parallel_tables="3").output
 
 
+@pytest.mark.usefixtures("small_steps")
 def test_ctrl_c_ends_all_readers(
     project: Project,
     server: MssqlSandbox,

@@ -19,6 +19,7 @@ from tests.connectors.mssql import (
     ids,
     moments,
     synced,
+    table_state,
     upserts,
 )
 from tests.sandbox.fivetran import Project
@@ -73,7 +74,7 @@ def test_the_cursor_goes_on_after_the_transaction(project: Project, server: Mssq
         server.insert("dbo.t", [(60, local(server, NOW))])
         output = synced(project, server, lookback_seconds="0").output
         assert "dbo.t: a transaction is open since 2026-11-20 10:00:00" in output
-        assert project.state["tables"]["dbo.t"]["cursor"] == "2026-11-20 10:00:00.000000"
+        assert table_state(project).cursor.moment == "2026-11-20 10:00:00"
     assert upserts(synced(project, server, lookback_seconds="0")) == 31
     assert upserts(synced(project, server, lookback_seconds="0")) == 1
 
@@ -124,7 +125,7 @@ def test_a_distributed_transaction_without_a_session_counts(
         server.set_clock(NOW)
         server.insert("dbo.t", [(60, local(server, NOW))])
         synced(project, server, lookback_seconds="0")
-    assert project.state["tables"]["dbo.t"]["cursor"] == "2026-11-20 10:00:00.000000"
+    assert table_state(project).cursor.moment == "2026-11-20 10:00:00"
 
 
 def test_readers_of_the_connector_hold_nothing_up(project: Project, server: MssqlSandbox) -> None:
@@ -138,7 +139,7 @@ def test_readers_of_the_connector_hold_nothing_up(project: Project, server: Mssq
         server.set_clock(NOW)
         server.insert("dbo.t", [(60, local(server, NOW))])
         assert "a transaction is open" not in synced(project, server, lookback_seconds="0").output
-    assert project.state["tables"]["dbo.t"]["cursor"] == "2026-11-20 12:00:00.000000"
+    assert table_state(project).cursor.moment == "2026-11-20 12:00:00"
 
 
 @pytest.mark.parametrize("number", [300, *wide(262, 297, 371)])
@@ -154,7 +155,7 @@ def test_transactions_that_the_login_may_not_see(
     output = synced(project, server).output
     assert output.count(GRANT) == 1
     assert "more than lookback_seconds (3600) after" in output
-    assert project.state["tables"]["dbo.b"]["cursor"] == "2026-11-20 11:00:00.000000"
+    assert table_state(project, "dbo.b").cursor.moment == "2026-11-20 11:00:00"
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -236,7 +237,7 @@ def test_of_an_excluded_column_no_rows_are_counted(project: Project, server: Mss
     output = synced(project, server, exclude_columns="ModifiedDate").output
     assert "without ModifiedDate" not in output
     assert not [s for s in server.statements if "COUNT_BIG" in s.sql or "dm_tran" in s.sql]
-    assert "cursor" not in project.state["tables"]["dbo.t"]
+    assert table_state(project).cursor.moment is None
     assert ids(project) == [*range(5), 7]
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 from unittest import mock
 
+import pytds
 import pytds.tds_reader
 import pytds.tds_types
 import pytest
@@ -18,9 +19,11 @@ from tests.sandbox.fivetran import load
 
 from .tds_responses import (
     OTHER_COLUMNS,
+    Loop,
     by_driver,
     columns_of_all_formats,
     compare,
+    cut_response,
     decoded,
     plain_response,
     read,
@@ -28,7 +31,16 @@ from .tds_responses import (
 )
 
 load("mssql_ehi")
-row_decoder, row_reader = map(import_module, ("sqlserver.row_decoder", "sqlserver.row_reader"))
+row_decoder, row_reader, errors, tds_patches = map(
+    import_module,
+    (
+        "sqlserver.row_decoder",
+        "sqlserver.row_reader",
+        "sqlserver.errors",
+        "sqlserver.tds_patches",
+    ),
+)
+TransientError = import_module("shared.errors").TransientError
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +107,23 @@ def test_the_driver_decodes_the_first_rows(
     assert sum(by_decoder) == 0
     read(plain_response(columns, 300, 504), decoded(1))
     assert sum(by_decoder) == 2 * 100
+
+
+@pytest.mark.parametrize("kind", [0xE7, 0xF1, 0xA5])  # nvarchar(max), xml, varbinary(max)
+def test_a_max_value_that_is_cut_ends_the_read(kind: int) -> None:
+    """By an error that is retried; the stock driver asks for the rest without end."""
+    [column] = [
+        c for c in columns_of_all_formats(5) if c.info[0] == kind and c.null == b"\xff" * 8
+    ]
+    given = cut_response(column)
+    found = read(given, decoded(1))
+    assert found == read(given, by_driver)
+    assert len(found) == given.rows + 2
+    assert found[-2] == "ClosedConnectionError: Server closed connection"
+    assert isinstance(errors.explain(pytds.ClosedConnectionError(), "reading"), TransientError)
+    [patch] = [p for p in tds_patches.PATCHES if p.owner is pytds.tds_types.PlpReader]
+    with mock.patch.object(patch.owner, patch.name, patch.original), pytest.raises(Loop):
+        read(given, by_driver)
 
 
 @pytest.mark.parametrize("column", OTHER_COLUMNS)

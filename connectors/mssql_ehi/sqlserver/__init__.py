@@ -17,7 +17,8 @@ Finding the tables
     naming           names at the destination, and patterns of names
     restrictions     columns that the login cannot read, or reads masked
     table_keys       which unique index is the key of a table
-    schema           discovers the tables in the catalog views
+    catalogue        reads the catalog views, of thousands of tables too
+    schema           completes the tables: names, keys, what the state knows of them
 Reading them
     query            the plan of a table: which rows are read, in which order; its statements
     late_rows        rows that a cursor of moments could miss

@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 
 from fivetran_connector_sdk import Logging, Operations as op
 
-from .naming import ColumnName
 from .query import Plan
 from .session import Session
-from .source_tables import Column, SourceTable
+from .source_tables import Column
 
 # Transactions of this database that write; not those of this connector, which stamp no row. A
 # distributed transaction whose client has disconnected has no session.
@@ -22,16 +21,6 @@ _OLDEST = (
     "WHERE d.database_id = DB_ID() AND a.transaction_type IN (1, 4) "
     "AND (e.program_name IS NULL OR e.program_name <> APP_NAME())"
 )
-_LEADING = (
-    "SELECT s.name AS schema_name, t.name AS table_name, c.name AS column_name "
-    "FROM sys.indexes AS i "
-    "JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id "
-    "JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id "
-    "JOIN sys.tables AS t ON t.object_id = i.object_id "
-    "JOIN sys.schemas AS s ON s.schema_id = t.schema_id "
-    "WHERE x.key_ordinal = 1 AND i.type IN (1, 2) AND i.is_disabled = 0 "
-    "AND i.is_hypothetical = 0 AND i.has_filter = 0"
-)
 
 
 class LateRows:
@@ -39,7 +28,6 @@ class LateRows:
 
     def __init__(self) -> None:
         self._sees_transactions = False
-        self._indexed: set[ColumnName] = set()
         self._without_moment: dict[str, str] = {}
 
     def look(
@@ -70,9 +58,6 @@ class LateRows:
             )
         else:
             self._sees_transactions = True
-        if any(plan.column.nullable for plan in timed if plan.column):
-            rows = session.optional("the indexes of the columns of changes", _LEADING)
-            self._indexed = {(schema, table, name) for schema, table, name in rows or []}
 
     def earliest_open(self, session: Session, offset: int) -> str | None:
         """When the oldest open transaction began, None if there is none, or none is seen: by the
@@ -86,10 +71,6 @@ class LateRows:
         local = datetime.fromisoformat(rows[0][0])
         earlier = min(local, local - timedelta(minutes=offset))
         return earlier.isoformat(" ", "microseconds")
-
-    def counts(self, table: SourceTable, column: Column) -> bool:
-        """Whether rows without a moment can be counted cheaply, by an index."""
-        return column.nullable and (table.schema, table.name, column.name) in self._indexed
 
     def note(self, label: str, column: Column, rows: int) -> None:
         """Notes how many rows of the table have no moment."""

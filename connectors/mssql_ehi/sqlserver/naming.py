@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import count
 from typing import TypeVar
 
@@ -27,6 +28,11 @@ def quoted(name: str) -> str:
     return bracketed(name).replace("%", "%%")
 
 
+def literal(text: str) -> str:
+    """A text for a statement, where the driver halves per cent signs."""
+    return "N'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
 def label(*parts: str) -> str:
     """`schema.table`, with brackets where it would be ambiguous without, or where the settings
     would not take a part as it is."""
@@ -38,51 +44,103 @@ def pattern(parts: Sequence[str]) -> str:
     return label(*parts) if any("." in part for part in parts) else ".".join(parts)
 
 
-def select(tables: Sequence[Name], include: Sequence[str], exclude: Sequence[str]) -> set[Name]:
+_LISTED = 500  # tables that a statement names
+
+
+class Chosen:
+    """The ``names`` of the tables of which something is asked, of as many as there are ``of``."""
+
+    def __init__(self, names: Iterable[Name], of: int) -> None:
+        self.names = frozenset(names)
+        few = len(self.names) <= _LISTED and len(self.names) < of
+        self._listed = ", ".join(sorted({literal(n) for _, n in self.names})) if few else ""
+
+    def condition(self, column: str) -> str:
+        """The condition, with AND before it, by which the server leaves out most other tables;
+        "" where they are not worth it. ``column``: that of the tables' names."""
+        return f" AND {column} IN ({self._listed})" if self._listed else ""
+
+
+def select(tables: Iterable[Name], include: Sequence[str], exclude: Sequence[str]) -> set[Name]:
     """Those of ``tables`` that match a pattern of ``include``, if there is one, and none of
     ``exclude``. Raises SettingsError for patterns that match nothing."""
+    every = list(tables)
     given = {"tables": include, "exclude_tables": exclude}
-    found = _matching(tables, given, "table")
-    return (found["tables"] if include else set(tables)) - found["exclude_tables"]
+    found = _matching(every, given, "table")
+    return (found["tables"] if include else set(every)) - found["exclude_tables"]
 
 
-def select_columns(columns: Sequence[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
+def select_columns(columns: Iterable[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
     """Those of ``columns`` that match a pattern of ``exclude``. Raises SettingsError for patterns
     that match nothing."""
     return _matching(columns, {"exclude_columns": exclude}, "column")["exclude_columns"]
 
 
 def _matching(
-    every: Sequence[_Named], given: Mapping[str, Sequence[str]], what: str
+    every: Iterable[_Named], given: Mapping[str, Sequence[str]], what: str
 ) -> dict[str, set[_Named]]:
     """What matches the patterns of each setting, by its key."""
-    found: dict[str, set[_Named]] = {key: set() for key in given}
-    unmatched = []
-    for key, listed in given.items():
-        for pattern in listed:
-            matching = _of_pattern(every, pattern)
-            found[key] |= matching
-            if not matching:
-                unmatched.append(f"{key}: {pattern!r} matches no {what} that mssql_user may see")
+    matching = _all_matching(every, {pattern for listed in given.values() for pattern in listed})
+    unmatched = [
+        f"{key}: {pattern!r} matches no {what} that mssql_user may see"
+        for key, listed in given.items()
+        for pattern in listed
+        if not matching[pattern]
+    ]
     if unmatched:
         raise SettingsError("The configuration is wrong:\n" + "\n".join(unmatched))
-    return found
+    return {
+        key: {name for pattern in listed for name in matching[pattern]}
+        for key, listed in given.items()
+    }
 
 
-def _of_pattern(every: Sequence[_Named], pattern: str) -> set[_Named]:
-    """The names that match a pattern: in any case, unless names differ in case alone, and one of
-    them is spelled like the pattern."""
-    spelled: dict[tuple[str, ...], list[_Named]] = defaultdict(list)
-    folded = _expression(pattern.casefold())
+def _all_matching(every: Iterable[_Named], patterns: set[str]) -> dict[str, set[_Named]]:
+    """The names that match each pattern: in any case, unless names differ in case alone, and one
+    of them is spelled like the pattern. Names that match none are not kept."""
+    found: dict[str, dict[tuple[str, ...], list[_Named]]]
+    found = {pattern: defaultdict(list) for pattern in patterns}
+    patterns_of = _Patterns(patterns).matching
     for name in every:
         lower = tuple(part.casefold() for part in name)
-        if _matches(lower, folded, pattern):
-            spelled[lower].append(name)
+        for pattern in patterns_of(lower):
+            found[pattern][lower].append(name)
+    return {
+        pattern: {name for twins in spelled.values() for name in _spelled_like(twins, pattern)}
+        for pattern, spelled in found.items()
+    }
+
+
+def _spelled_like(twins: list[_Named], pattern: str) -> list[_Named]:
+    """Those of several names that are spelled like the pattern in its case, else all."""
+    if len(twins) == 1:
+        return twins
     exactly = _expression(pattern)
-    found: set[_Named] = set()
-    for twins in spelled.values():
-        found.update([name for name in twins if _matches(name, exactly, pattern)] or twins)
-    return found
+    return [name for name in twins if _matches(name, exactly, pattern)] or twins
+
+
+class _Patterns:
+    """Finds the patterns that a name matches; those without * by a look-up, since a user may list
+    thousands of tables."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._plain: dict[str, list[str]] = defaultdict(list)
+        self._others: list[tuple[str, re.Pattern[str]]] = []
+        for pattern in patterns:
+            folded = pattern.casefold()
+            if "*" in pattern or "[" in pattern:
+                self._others.append((pattern, _expression(folded)))
+            else:
+                self._plain[folded].append(pattern)
+
+    def matching(self, lower: tuple[str, ...]) -> list[str]:
+        """``lower``: the parts of the name, casefolded."""
+        found: list[str] = []
+        if self._plain:
+            for start in range(len(lower)):
+                found += self._plain.get(".".join(lower[start:]), ())
+        found += [pattern for pattern, like in self._others if _matches(lower, like, pattern)]
+        return found
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -120,11 +178,11 @@ def of_tables(
             destinations[table] = name
     plain = _with_schemas(tables)
     wanted = {stored_table_name(name) for name in plain.values()}
+    free = _FreeNames(used, wanted, stored_table_name)
     warnings = []
     for table in tables:
         if table not in destinations:
-            destinations[table] = _free(plain[table], used, wanted, stored_table_name)
-            used.add(stored_table_name(destinations[table]))
+            destinations[table] = free.take(plain[table])
         if destinations[table] != table[1]:
             warnings.append(_table_warning(*table, destinations[table]))
     return [destinations[table] for table in tables], warnings
@@ -173,11 +231,10 @@ def of_columns(
     taken = {*_ADDED_COLUMNS, *map(stored_name, kept.values())}
     plain = {name: name if as_before else _latin(name, "column") for name in columns}
     # A name that is free as it is must not be taken by one that needs a number.
-    wanted = Counter(map(stored_name, plain.values()))
+    free = _FreeNames(taken, {*map(stored_name, plain.values())}, stored_name)
     for column in sorted(columns, key=lambda name: name not in first):
         if column not in destinations:
-            destinations[column] = _free(plain[column], taken, wanted, stored_name)
-            taken.add(stored_name(destinations[column]))
+            destinations[column] = free.take(plain[column])
     warnings = [
         f"{label}: column {column} is stored as {destinations[column]}, since another one has "
         "its name"
@@ -190,14 +247,28 @@ def of_columns(
     return [destinations[column] for column in columns], warnings
 
 
-def _free(
-    plain: str, taken: Collection[str], wanted: Collection[str], stored: Callable[[str], str]
-) -> str:
-    """The name, with a number if it is taken: the first that no other has or will get."""
-    if stored(plain) not in taken:
-        return plain
-    numbered = (f"{plain}_{number}" for number in count(2))
-    return next(n for n in numbered if stored(n) not in taken and stored(n) not in wanted)
+class _FreeNames:
+    """Names that no other has: those in ``taken`` are not free, to which each new one is added.
+    ``wanted``: what others will be called if they can. Both are as they are ``stored``."""
+
+    def __init__(
+        self, taken: set[str], wanted: Collection[str], stored: Callable[[str], str]
+    ) -> None:
+        self._taken, self._wanted, self._stored = taken, wanted, stored
+        self._numbers: dict[str, Iterator[int]] = {}  # those that were not tried yet, by name
+
+    def take(self, plain: str) -> str:
+        """The name, with a number if it is taken: the first that no other has or will get."""
+        name, stored = plain, self._stored(plain)
+        if stored in self._taken:
+            # What was taken stays so: a number is tried once, however many have the same name.
+            for number in self._numbers.setdefault(plain, count(2)):
+                name = f"{plain}_{number}"
+                stored = self._stored(name)
+                if stored not in self._taken and stored not in self._wanted:
+                    break
+        self._taken.add(stored)
+        return name
 
 
 def to_remember(names: Mapping[str, str]) -> dict[str, str]:
@@ -217,14 +288,17 @@ def _latin(name: str, otherwise: str) -> str:
     return name if stored_name(name).strip("_") else otherwise
 
 
+@lru_cache(maxsize=8192)  # the columns of the widest table, and names that many tables have
 def stored_name(name: str) -> str:
     """The name that Fivetran makes of one: without accents, in lower case, with underscores
     between words and digits, and for what is no letter or digit.
 
     https://fivetran.com/docs/core-concepts#namingconventions
     """
-    plain = "".join(c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c))
-    plain = re.sub(r"[^A-Za-z0-9_]", "_", plain)
+    if not name.isascii():
+        decomposed = unicodedata.normalize("NFD", name)
+        name = "".join(c for c in decomposed if not unicodedata.combining(c))
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=\d)(?=\D)|(?<!\d)(?=\d)", "_", plain)
     return re.sub(r"_+", "_", parted).lower()
 

@@ -8,7 +8,6 @@ type_mapping).
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from .naming import quoted
 from .restrictions import MASKED
 from .session import Values
-from .source_tables import Column, SourceTable
+from .source_tables import Column, SourceTable, digest
 
 Position = list[str | None]
 _BEGINNING = datetime(1, 1, 1)  # noqa: DTZ001  # the source's times have no zone
@@ -27,6 +26,31 @@ _TELLS_CHANGES = re.compile(
     "modif|updat|upd_|_upd|chang|chg|edit|revis|touch|etl|load|last_?(mod|wri|sav)", re.IGNORECASE
 )
 _NAMED = 20  # columns that a warning names
+# Styles in which CONVERT writes all digits of a value.
+_EXACT_STYLES = {
+    **dict.fromkeys(("float", "real"), 3),
+    **dict.fromkeys(("datetime", "smalldatetime", "datetime2", "datetimeoffset", "time"), 121),
+    "date": 23,
+    **dict.fromkeys(("binary", "varbinary", *_VERSIONS), 1),
+}
+# Types that a checksum takes; those without a comparison it leaves out.
+_CHECKSUMMED = {
+    *("bit", "tinyint", "smallint", "int", "bigint", "decimal", "numeric", "money", "smallmoney"),
+    *("float", "real", "date", "datetime", "datetime2", "smalldatetime", "datetimeoffset", "time"),
+    *(
+        "uniqueidentifier",
+        "char",
+        "varchar",
+        "nchar",
+        "nvarchar",
+        "sysname",
+        "binary",
+        "varbinary",
+    ),
+}
+# By how much the clocks of two places may differ: time zones lie between -12 and +14 hours.
+ALL_ZONES = timedelta(hours=26)
+_COARSE = ("date", "smalldatetime")  # two changes of a row may well have one moment of these
 _CATEGORIES = ((100_000, "small"), (10_000_000, "medium"))  # rows, at most
 
 
@@ -36,8 +60,8 @@ class Plan:
 
     Without ``column`` the order is that of the key, and without a key there is none. ``tracked``:
     Change Tracking tells which rows changed. ``whole``: all rows are read, ordered by the key
-    alone, since the server refuses the incremental read; the cursor of the next sync is still
-    found.
+    alone; the cursor of the next sync is still found. ``indexed``: an index begins with
+    ``column`` (None: not known).
     """
 
     table: SourceTable
@@ -45,12 +69,18 @@ class Plan:
     key: tuple[Column, ...]
     tracked: bool = False
     whole: bool = False
+    indexed: bool | None = None
 
     @property
     def order(self) -> tuple[Column, ...]:
         # A column that is also in the key need not be compared twice.
         first = (self.column,) if self.column and not self.whole else ()
         return first + tuple(column for column in self.key if column != self.column)
+
+    @property
+    def reads_by_index(self) -> bool:
+        """Whether an index has the order, so that the server need not sort the table."""
+        return bool(self.order) and (self.column is None or self.whole or bool(self.indexed))
 
     @property
     def fault(self) -> str:
@@ -85,12 +115,12 @@ class Plan:
         end: str | None = None,
         after: Position | None = None,
         *,
-        only_first: bool = False,
+        limit: int | None = None,
         columns: Sequence[Column] | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """A SELECT and its parameters. It reads ``columns`` (None: all) of the rows behind
         position ``after`` whose ``column`` is ``start`` or later and, if it is a rowversion,
-        before ``end``."""
+        before ``end``; of these the first ``limit`` (None: all)."""
         parameters, source = _Parameters(), _name(self.table)
         conditions = []
         if start is not None and self.column:
@@ -101,8 +131,39 @@ class Plan:
         if after is not None:
             conditions.append(_keyset_condition(self._values(after, parameters, "T.")))
         read = _listed(column.select("T.") for column in columns or self.table.columns)
-        sql = f"SELECT {_top(only_first)}{read} FROM {source} AS T"  # noqa: S608  # names are quoted
+        sql = f"SELECT {_top(limit)}{read} FROM {source} AS T"  # noqa: S608  # names are quoted
         return sql + _where(conditions) + _order(self.order, "T."), parameters.values
+
+    def window_statement(
+        self, start: str, end: str | None, *, whole_rows: bool
+    ) -> tuple[str, dict[str, Any]]:
+        """A SELECT of one row: how many rows have their ``column`` from ``start`` to ``end``
+        (None: or later), and the sum of their hashes, null for no rows. A hash is of key and
+        column; with ``whole_rows`` of a checksum of all columns, too, since a source that stamps
+        all that a job changes with the time of its begin changes a row twice under one stamp.
+
+        https://learn.microsoft.com/sql/t-sql/functions/hashbytes-transact-sql
+        """
+        assert self.column is not None  # noqa: S101
+        parameters, name = _Parameters(), f"T.{quoted(self.column.name)}"
+        conditions = [f"{name} >= {parameters.add(self.column, start)}"]
+        if end is not None:
+            conditions.append(f"{name} <= {parameters.add(self.column, end)}")
+        hashed = []
+        for column in (self.column, *(c for c in self.key if c != self.column)):
+            text = _hashed(column, "T.")
+            hashed += [f"DATALENGTH({text})", "N':'", text]
+        if whole_rows:
+            compared = [c for c in self.table.columns if c.info.name in _CHECKSUMMED]
+            listed = ", ".join(f"T.{quoted(column.name)}" for column in compared)
+            hashed += ["N'#'", f"BINARY_CHECKSUM({listed})"]
+        digest = f"HASHBYTES('SHA2_256', CONCAT({', '.join(hashed)}))"
+        number = f"CONVERT(decimal(38,0), CONVERT(bigint, SUBSTRING({digest}, 1, 8)))"
+        sql = (
+            f"SELECT COUNT_BIG(*) AS row_count, CONVERT(varchar(40), SUM({number})) AS digest "  # noqa: S608
+            f"FROM {_name(self.table)} AS T"
+        )
+        return sql + _where(conditions), parameters.values
 
     def position(self, row: Values) -> Position:
         """The position of a row that was read with all columns."""
@@ -126,13 +187,12 @@ class Plan:
         if not self.whole:  # in their order, the last one is the greatest
             last = batch[-1][place]
             return before if last is None else column.type_mapping.text(last)
-        assert column.type_mapping.convert is not None  # noqa: S101  # a type of times
-        found = {} if before is None else {column.type_mapping.convert(before): before}
-        for value in (row[place] for row in batch):
-            if value is not None:
-                with suppress(ValueError, ArithmeticError):  # such a value becomes null
-                    found[column.type_mapping.convert(value)] = column.type_mapping.text(value)
-        return found[max(found)] if found else None
+        texts = [column.type_mapping.text(row[place]) for row in batch if row[place] is not None]
+        if before is not None:
+            texts.append(before)
+        # In one column they have one form, and sort as the moments do, unless they have offsets.
+        by = column.type_mapping.convert if column.info.name == "datetimeoffset" else None
+        return max(texts, key=by, default=None)
 
     def nulls(self, batch: Sequence[Values]) -> int:
         """How many rows of a batch have no value of ``column``."""
@@ -169,7 +229,7 @@ class Changes(Plan):
         end: str | None = None,  # noqa: ARG002  # the snapshot's version ends it
         after: Position | None = None,
         *,
-        only_first: bool = False,
+        limit: int | None = None,
         columns: Sequence[Column] | None = None,
     ) -> tuple[str, dict[str, Any]]:
         parameters, source = _Parameters(), _name(self.table)
@@ -183,7 +243,7 @@ class Changes(Plan):
         )
         conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
         sql = (
-            f"SELECT {_top(only_first)}{_listed(read)} "  # noqa: S608
+            f"SELECT {_top(limit)}{_listed(read)} "  # noqa: S608
             f"FROM CHANGETABLE(CHANGES {source}, {int(start or 0)}) AS CT "
             f"LEFT JOIN {source} AS T ON {joined}"
         )
@@ -198,6 +258,11 @@ def signature(columns: Sequence[Column]) -> list[str]:
     return [f"{column.name} {column.declared}" for column in columns]
 
 
+def column_digest(column: Column) -> str:
+    """The same of one column, in few bytes."""
+    return digest(signature([column])[0])
+
+
 def order_signature(plan: Plan) -> list[str]:
     """What a position belongs to: it is of no use to another plan."""
     order = [str(plan), *signature(plan.order)]
@@ -210,8 +275,16 @@ def _name(table: SourceTable) -> str:
     return f"{quoted(table.schema)}.{quoted(table.name)}"
 
 
-def _top(only_first: bool) -> str:
-    return "TOP (1) " if only_first else ""
+def _hashed(column: Column, source: str) -> str:
+    """The expression for a text that tells a value of an order from all others."""
+    name, style = f"{source}{quoted(column.name)}", _EXACT_STYLES.get(column.info.name)
+    text = f"CONVERT(nvarchar(4000), {name}{'' if style is None else f', {style}'})"
+    # Columns of several collations may not be joined.
+    return f"{text} COLLATE DATABASE_DEFAULT" if column.info.collation else text
+
+
+def _top(limit: int | None) -> str:
+    return "" if limit is None else f"TOP ({limit}) "
 
 
 def _listed(expressions: Iterable[str]) -> str:
@@ -305,7 +378,9 @@ def category(estimate: int | None) -> str:
 
 
 def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -> str:
-    """Where the next sync starts to read: at the earlier of two moments, less ``lookback``.
+    """Where the next sync starts to read: at the earlier of two moments, less ``lookback``. If the
+    greatest value is so old that no row that is still uncommitted can have it, there: rows with
+    that very value, and later ones, are read.
 
     ``greatest``: the greatest value seen; ``clock``: the earlier of the server's clocks when the
     read began, as `YYYY-MM-DD hh:mm:ss.fffffff`. The result is not before the first
@@ -313,9 +388,11 @@ def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -
     """
     convert, first = column.type_mapping.convert, column.type_mapping.first
     assert convert is not None and first is not None  # noqa: S101, PT018  # a type of times
-    earliest = min(_naive(convert(greatest)), datetime.fromisoformat(clock[:26]))
+    last, now = _naive(convert(greatest)), datetime.fromisoformat(clock[:26])
+    back = timedelta() if now - last > lookback + ALL_ZONES else lookback
+    earliest = min(last, now)
     floor = _naive(convert(first))
-    moment = max(earliest - min(lookback, earliest - _BEGINNING), floor)
+    moment = max(earliest - min(back, earliest - _BEGINNING), floor)
     if column.info.name == "date":
         return moment.date().isoformat()
     # The server must not round it up: `datetime` has steps of 1/300 s, `smalldatetime` minutes.
@@ -323,8 +400,22 @@ def next_start(column: Column, greatest: str, clock: str, lookback: timedelta) -
         moment = moment.replace(second=0)
     digits = {"datetime": 2, "smalldatetime": 0}.get(column.info.name, column.info.fraction)
     cut = 20 + min(6 if digits is None else digits, 6)
-    text = moment.isoformat(" ", "microseconds")[:cut].rstrip(".")
+    text = moment.isoformat(" ", "microseconds")[:cut]
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
     return f"{text} +00:00" if column.info.name == "datetimeoffset" else text
+
+
+def is_settled(column: Column, greatest: str, clock: str, lookback: timedelta) -> bool:
+    """Whether no row gets a value up to ``greatest`` any more, nor changes under it."""
+    convert = column.type_mapping.convert
+    assert convert is not None  # noqa: S101  # a type of times
+    age = datetime.fromisoformat(clock[:26]) - _naive(convert(greatest))
+    name, fraction = column.info.name, column.info.fraction
+    margin = ALL_ZONES if name in _COARSE or fraction == 0 else timedelta(seconds=1)
+    if name == "date":
+        margin += timedelta(days=1)
+    return age > lookback + margin
 
 
 def _naive(moment: Any) -> datetime:

@@ -16,7 +16,8 @@ from .table_state import SavedRead
 FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
 # Only rows that changed are read, by a column or by Change Tracking. Nothing is read.
 INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
-_LOG_INTERVAL = 5.0  # seconds between two lines of progress
+_LOG_INTERVAL = 10.0  # seconds between two lines of progress
+MANY_TABLES = 50  # of more, the log has details on level DEBUG
 
 
 @dataclass(repr=False)
@@ -38,8 +39,6 @@ class ReadProgress:
     skipped: int = 0  # rows, since then
     nulls: int = 0  # rows without a value of the plan's column, since then
     rows: int = 0  # read by this sync
-    unsaved_rows: int = 0  # since the last checkpoint
-    unsaved_bytes: int = 0
 
     @property
     def is_incremental(self) -> bool:
@@ -81,11 +80,60 @@ class ReadProgress:
         )
 
 
-class ProgressLog:
-    """Lines in the log that tell how far the read of a table has come, every few seconds."""
+class SyncLog:
+    """Tells in the log how far a sync of ``tables`` tables has come, every ten seconds. Of many
+    tables the details are of level DEBUG. Usable from several threads."""
 
-    def __init__(self, table: SourceTable) -> None:
-        self._table = table
+    def __init__(self, tables: int) -> None:
+        self._tables, self._done, self._rows = tables, 0, 0
+        self._to_read: dict[str, int] = {}  # rows, as far as they are known
+        self._reading: dict[str, None] = {}  # in the order in which they began
+        self._began = self._logged = time.monotonic()
+        self.detail = Logging.info if tables <= MANY_TABLES else Logging.debug
+
+    def expect(self, label: str, rows: int) -> None:
+        """About so many rows of the table are to be read."""
+        self._to_read[label] = rows
+
+    def begin(self, label: str) -> None:
+        """The read of a table begins."""
+        self._reading[label] = None
+
+    def end(self, label: str) -> None:
+        """A table is done, or has failed."""
+        self._reading.pop(label, None)
+        self._to_read.pop(label, None)
+        self._done += 1
+        self._log()
+
+    def read(self, label: str, rows: int) -> None:
+        """So many more rows of the table were read."""
+        self._rows += rows
+        if left := self._to_read.get(label):
+            self._to_read[label] = max(left - rows, 0)
+        self._log()
+
+    def _log(self) -> None:
+        now = time.monotonic()
+        if now - self._logged < _LOG_INTERVAL:
+            return
+        self._logged = now
+        rate = self._rows / max(now - self._began, 0.001)
+        reading = ", ".join(self._reading)
+        left = sum(self._to_read.values())
+        text = f"{self._done} of {self._tables} tables done, {self._rows} rows, {rate:.0f} rows/s"
+        if reading:
+            text += f", reading {reading}"
+        if left and rate:
+            text += f", about {left} rows and {left / rate:.0f} s left"
+        Logging.info(text)
+
+
+class ProgressLog:
+    """Tells in the log how far the read of a table has come, every ten seconds."""
+
+    def __init__(self, table: SourceTable, log: SyncLog) -> None:
+        self._table, self._sync_log, self._rows = table, log, 0
         self._began = self._logged = time.monotonic()
 
     @property
@@ -94,6 +142,8 @@ class ProgressLog:
         return time.monotonic() - self._began
 
     def log(self, progress: ReadProgress, *, done: bool = False) -> None:
+        self._sync_log.read(self._table.label, progress.rows - self._rows)
+        self._rows = progress.rows
         now = time.monotonic()
         if not done and now - self._logged < _LOG_INTERVAL:
             return
@@ -107,4 +157,4 @@ class ProgressLog:
             left = max(estimate - progress.stored, 0) / max(rate, 0.001)
             share = min(100 * progress.stored // estimate, 99)
             text += f", {share} % of about {estimate}, {left:.0f} s left"
-        Logging.info(text)
+        self._sync_log.detail(text)

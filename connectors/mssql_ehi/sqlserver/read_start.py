@@ -9,13 +9,13 @@ from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
 
-from .late_rows import LateRows
-from .query import Plan, next_start, order_signature, signature
-from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress
+from .query import Plan, column_digest, next_start, order_signature, signature
+from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress, SyncLog
 from .session import Session
-from .source_clock import Clock, check_columns, read_clock
-from .source_tables import SourceTable, fingerprint
+from .source_clock import SourceClock, check_columns
+from .source_tables import SourceTable, known_columns
 from .table_state import TableState
+from .windows import WindowProbe
 
 
 @dataclass(repr=False)
@@ -26,8 +26,10 @@ class ReadStart:
     session: Session
     plan: Plan
     state: TableState
-    late_rows: LateRows
+    clock: SourceClock
+    windows: WindowProbe
     encryption: Encryption
+    log: SyncLog
     warn: Callable[[str], None]
 
     @property
@@ -52,7 +54,9 @@ class ReadStart:
                 "mssql_password changed?): the read restarts"
             )
             return None
-        Logging.info(f"{self._table.label}: resuming the read that the last sync did not complete")
+        self.log.detail(
+            f"{self._table.label}: resuming the read that the last sync did not complete"
+        )
         self.plan = plan
         self._warn_of_new_columns(saved.columns)
         return progress
@@ -63,9 +67,13 @@ class ReadStart:
             return self._changes()
         column, cursor = self.plan.column, self.state.cursor
         start = cursor.rowversion if self.plan.by_version else cursor.moment
-        if column is None or start is None or cursor.column != signature([column]):
+        if (
+            column is None
+            or start is None
+            or cursor.column not in (column_digest(column), signature([column]))
+        ):
             return None
-        clock = self._clock()
+        clock = self.clock.read(self.session, self.plan)
         back = 0 if cursor.offset is None else cursor.offset - clock.offset
         if back > 0:  # the server's clock was set back, as in autumn
             start = next_start(column, start, clock.now, timedelta(minutes=back))
@@ -76,7 +84,19 @@ class ReadStart:
             )
             return None
         self._warn_of_new_columns(cursor.columns)
-        return ReadProgress(INCREMENTAL, start, self._next_clock(clock), clock.offset)
+        return ReadProgress(INCREMENTAL, start, clock.settled, clock.offset)
+
+    def is_unchanged(self, progress: ReadProgress) -> bool:
+        """Whether an incremental read, which has not begun, would send what is there already."""
+        cursor = self.state.cursor
+        if progress.mode != INCREMENTAL or progress.position is not None or not cursor.window:
+            return False
+        start, clock = cursor.moment, self.clock.read(self.session, self.plan)
+        if start is None or progress.start != start:
+            return False
+        if clock.open_since is not None and clock.open_since < start:
+            return False  # rows may come before the window: the cursor has to go back
+        return self.windows.fingerprint(self.session, self.plan, start) == cursor.window
 
     def _changes(self) -> ReadProgress | None:
         """A read by Change Tracking, None if that was switched off and on since the last sync."""
@@ -94,38 +114,32 @@ class ReadStart:
             mode = FIRST
         else:
             mode = REPLACEMENT if small else FULL
-        clock = self._clock()
-        return ReadProgress(mode, None, self._next_clock(clock), clock.offset)
+        if self.plan.column is not None:
+            # In the order of an index: the server would have to sort the table by the column.
+            self.plan = replace(self.plan, whole=True)
+        clock = self.clock.read(self.session, self.plan)
+        return ReadProgress(mode, None, clock.settled, clock.offset)
 
-    def _clock(self) -> Clock:
-        """The server's clock, read before the columns are known to be still the same."""
-        clock = read_clock(self.session, self.plan)
-        if clock.now:
-            self.session.with_retries(
-                "its columns", lambda: check_columns(self.session, self._table)
+    def check(self, progress: ReadProgress) -> None:
+        """Called before the rows of a read are read that has a new cursor. Raises SchemaChanged if
+        the columns are not those of the begin of the sync."""
+        if not progress.clock or progress.mode == CHANGES:
+            return
+        self.session.with_retries("its columns", lambda: check_columns(self.session, self._table))
+        began = self.clock.read(self.session, self.plan).open_since
+        if began is not None and began == progress.clock:
+            self.log.detail(
+                f"{self._table.label}: a transaction is open since {began}: the next sync reads "
+                "from there"
             )
-        return clock
-
-    def _next_clock(self, clock: Clock) -> str:
-        """The clock or, if that is earlier, the begin of the oldest open transaction: rows that it
-        has stamped may become visible behind it. Called after the clock was read, and before the
-        rows are."""
-        if not self.plan.is_timed:
-            return clock.now
-        began = self.late_rows.earliest_open(self.session, clock.offset)
-        if began is None or began >= clock.now:
-            return clock.now
-        Logging.info(
-            f"{self._table.label}: a transaction is open since {began}: the next sync reads from "
-            "there"
-        )
-        return began
 
     def _warn_of_new_columns(self, known: str | None) -> None:
         """``known``: the fingerprint of the columns at the last sync; None: it was not saved."""
         if known is None:
             return
-        new = [c.name for c in self._table.columns if fingerprint([c]) not in known.split()]
+        columns = self._table.columns
+        found = known_columns(columns, known)
+        new = [c.name for c in columns if c not in found] if found is not None else ["not known"]
         if new:
             self.warn(
                 f"new columns ({', '.join(new)}) are filled for rows that change from now on. To "

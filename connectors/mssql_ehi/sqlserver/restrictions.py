@@ -21,6 +21,9 @@ _NOT_UNMASKED = (
     "ISNULL(HAS_PERMS_BY_NAME(QUOTENAME(DB_NAME()), 'DATABASE', 'UNMASK'), 0) = 0 "
     f"AND ISNULL(HAS_PERMS_BY_NAME({_TABLE}, 'OBJECT', 'UNMASK', c.name, 'COLUMN'), 0) = 0"
 )
+# Asked for each column: Microsoft does not say that a right on the whole table, for which to ask
+# is quicker, is one on all of its columns. A DENY may be on a single one, and so may a GRANT.
+# https://learn.microsoft.com/sql/t-sql/functions/has-perms-by-name-transact-sql
 _DENIED = f"HAS_PERMS_BY_NAME({_TABLE}, 'OBJECT', 'SELECT', c.name, 'COLUMN') = 0"
 # Of a node or an edge: those that hold numbers of the server's own, which cannot be selected.
 _INTERNAL = "c.graph_type IN (1, 3, 4, 6, 7)"

@@ -1,6 +1,13 @@
-"""Rows as the driver reads them, converted to rows of the destination."""
+"""Rows as the driver reads them, converted to rows of the destination.
+
+A function is generated for a table of many rows, as row_decoder generates one for a result. It
+takes the batches in which every value and every key is as it should be. Its source text has no
+text in it that came from the server: columns are numbered there, and their names are values.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from shared.rows import InvalidRecord, Row
@@ -8,13 +15,23 @@ from shared.rows import InvalidRecord, Row
 from .session import Values
 from .source_tables import SourceTable
 
+# To be raised with each change of what a value of the source becomes: the rows that were stored
+# before it are sent again then.
+MAPPING_VERSION = 1
 # What a converter raises for a value that its type cannot hold, or that is of another type.
 _CONVERSION_ERRORS = (ValueError, TypeError, AttributeError, ArithmeticError)
 # Types of the destination that would take bytes for text.
 _TEXTS = ("STRING", "XML", "JSON")
+_NULL = type(None)
+FEW_ROWS = 1000  # of a table, for which it does not pay to compile a function
+MOST_COLUMNS = 1024  # of a function: to compile one for so many takes 13 ms
 
 # A value that its column cannot hold: the place of its row in the batch, and the column.
 OddValue = tuple[int, str]
+
+Convert = Callable[[Any], Any]
+MapRows = Callable[[Sequence[Values]], list[Row]]
+"""Returns a row of the destination for each row of a batch. Raises what a converter raises."""
 
 
 class MappedBatch(NamedTuple):
@@ -32,26 +49,65 @@ class RowMapper:
 
     def __init__(self, table: SourceTable) -> None:
         self._names = [column.destination for column in table.columns]
-        self._converters = [
-            (column.destination, column.type_mapping.convert)
-            for column in table.columns
+        self._converters = {
+            place: column.type_mapping.convert
+            for place, column in enumerate(table.columns)
             if column.type_mapping.convert is not None
+        }
+        self._texts = [
+            place for place, column in enumerate(table.columns) if column.sdk_type in _TEXTS
         ]
-        self._texts = [column.destination for column in table.columns if column.sdk_type in _TEXTS]
         self._key = [column.destination for column in table.key]
         self._key_place = table.columns.index(table.key[0]) if table.key else 0
         self._key_converters = [
             (column.destination, column.type_mapping.convert) for column in table.key
         ]
+        self._functions: dict[int, MapRows] = {}  # by the number of values in a row
+        self._seen = 0  # rows
 
     def rows(self, batch: Sequence[Values]) -> MappedBatch:
         """The rows of a batch, with null for a value that its column cannot hold, and without
         those whose key cannot be stored."""
+        self._seen += len(batch)
+        if self._seen > FEW_ROWS and batch and len(batch[0]) <= MOST_COLUMNS:
+            rows = self._usual_rows(batch)
+            if rows is not None:
+                return MappedBatch(rows, {}, [])
+        return self._rows_by_column(batch)
+
+    def _usual_rows(self, batch: Sequence[Values]) -> list[Row] | None:
+        """The rows of a batch by the generated function; None if one of its values is odd, or one
+        of its keys invalid."""
+        try:
+            rows = self._function(len(batch[0]))(batch)
+        except _CONVERSION_ERRORS:
+            return None
+        for place in self._texts:
+            if bytes in {*map(type, map(itemgetter(place), batch))}:
+                return None
+        for name in self._key:
+            values = [row[name] for row in rows]
+            types = {*map(type, values)}
+            if _NULL in types or (str in types and not all(map(is_storable, values))):
+                return None
+        return rows
+
+    def _function(self, width: int) -> MapRows:
+        """The function that maps rows of ``width`` values."""
+        if width not in self._functions:
+            code = _compiled(width, len(self._names), tuple(self._converters))
+            scope: dict[str, Any] = {}
+            exec(code, scope)  # noqa: S102  # of this module's own lines, and of numbers
+            build = scope["build"]
+            self._functions[width] = build(self._names, self._converters.values())
+        return self._functions[width]
+
+    def _rows_by_column(self, batch: Sequence[Values]) -> MappedBatch:
         # A column at a time: to call a function for each row would cost half as much again.
         rows = [dict(zip(self._names, values)) for values in batch]  # noqa: B905  # a change has its key behind them
-        odd = _remove_bytes(rows, self._texts)
-        for name, convert in self._converters:
-            odd += _convert(rows, name, convert)
+        odd = _remove_bytes(rows, [self._names[place] for place in self._texts])
+        for place, convert in self._converters.items():
+            odd += _convert(rows, self._names[place], convert)
         invalid = self._invalid(rows, odd)
         if invalid:
             rows = [row for place, row in enumerate(rows) if place not in invalid]
@@ -87,6 +143,31 @@ class RowMapper:
             raise InvalidRecord("the key holds what its type cannot hold") from None
 
 
+@lru_cache(maxsize=32)
+def _compiled(width: int, columns: int, converted: tuple[int, ...]) -> Any:
+    """The code of a function ``build``, which returns a MapRows for rows of ``width`` values, of
+    which the first ``columns`` are mapped. It is given their names, and the converters of those at
+    the places ``converted``."""
+    items = [f"n{place}: {_item(place, place in converted)}" for place in range(columns)]
+    lines = [
+        "def build(names, converters):",
+        f" [{_numbered('n', range(columns))}] = names",
+        f" [{_numbered('c', converted)}] = converters",
+        " def map_rows(batch):",
+        f"  return [{{{', '.join(items)}}} for [{_numbered('v', range(width))}] in batch]",
+        " return map_rows",
+    ]
+    return compile("\n".join(lines), "<mapping>", "exec")
+
+
+def _item(place: int, converted: bool) -> str:
+    return f"None if v{place} is None else c{place}(v{place})" if converted else f"v{place}"
+
+
+def _numbered(letter: str, places: Iterable[int]) -> str:
+    return ", ".join(f"{letter}{place}" for place in places)
+
+
 def _remove_bytes(rows: Sequence[Row], names: Iterable[str]) -> list[OddValue]:
     """Sets bytes in columns of text to null, whatever the reason they are there."""
     odd = []
@@ -99,7 +180,7 @@ def _remove_bytes(rows: Sequence[Row], names: Iterable[str]) -> list[OddValue]:
     return odd
 
 
-def _convert(rows: Sequence[Row], name: str, convert: Callable[[Any], Any]) -> list[OddValue]:
+def _convert(rows: Sequence[Row], name: str, convert: Convert) -> list[OddValue]:
     """Converts the values of a column; one that cannot be converted becomes null."""
     odd = []
     for place, row in enumerate(rows):

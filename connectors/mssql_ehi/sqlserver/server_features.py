@@ -1,10 +1,22 @@
 """What the server and its database allow."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from .query import is_version
+from .query import Plan, is_version
 from .session import Session
 from .source_tables import SourceTable
+
+_LEADING_COLUMNS = (
+    "SELECT s.name AS schema_name, t.name AS table_name, c.name AS column_name "
+    "FROM sys.indexes AS i "
+    "JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id "
+    "JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id "
+    "JOIN sys.tables AS t ON t.object_id = i.object_id "
+    "JOIN sys.schemas AS s ON s.schema_id = t.schema_id "
+    "WHERE x.key_ordinal = 1 AND i.type IN (1, 2) AND i.is_disabled = 0 "
+    "AND i.is_hypothetical = 0 AND i.has_filter = 0"
+)
 
 
 def tells_active_rowversions(session: Session, tables: Sequence[SourceTable]) -> bool:
@@ -36,3 +48,19 @@ def allows_snapshots(session: Session) -> bool:
         "WHERE name = DB_NAME()",
     )
     return rows == [(1,)]
+
+
+def with_indexes(session: Session, plans: Sequence[Plan]) -> list[Plan]:
+    """The plans, with what is known of indexes of their columns."""
+    if not any(plan.column for plan in plans):
+        return list(plans)
+    rows = session.optional("the indexes of the columns of changes", _LEADING_COLUMNS)
+    if rows is None:
+        return list(plans)
+    leading = set(rows)
+    return [
+        replace(plan, indexed=(plan.table.schema, plan.table.name, plan.column.name) in leading)
+        if plan.column
+        else plan
+        for plan in plans
+    ]

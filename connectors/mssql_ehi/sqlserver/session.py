@@ -1,9 +1,9 @@
 """A connection to the server that is opened when it is needed, and again after it was lost."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fivetran_connector_sdk import Logging
 
@@ -30,6 +30,7 @@ _NOTICE = 10  # the highest severity of a message that is no error
 _BRIEF = Retry(base_delay=5.0)  # after a conflict, or a fault that came after much progress
 _MOST_FAILURES = 3  # tables in a row that fail by transient errors
 Values = tuple[Any, ...]
+_Collected = TypeVar("_Collected")
 
 
 class _Health:
@@ -191,23 +192,41 @@ class Session:
         """All rows of a statement whose result is small, without retries."""
         return [row for batch in self.stream(sql, parameters) for row in batch]
 
+    def each(self, sql: str) -> Iterator[Values]:
+        """The rows of a statement as they arrive, without retries."""
+        for batch in self.stream(sql):
+            yield from batch
+
     def optional(self, doing: str, sql: str) -> list[Values] | None:
         """All rows of a view, None where the server does not have it, or does not show it.
 
         Raises SourceError, also for a login that is refused: a retry could lock it.
         """
+        return self.optionally(doing, sql, list)
 
-        def ask() -> list[Values] | None:
+    def optionally(
+        self,
+        doing: str,
+        sql: str,
+        collect: Callable[[Iterator[Values]], _Collected],
+        *,
+        quiet: bool = False,
+    ) -> _Collected | None:
+        """The same, but what ``collect`` makes of the rows as they arrive. ``quiet``: nothing is
+        logged where there are none."""
+
+        def ask() -> _Collected | None:
             try:
-                return self.rows(sql)
+                return collect(self.each(sql))
             except (StatementError, UndecodableRow) as error:
                 if self.unreachable:  # it was the login
                     raise
-                Logging.info(f"The sync goes on without {doing}: {error}")
+                if not quiet:
+                    Logging.info(f"The sync goes on without {doing}: {error}")
                 return None
 
-        rows: list[Values] | None = self.with_retries(doing, ask)
-        return rows
+        collected: _Collected | None = self.with_retries(doing, ask)
+        return collected
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -226,7 +245,7 @@ class Session:
         parameters: Mapping[str, str] | None = None,
         rows: int = 1000,
         size_of: Callable[[Values], int] | None = None,
-    ) -> Iterator[list[Values]]:
+    ) -> Generator[list[Values], None, None]:
         """The result in batches of ``rows`` rows or, by ``size_of``, ``largest_batch`` bytes.
 
         In ``sql`` a parameter is written ``%(name)s`` and a per cent sign ``%%``. What came before

@@ -190,6 +190,12 @@ class Settings:
         integer(0, 31_536_000),
         default="3600",
     )
+    slice_rows: int = setting(
+        "Rows of a slice",
+        "How many rows one statement reads at most, where an index has their order",
+        integer(100, 100_000_000),
+        default="500000",
+    )
     query_timeout_seconds: int = setting(
         "Query timeout", "Read timeout of a query in seconds", integer(1, 86_400), default="300"
     )

@@ -1,23 +1,55 @@
 """What the server tells of its time, its versions, and the columns that a table has by now."""
 
+import time
 from typing import NamedTuple
 
-from .errors import ChangesExpired, SchemaChanged, StatementError
-from .naming import bracketed
+from .errors import SchemaChanged, StatementError
+from .late_rows import LateRows
 from .query import Plan
 from .session import Session
 from .source_tables import SourceTable
 
 _TIME_ZONE_STEP = 15  # minutes; the clocks are read one after the other
+_LONGEST_USE = 60.0  # seconds
 
 
 class Clock(NamedTuple):
     """``now``: where the next read may start, whatever this one reads: a moment, a rowversion or
     a version, "" for a plan without a cursor. ``offset``: minutes that the server's clock is ahead
-    of UTC."""
+    of UTC. ``open_since``: when the oldest open transaction began, None if there is none: rows
+    that it has stamped may become visible behind ``now``."""
 
     now: str
     offset: int
+    open_since: str | None = None
+
+    @property
+    def settled(self) -> str:
+        """The earlier of both moments."""
+        return self.now if self.open_since is None else min(self.now, self.open_since)
+
+
+class SourceClock:
+    """The clock for the tables of a sync: read once a minute at most, since an earlier one serves
+    any table as well. Usable from several threads, each with its own session."""
+
+    def __init__(self, late_rows: LateRows) -> None:
+        self._late_rows = late_rows
+        self._read: dict[str, tuple[float, Clock]] = {}
+
+    def read(self, session: Session, plan: Plan) -> Clock:
+        """What the cursor of ``plan`` is made of. Raises SourceError."""
+        kind = "version" if plan.tracked else "rowversion" if plan.by_version else "moment"
+        if plan.column is None and not plan.tracked:
+            return Clock("", 0)
+        moment, clock = self._read.get(kind, (0.0, None))
+        if clock is None or time.monotonic() - moment > _LONGEST_USE:
+            moment, clock = time.monotonic(), read_clock(session, plan)
+            if plan.is_timed:
+                began = self._late_rows.earliest_open(session, clock.offset)
+                clock = clock._replace(open_since=began)
+            self._read[kind] = moment, clock
+        return clock
 
 
 def read_clock(session: Session, plan: Plan) -> Clock:
@@ -28,15 +60,13 @@ def read_clock(session: Session, plan: Plan) -> Clock:
     elif plan.by_version:
         what = "what version it is at"
         sql = "SELECT CONVERT(varchar(18), MIN_ACTIVE_ROWVERSION(), 1) AS now"
-    elif plan.column:
+    else:
         what = "what time it is"
         sql = (
             "SELECT CONVERT(varchar(27), SYSDATETIME(), 121) AS here, "
             "CONVERT(varchar(27), SYSUTCDATETIME(), 121) AS utc, "
             "DATEDIFF(minute, SYSUTCDATETIME(), SYSDATETIME()) AS ahead"
         )
-    else:
-        return Clock("", 0)
     [values] = session.with_retries(what, lambda: session.rows(sql))
     if None in values:
         raise StatementError(f"the server does not tell {what}", 0)
@@ -59,22 +89,3 @@ def check_columns(session: Session, table: SourceTable) -> None:
     known = {*table.excluded_columns, *(column.name for column in table.columns)}
     if new := [name for (name,) in found if name not in known]:
         raise SchemaChanged(f"columns were added since the sync began ({', '.join(new)})")
-
-
-def check_changes(session: Session, table: SourceTable, start: int) -> str:
-    """The version of Change Tracking that the database is at. Raises ChangesExpired if the server
-    does not know all changes of the table since version ``start``.
-
-    https://learn.microsoft.com/sql/relational-databases/track-changes/work-with-change-tracking-sql-server
-    """
-    [(now, oldest)] = session.rows(
-        "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now, CHANGE_TRACKING_MIN_VALID_VERSION("
-        "OBJECT_ID(%(name)s)) AS oldest",
-        {"name": f"{bracketed(table.schema)}.{bracketed(table.name)}"},
-    )
-    if now is None or oldest is None or not oldest <= start <= now:
-        raise ChangesExpired(
-            f"Change Tracking does not know all changes since version {start}, that of the "
-            f"last sync (it knows them from {oldest} to {now})"
-        )
-    return str(now)

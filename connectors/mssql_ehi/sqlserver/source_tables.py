@@ -1,5 +1,7 @@
 """A table of the source: its columns, its key, and why it cannot be synced."""
 
+import base64
+import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from . import naming, type_mapping
 from .type_mapping import ColumnInfo, TypeMapping
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be 300,000 of them
 class Column:
     """A column, under its ``name`` at the source and that at the ``destination``. ``masked``: the
     login reads a mask in place of its values."""
@@ -95,5 +97,27 @@ class SourceTable:
 
 
 def fingerprint(columns: Sequence[Column]) -> str:
-    """The names of the columns as hashes, which keep the state small."""
-    return " ".join(f"{zlib.crc32(c.name.casefold().encode()):08x}" for c in columns)
+    """How many columns there are, and a digest of their names in their order."""
+    names = "\n".join(column.name.casefold() for column in columns)
+    return f"{len(columns)}:{digest(names)}"
+
+
+def known_columns(columns: Sequence[Column], known: str) -> Sequence[Column] | None:
+    """Those of ``columns`` that the table had when its fingerprint was ``known``. None: not only
+    were some added since, side by side, so that this is not told."""
+    number, is_counted, _ = known.partition(":")
+    if not is_counted:  # of an older version: a hash for each column
+        hashes = set(known.split())
+        return [c for c in columns if f"{zlib.crc32(c.name.casefold().encode()):08x}" in hashes]
+    added = len(columns) - int(number)
+    for place in range(len(columns) - added, -1, -1) if added >= 0 else ():
+        others = [*columns[:place], *columns[place + added :]]
+        if fingerprint(others) == known:
+            return others
+    return None
+
+
+def digest(text: str) -> str:
+    """36 bits of a hash, in base64."""
+    hashed = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return base64.b64encode(hashed).decode()[:6]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .naming import Name
+from .naming import Chosen, Name
 from .restrictions import INTERNAL, MASKED
 from .session import Session, Values
 from .source_tables import Column, SourceTable
@@ -23,7 +23,7 @@ _ALIKE = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Index:
     """A unique index or constraint, and its columns in order."""
 
@@ -32,49 +32,59 @@ class Index:
     clustered: bool
 
 
-def read(session: Session) -> dict[Name, list[Index]]:
-    """The unique indexes that are in force, by table. A login always sees constraints, but not
+# Schema, table and name of an index, and whether it is switched off.
+_Groups = dict[tuple[str, str, str], tuple[Index, bool]]
+_CONSTRAINTS = (
+    "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.CONSTRAINT_NAME, "
+    "CASE WHEN t.CONSTRAINT_TYPE = 'PRIMARY KEY' THEN 1 ELSE 0 END AS is_primary, "
+    "0 AS is_clustered, 0 AS is_disabled, k.COLUMN_NAME "
+    "FROM INFORMATION_SCHEMA.TABLE_CONSTRAINTS AS t "
+    "JOIN INFORMATION_SCHEMA.KEY_COLUMN_USAGE AS k "
+    "ON k.CONSTRAINT_SCHEMA = t.CONSTRAINT_SCHEMA "
+    "AND k.CONSTRAINT_NAME = t.CONSTRAINT_NAME "
+    "AND k.TABLE_SCHEMA = t.TABLE_SCHEMA AND k.TABLE_NAME = t.TABLE_NAME "
+    "WHERE t.CONSTRAINT_TYPE IN ('PRIMARY KEY', 'UNIQUE'){} "
+    "ORDER BY k.ORDINAL_POSITION"
+)
+_INDEXES = (
+    "SELECT s.name AS schema_name, t.name AS table_name, i.name AS index_name, "
+    "CAST(i.is_primary_key AS int) AS is_primary, "
+    "CASE WHEN i.type = 1 THEN 1 ELSE 0 END AS is_clustered, "
+    "CAST(i.is_disabled AS int) AS is_disabled, c.name AS column_name "
+    "FROM sys.indexes AS i "
+    "JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id "
+    "JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id "
+    "JOIN sys.tables AS t ON t.object_id = i.object_id "
+    "JOIN sys.schemas AS s ON s.schema_id = t.schema_id "
+    "WHERE i.is_unique = 1 AND i.is_hypothetical = 0 "
+    "AND i.has_filter = 0 AND x.key_ordinal > 0{} "
+    "ORDER BY x.key_ordinal"
+)
+
+
+def read(session: Session, chosen: Chosen) -> dict[Name, list[Index]]:
+    """The unique indexes of the tables that are in force. A login always sees constraints, but not
     always other indexes. Raises SourceError."""
-    constraints = session.with_retries(
+
+    def grouped(rows: Iterable[Values]) -> _Groups:
+        return _grouped(row for row in rows if row[:2] in chosen.names)
+
+    constraints: _Groups = session.with_retries(
         "the keys",
-        lambda: session.rows(
-            "SELECT t.TABLE_SCHEMA, t.TABLE_NAME, t.CONSTRAINT_NAME, "
-            "CASE WHEN t.CONSTRAINT_TYPE = 'PRIMARY KEY' THEN 1 ELSE 0 END AS is_primary, "
-            "0 AS is_clustered, 0 AS is_disabled, k.COLUMN_NAME "
-            "FROM INFORMATION_SCHEMA.TABLE_CONSTRAINTS AS t "
-            "JOIN INFORMATION_SCHEMA.KEY_COLUMN_USAGE AS k "
-            "ON k.CONSTRAINT_SCHEMA = t.CONSTRAINT_SCHEMA "
-            "AND k.CONSTRAINT_NAME = t.CONSTRAINT_NAME "
-            "AND k.TABLE_SCHEMA = t.TABLE_SCHEMA AND k.TABLE_NAME = t.TABLE_NAME "
-            "WHERE t.CONSTRAINT_TYPE IN ('PRIMARY KEY', 'UNIQUE') "
-            "ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME, t.CONSTRAINT_NAME, k.ORDINAL_POSITION"
-        ),
+        lambda: grouped(session.each(_CONSTRAINTS.format(chosen.condition("t.TABLE_NAME")))),
     )
-    indexes = session.optional(
-        "the unique indexes",
-        "SELECT s.name AS schema_name, t.name AS table_name, i.name AS index_name, "
-        "CAST(i.is_primary_key AS int) AS is_primary, "
-        "CASE WHEN i.type = 1 THEN 1 ELSE 0 END AS is_clustered, "
-        "CAST(i.is_disabled AS int) AS is_disabled, c.name AS column_name "
-        "FROM sys.indexes AS i "
-        "JOIN sys.index_columns AS x ON x.object_id = i.object_id AND x.index_id = i.index_id "
-        "JOIN sys.columns AS c ON c.object_id = x.object_id AND c.column_id = x.column_id "
-        "JOIN sys.tables AS t ON t.object_id = i.object_id "
-        "JOIN sys.schemas AS s ON s.schema_id = t.schema_id "
-        "WHERE i.is_unique = 1 AND i.is_hypothetical = 0 "
-        "AND i.has_filter = 0 AND x.key_ordinal > 0 "
-        "ORDER BY s.name, t.name, i.name, x.key_ordinal",
+    indexes = session.optionally(
+        "the unique indexes", _INDEXES.format(chosen.condition("t.name")), grouped
     )
-    # A constraint is an index of the same name, which alone says whether it is in force.
-    groups = {**_grouped(constraints), **_grouped(indexes or [])}
     found: dict[Name, list[Index]] = defaultdict(list)
-    for (schema, table, _), (index, disabled) in groups.items():
+    # A constraint is an index of the same name, which alone says whether it is in force.
+    for (schema, table, _), (index, disabled) in {**constraints, **(indexes or {})}.items():
         if not disabled:
             found[schema, table].append(index)
     return found
 
 
-def _grouped(rows: Iterable[Values]) -> dict[tuple[str, str, str], tuple[Index, bool]]:
+def _grouped(rows: Iterable[Values]) -> _Groups:
     groups: dict[Values, list[str]] = defaultdict(list)
     for *index, column in rows:
         groups[tuple(index)].append(column)

@@ -9,33 +9,52 @@ from typing import Any
 class Cursor:
     """Where the next incremental read starts. What a table's plan does not need is None.
 
-    column         name and type of the column that tells the changes, in a list of one
+    column         digest of name and type of the column that tells the changes (of older versions
+                   both, in a list of one)
     moment         texts from this moment on are read next
     rowversion     rows from this version on are read next, in place of a moment
     columns        fingerprint of the table's columns, to notice new ones
     offset         minutes by which the server's clock was ahead of UTC
     version        changes since this version of Change Tracking are read next
     tracked_since  the version at which Change Tracking of the table began
+    window         fingerprint of the rows that are read next if none has changed
     """
 
-    column: list[str] | None = None
+    column: str | list[str] | None = None
     moment: str | None = None
     rowversion: str | None = None
     columns: str | None = None
     offset: int | None = None
     version: int | None = None
     tracked_since: int | None = None
+    window: str | None = None
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Cursor":
         """The cursor in the entry of a table."""
-        return cls(**{name: entry.get(key) for name, key in _CURSOR_KEYS.items()})
+        return cls(
+            **{
+                name: entry.get(key, entry.get(_OLDER_CURSOR_KEYS.get(name, "")))
+                for name, key in _CURSOR_KEYS.items()
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         return _without_empty({key: getattr(self, name) for name, key in _CURSOR_KEYS.items()})
 
 
+# The state has the entries of ten thousand tables: their keys are short.
 _CURSOR_KEYS = {
+    "column": "b",
+    "moment": "m",
+    "rowversion": "r",
+    "columns": "c",
+    "offset": "o",
+    "version": "v",
+    "tracked_since": "s",
+    "window": "w",
+}
+_OLDER_CURSOR_KEYS = {
     "column": "column",
     "moment": "cursor",
     "rowversion": "rowversion",
@@ -114,6 +133,7 @@ class TableState:
     rows          how many rows the last full read stored; None: the table was never loaded
     emptied       the last read found the table empty, and did not replace it
     has_stale     the destination has rows that are deleted at the source: all is read next
+    fingerprint   of the rows that the last full read has left at the destination
     cursor        where the next incremental read starts
     read          the read that was interrupted
     others        what other versions of the connector saved; it is kept until a read is complete
@@ -128,24 +148,42 @@ class TableState:
     rows: int | None = None
     emptied: bool = False
     has_stale: bool = False
+    fingerprint: str | None = None
     cursor: Cursor = Cursor()
     read: SavedRead | None = None
     others: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "TableState":
-        values = {name: entry[key] for name, key in _KEYS.items() if key in entry}
-        known = {_READ, *_KEYS.values(), *_CURSOR_KEYS.values()}
+    def from_json(cls, entry: Mapping[str, Any], label: str) -> "TableState":
+        """The state in the entry of the table ``label``, in the form of this version or an older
+        one."""
+        values = {name: entry[key] for name, key in _OLDER_KEYS.items() if key in entry}
+        values |= {name: entry[key] for name, key in _KEYS.items() if key in entry}
+        if _KEY in entry:
+            values.setdefault("destination", _own_name(label))
+            columns = [column.rpartition(":") for column in _list(entry[_KEY])]
+            values["key"] = [name for name, _, _ in columns]
+            values["key_types"] = [_TYPES.get(short, short) for _, _, short in columns]
         return cls(
             **values,
             cursor=Cursor.from_json(entry),
             read=SavedRead.from_json(entry[_READ]) if entry.get(_READ) else None,
-            others={key: value for key, value in entry.items() if key not in known},
+            others={key: value for key, value in entry.items() if key not in _KNOWN},
         )
 
-    def to_json(self) -> dict[str, Any]:
-        values = _without_empty({key: getattr(self, name) for name, key in _KEYS.items()})
-        entry = {**self.others, **values, **self.cursor.to_json()}
+    def to_json(self, label: str) -> dict[str, Any]:
+        """The entry of the table ``label``."""
+        entry = {**self.others}
+        saved = {key: getattr(self, name) for name, key in _KEYS.items()}
+        if self.key is not None and self.key_types is not None:
+            typed = zip(self.key, self.key_types, strict=True)
+            columns = [f"{name}:{_SHORT_TYPES.get(kind, kind)}" for name, kind in typed]
+            entry[_KEY] = columns[0] if len(columns) == 1 else columns
+            if self.destination == _own_name(label):
+                saved["as"] = None
+        else:  # an older version saved only one of them
+            saved |= {"key": self.key, "types": self.key_types}
+        entry |= {**_without_empty(saved), **self.cursor.to_json()}
         return {**entry, _READ: self.read.to_json()} if self.read else entry
 
     @property
@@ -181,18 +219,35 @@ class TableState:
         )
 
 
-_READ = "read"
+_READ, _KEY = "read", "k"
 _KEYS = {
     "destination": "as",
-    "key": "key",
-    "key_types": "types",
-    "identity": "id",
+    "identity": "i",
     "column_names": "names",
     "key_refused": "refused",
-    "rows": "rows",
+    "rows": "n",
     "emptied": "emptied",
     "has_stale": "mixed",
+    "fingerprint": "f",
 }
+_OLDER_KEYS = {"key": "key", "key_types": "types", "identity": "id", "rows": "rows"}
+_KNOWN = {
+    *(_READ, _KEY),
+    *(*_KEYS.values(), *_OLDER_KEYS.values()),
+    *(*_CURSOR_KEYS.values(), *_OLDER_CURSOR_KEYS.values()),
+}
+# The types of keys that are frequent, behind the names of their columns.
+_TYPES = {"w": "whole", "t": "text", "d": "decimal", "b": "bytes", "u": "uniqueidentifier"}
+_SHORT_TYPES = {name: short for short, name in _TYPES.items()}
+
+
+def _list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def _own_name(label: str) -> str | None:
+    """The table's name in a label without brackets, which most tables have at the destination."""
+    return None if "[" in label else label.partition(".")[2]
 
 
 def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:

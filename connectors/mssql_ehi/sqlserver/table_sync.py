@@ -1,7 +1,8 @@
 """The sync of one table: where its read starts, how its rows are stored, what the state keeps."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -12,10 +13,12 @@ from shared.errors import SourceError, TransientError
 from shared.rows import SkippedRecords
 from shared.state import State
 
+from .change_tracking import check_changes
+from .checkpoints import Checkpoints
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows
-from .naming import quoted
-from .query import Changes, Plan, Position, next_start, signature
+from .naming import bracketed, quoted
+from .query import Changes, Plan, Position, column_digest, is_settled, next_start
 from .read_progress import (
     CHANGES,
     FIRST,
@@ -25,21 +28,26 @@ from .read_progress import (
     REPLACEMENT,
     ProgressLog,
     ReadProgress,
+    SyncLog,
 )
 from .read_start import ReadStart, leaves_stale_rows
-from .rows import size
+from .rows import MAPPING_VERSION, size
 from .session import Session, Values
-from .source_clock import check_changes, check_columns
+from .source_clock import SourceClock, check_columns
 from .source_tables import fingerprint
 from .table_keys import types_of
 from .table_state import Cursor, TableState
 from .table_writer import TableWriter
+from .windows import WindowProbe
 from .workers import Workers
 
-SMALL = 100_000  # rows; a larger table is not replaced in one step
-LARGEST_CHECKPOINT = 32 * 1024 * 1024  # bytes
+# A larger table is not replaced in one step: so many rows, or bytes, wait on disk at most.
+SMALL = 1_000_000
+LARGEST_WAITING = 1024 * 1024 * 1024
+LONGEST_SLICE = 600.0  # seconds
 GetData = Callable[
-    [Session, Plan, str | None, str | None, Position | None], Iterator[list[Values]]
+    [Session, Plan, str | None, str | None, Position | None, int | None],
+    Generator[list[Values], None, None],
 ]
 
 
@@ -47,8 +55,9 @@ GetData = Callable[
 class Sync:
     """What the tables of a sync have in common.
 
-    ``get_data`` streams the rows of a plan in batches; ``checkpoint_rows`` is after how many rows
-    a checkpoint comes.
+    ``get_data`` streams the rows of a plan in batches; ``unchanged`` has the tables that Change
+    Tracking has no change of, and up to which version; ``checkpoint_rows`` is after how many rows
+    a checkpoint comes; ``slice_rows`` is how many rows a statement reads at most.
     """
 
     get_data: GetData
@@ -57,8 +66,14 @@ class Sync:
     encryption: Encryption
     lookback: timedelta
     checkpoint_rows: int
+    slice_rows: int
+    unchanged: Mapping[str, int]
     workers: Workers
     late_rows: LateRows
+    clock: SourceClock
+    windows: WindowProbe
+    checkpoints: Checkpoints
+    log: SyncLog
 
 
 class TableSync:
@@ -70,11 +85,12 @@ class TableSync:
 
     def __init__(self, plan: Plan, sync: Sync) -> None:
         self.plan, self.mode, self.seconds = plan, "", 0.0
+        self.description = str(plan)  # of how the table is read at this and later syncs
         self._sync, self._in_turn = sync, sync.workers.in_turn
-        self._largest_checkpoint = LARGEST_CHECKPOINT // sync.workers.count
+        self._checkpoints = sync.checkpoints
         self._table, self._label = plan.table, plan.table.label
         self._writer = TableWriter(plan.table, sync.skipped)
-        self._saved = TableState.from_json(sync.state.table(self._label))
+        self._saved = TableState.from_json(sync.state.table(self._label), self._label)
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
         if reason := self._table.reload_reason:
@@ -101,16 +117,35 @@ class TableSync:
         estimate = self._table.estimate
         return self._state.rows is None or (estimate is not None and estimate <= SMALL)
 
+    @property
+    def rows_to_read(self) -> int:
+        """About how many, as far as it is known before the read begins."""
+        found = self.plan.column is not None or self.plan.tracked
+        estimate = self._table.estimate or 0
+        if self._state.read is not None:
+            return max(estimate - self._state.read.stored, 0)
+        return 0 if found and self._state.rows is not None else estimate
+
+    @property
+    def rows_sent(self) -> int:
+        return self._writer.sent
+
+    @property
+    def deletes_sent(self) -> int:
+        return self._writer.deleted
+
     # Beginning
 
     def sync(self, session: Session) -> int:
         """Reads what is due, and returns how many rows were read. Raises SourceError."""
         if self.plan.fault:
-            self._sync.state.put({self._label: self._refused().to_json()})
+            self._sync.log.end(self._label)
+            self._sync.state.put({self._label: self._refused().to_json(self._label)})
             raise SourceError(self.plan.fault)
         self._session = session
         session.begin_table(self._label)
-        self._log = ProgressLog(self._table)
+        self._log = ProgressLog(self._table, self._sync.log)
+        self._sync.log.begin(self._label)
         try:
             if self._table.postponed:
                 raise SchemaChanged(self._table.postponed)
@@ -121,6 +156,7 @@ class TableSync:
             return 0
         finally:
             self.seconds = self._log.seconds
+            self._sync.log.end(self._label)
 
     def _refused(self) -> TableState:
         """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
@@ -131,8 +167,17 @@ class TableSync:
         the rights of the login, all rows are read; the next sync is incremental again."""
         try:
             start = self._start()
-            progress = start.resume() or start.incremental() or start.full(small=self._is_small)
+            if progress := start.resume():
+                self.plan = start.plan
+                return self._read(progress)
+            if self._label in self._sync.unchanged:
+                version = self._sync.unchanged[self._label]
+                return self._leave(CHANGES, replace(self._state.cursor, version=version))
+            if (progress := start.incremental()) and start.is_unchanged(progress):
+                return self._leave(INCREMENTAL, self._state.cursor)
+            progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
+            start.check(progress)
             return self._read(progress)
         except ChangesExpired as error:
             self._warn(f"{error}: the table is reloaded")
@@ -142,6 +187,7 @@ class TableSync:
                 raise
             self._warn(f"{error}: in place of the incremental read, all rows are read")
             self.plan = replace(self.plan, whole=True)
+            self.description = str(self.plan)
         return self._read(self._start_full())
 
     def _start(self) -> ReadStart:
@@ -149,8 +195,10 @@ class TableSync:
             self._session,
             self.plan,
             self._state,
-            self._sync.late_rows,
+            self._sync.clock,
+            self._sync.windows,
             self._sync.encryption,
+            self._sync.log,
             self._warn,
         )
 
@@ -158,7 +206,11 @@ class TableSync:
         """A read of all rows. If the server refuses to tell its clock, there is no new cursor, and
         the last one stays."""
         try:
-            return self._start().full(small=self._is_small)
+            start = self._start()
+            progress = start.full(small=self._is_small)
+            self.plan = start.plan
+            start.check(progress)
+            return progress
         except StatementError as error:
             if not self.plan.whole:
                 raise
@@ -177,21 +229,84 @@ class TableSync:
     def _warn(self, message: str) -> None:
         self._in_turn(op.warning, f"{self._label}: {message}")
 
+    def _leave(self, mode: str, cursor: Cursor) -> int:
+        """Nothing is read, since nothing changed."""
+        self.mode = mode
+        cursor = replace(cursor, columns=fingerprint(self._table.columns))
+        self._state = replace(self._state, cursor=cursor)
+        self._in_turn(self._checkpoints.put, self._label, self._state)
+        self._sync.log.detail(f"{self._label}: unchanged since the last sync")
+        return 0
+
     # Reading
 
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
+            self._in_turn(self._begin, progress)
             try:
                 self._session.with_retries(self._label, lambda: self._read_on(progress))
             except SourceError:
-                if progress.unsaved_rows and not self._writer.is_replacing:
-                    self._in_turn(self._save, progress)  # the next sync resumes here
+                self._in_turn(self._break_off, progress)
                 raise
-            self._in_turn(self._finish, progress)
+            window = self._window(progress)
+            self._in_turn(self._finish, progress, window)
         self._count_nulls(progress)
         return progress.rows
+
+    def _begin(self, progress: ReadProgress) -> None:
+        """From here on the destination may have other rows than the state tells."""
+        self._writer.begin(self._fingerprint_before(progress), self._form)
+        self._advise(progress)
+        if progress.mode != REPLACEMENT:
+            self._stream(progress)
+
+    def _advise(self, progress: ReadProgress) -> None:
+        """Names the index that would spare the server work."""
+        plan, estimate = self.plan, self._table.estimate or 0
+        name = f"{bracketed(self._table.schema)}.{bracketed(self._table.name)}"
+        if progress.mode == INCREMENTAL and plan.column and plan.indexed is False:
+            index = f"CREATE INDEX ... ON {name} ({bracketed(plan.column.name)})"
+            self._sync.log.detail(
+                f"{self._label}: the server looks through all of about {estimate} rows, and sorts "
+                f"what it finds, since no index begins with {plan.column.name}: {index} would "
+                "spare it that"
+            )
+        elif not progress.is_incremental and not plan.order and estimate > self._sync.slice_rows:
+            self._sync.log.detail(
+                f"{self._label}: about {estimate} rows are read in one statement, which begins "
+                "again if it breaks off, since no unique index has an order without nulls: a "
+                f"primary key, or CREATE UNIQUE INDEX ... ON {name} over NOT NULL columns, "
+                "would let it be read in parts"
+            )
+
+    def _fingerprint_before(self, progress: ReadProgress) -> str | None:
+        """The fingerprint of the last full read, "" if there is none. None: this read has none,
+        since it is not one of all rows, or rows come in between two of them."""
+        plan = self.plan
+        if progress.is_incremental or plan.column or plan.tracked or progress.position is not None:
+            return None
+        return self._state.fingerprint or ""
+
+    @property
+    def _form(self) -> str:
+        columns = [f"{c.destination} {c.declared}" for c in self._table.columns]
+        return repr((MAPPING_VERSION, columns, [c.destination for c in self._table.key]))
+
+    def _stream(self, progress: ReadProgress) -> None:
+        """Rows are handed over as they come from now on."""
+        cursor = replace(self._state.cursor, window=None)
+        self._state = replace(self._state, fingerprint=None, cursor=cursor)
+        self._sync.state.put({self._label: self._state.to_json(self._label)})
+        self._checkpoints.follow(self._label, lambda: self._resumable(progress))
+
+    def _break_off(self, progress: ReadProgress) -> None:
+        """The next sync resumes here."""
+        if self._writer.is_replacing:
+            return
+        entry = self._resumable(progress) if progress.rows else self._state
+        self._checkpoints.put(self._label, entry)
 
     def _read_on(self, progress: ReadProgress) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -227,14 +342,38 @@ class TableSync:
             self._check_changes(progress)  # the server may have forgotten some meanwhile
 
     def _store_rows(self, progress: ReadProgress) -> None:
-        for batch in self._sync.get_data(
+        """Stores the rows from the position on, slice by slice."""
+        limit = self._limit(progress)
+        while not self._store_slice(progress, limit):
+            pass
+
+    def _limit(self, progress: ReadProgress) -> int | None:
+        """How many rows a statement reads at most, so that none holds a lock on the schema, and
+        row versions, for hours. None: all, where each statement would have to sort the table, and
+        of a table that is replaced, which has to be one consistent read."""
+        plan, most = self.plan, self._sync.slice_rows
+        if progress.mode in (CHANGES, REPLACEMENT) or not plan.reads_by_index:
+            return None
+        estimate = self._table.estimate
+        return None if estimate is not None and estimate <= most else most
+
+    def _store_slice(self, progress: ReadProgress, limit: int | None) -> bool:
+        """Stores up to ``limit`` rows. Returns whether they were the last ones."""
+        began, before = time.monotonic(), progress.rows
+        batches = self._sync.get_data(
             self._session,
             self._plan_of(progress),
             progress.start,
             progress.clock,
             progress.position,
-        ):
-            self._in_turn(self._store, progress, batch)
+            limit,
+        )
+        with closing(batches):
+            for batch in batches:
+                self._in_turn(self._store, progress, batch)
+                if limit is not None and time.monotonic() - began > LONGEST_SLICE:
+                    return False
+        return limit is None or progress.rows - before < limit
 
     def _plan_of(self, progress: ReadProgress) -> Plan:
         plan = self.plan
@@ -254,7 +393,7 @@ class TableSync:
         """Empties the table. From now on any checkpoint, another table's too, shows a table that
         is not complete."""
         self._state = self._lasting
-        self._sync.state.put({self._label: self._lasting.to_json()})
+        self._sync.state.put({self._label: self._lasting.to_json(self._label)})
         self._writer.truncate()
 
     def _pass_undecodable_row(self, progress: ReadProgress, error: UndecodableRow) -> None:
@@ -267,7 +406,7 @@ class TableSync:
         where = progress.start, progress.clock, progress.position
         try:
             # Rows may have come in between: only the one that is read alone is known to be bad.
-            rows = self._session.rows(*plan.statement(*where, only_first=True))
+            rows = self._session.rows(*plan.statement(*where, limit=1))
             if not rows:
                 raise SourceError(f"{self._label}: {error}, and there is no row to skip")
             self._in_turn(self._store, progress, rows)
@@ -275,7 +414,7 @@ class TableSync:
         except UndecodableRow as again:
             reason = again
         try:
-            rows = self._session.rows(*plan.statement(*where, only_first=True, columns=plan.order))
+            rows = self._session.rows(*plan.statement(*where, limit=1, columns=plan.order))
         except UndecodableRow:
             raise SourceError(f"{self._label}: the key of a row cannot be decoded") from None
         if rows:
@@ -291,14 +430,18 @@ class TableSync:
         progress.rows += len(batch)
         progress.stored += written.stored
         progress.skipped += written.skipped
+        if progress.rows > SMALL:
+            self._writer.stop_comparing()
         self._advance(progress, batch)
         self._log.log(progress)
         if self._writer.is_replacing:
-            waiting = self._writer.waiting_bytes
-            if progress.stored > SMALL or waiting > self._largest_checkpoint:
+            largest = LARGEST_WAITING // self._sync.workers.count
+            if progress.stored > SMALL or self._writer.waiting_bytes > largest:
                 self._stop_replacing(progress)
                 self._save(progress)
-        elif self._is_checkpoint_due(progress, batch):
+            return
+        self._checkpoints.add(len(batch), self._size(batch))
+        if self._checkpoints.is_due(self._session.largest_batch):
             self._save(progress)
 
     def _advance(self, progress: ReadProgress, batch: list[Values]) -> None:
@@ -308,18 +451,11 @@ class TableSync:
             progress.position = plan.position(batch[-1])
             progress.greatest = plan.greatest(batch, progress.greatest)
 
-    def _is_checkpoint_due(self, progress: ReadProgress, batch: list[Values]) -> bool:
-        """Counts the batch among what is not saved yet."""
-        width, largest_batch = self._table.row_width, self._session.largest_batch
-        progress.unsaved_rows += len(batch)
-        if width is None or width * len(batch) > largest_batch // 2:
-            progress.unsaved_bytes += sum(map(size, batch))
-        else:  # the most that the rows can take is little enough
-            progress.unsaved_bytes += width * len(batch)
-        return (
-            progress.unsaved_rows >= self._sync.checkpoint_rows
-            or progress.unsaved_bytes > self._largest_checkpoint - largest_batch
-        )
+    def _size(self, batch: list[Values]) -> int:
+        width = self._table.row_width
+        if width is None or width * len(batch) > self._session.largest_batch // 2:
+            return sum(map(size, batch))
+        return width * len(batch)  # the most that the rows can take is little enough
 
     def _skip(self, progress: ReadProgress, reason: UndecodableRow) -> None:
         self._writer.skip(progress.rows, reason)
@@ -329,15 +465,17 @@ class TableSync:
 
     def _stop_replacing(self, progress: ReadProgress) -> None:
         """The table proves too large to be replaced: the rows that wait are stored."""
-        progress.mode = FULL
+        progress.mode = self.mode = FULL
         if leaves_stale_rows(self.plan, self._state):
-            progress.mode = FIRST
+            progress.mode = self.mode = FIRST
             self._truncate()
-        saved = 0
-        for stored in self._writer.release():
-            if stored - saved > self._largest_checkpoint - self._session.largest_batch:
-                saved = stored
-                self._sync.state.save()  # the position counts only when all of them are stored
+        self._state = replace(self._state, fingerprint=None)
+        self._sync.state.put({self._label: self._state.to_json(self._label)})
+        for rows, stored in self._writer.release():
+            self._checkpoints.add(rows, stored)
+            if self._checkpoints.is_due(self._session.largest_batch):
+                self._checkpoints.save()  # the position counts only when all of them are stored
+        self._stream(progress)
 
     # Saving
 
@@ -354,35 +492,34 @@ class TableSync:
     def _save(self, progress: ReadProgress) -> None:
         """Checkpoints in mid-read."""
         self._check_skipped(progress)
+        self._checkpoints.save()
+
+    def _resumable(self, progress: ReadProgress) -> TableState:
+        """The entry with which the next sync resumes behind the last row that was stored."""
         if self._state.confirms_empty and progress.stored:
             # An empty table is not believed at once any more.
             self._state = replace(self._state, rows=progress.stored, emptied=False)
-        read = progress.saved(self.plan, self._sync.encryption)
-        self._checkpoint(replace(self._state, read=read))
-        progress.unsaved_rows = progress.unsaved_bytes = 0
+        return replace(self._state, read=progress.saved(self.plan, self._sync.encryption))
 
-    def _checkpoint(self, state: TableState) -> None:
-        self._sync.state.save({self._label: state.to_json()})
-
-    def _finish(self, progress: ReadProgress) -> None:
+    def _finish(self, progress: ReadProgress, window: str | None) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""
         self._check_skipped(progress, complete=True)
         if self._writer.is_replacing and not progress.rows and self._is_first_time_empty():
             return
         rows_before = self._state.rows or 0
         keeps_stale = self._writer.is_replacing and self._replace_table(progress)
-        self._checkpoint(
-            replace(
-                self._lasting,
-                rows=max(rows_before, progress.stored)
-                if progress.is_incremental
-                else progress.stored,
-                has_stale=keeps_stale,
-                # With a cursor no later sync would delete the rows that this one had to leave.
-                cursor=Cursor() if keeps_stale else self._cursor(progress),
-            )
+        entry = replace(
+            self._lasting,
+            rows=max(rows_before, progress.stored) if progress.is_incremental else progress.stored,
+            has_stale=keeps_stale,
+            # With a cursor no later sync would delete the rows that this one had to leave.
+            cursor=Cursor() if keeps_stale else self._cursor(progress, window),
+            fingerprint=None if keeps_stale else self._writer.fingerprint(),
         )
+        self._checkpoints.put(self._label, entry)
         self._log.log(progress, done=True)
+        if self._checkpoints.is_due():
+            self._checkpoints.save()
 
     def _is_first_time_empty(self) -> bool:
         """Notes a table that is empty and had rows: it is replaced if the next sync sees the same,
@@ -393,25 +530,50 @@ class TableSync:
             f"{self._label}: the source lists no rows, and had {self._state.rows} before. Nothing "
             "is replaced unless the next sync sees the same: check what mssql_user may read"
         )
-        self._checkpoint(replace(self._state, emptied=True))
+        self._checkpoints.put(self._label, replace(self._state, emptied=True))
         return True
 
     def _replace_table(self, progress: ReadProgress) -> bool:
         """Stores the rows that wait, in place of those before, unless some were skipped. Returns
         whether rows stay that do not exist any more."""
         if not progress.skipped:
-            self._truncate()
-            self._writer.replace()
+            changed = self._writer.changed()
+            if changed is None:
+                self._truncate()
+            self._store_waiting(changed)
             return False
         were = "1 row was" if progress.skipped == 1 else f"{progress.skipped} rows were"
         op.warning(
             f"{self._label}: {were} skipped, so nothing is replaced: rows deleted at the source "
             "stay until a sync reads every row"
         )
-        self._writer.replace()
+        self._store_waiting(None)
         return leaves_stale_rows(self.plan, self._state)
 
-    def _cursor(self, progress: ReadProgress) -> Cursor:
+    def _store_waiting(self, changed: Sequence[bool] | None) -> None:
+        """Stores the rows that wait, or those that ``changed``, before the next checkpoint."""
+        before = self._writer.sent
+        self._writer.replace(changed)
+        self._checkpoints.add(self._writer.sent - before, self._writer.waiting_bytes)
+        if changed is not None:
+            sent = self._writer.sent - before
+            self._sync.log.detail(
+                f"{self._label}: {sent} of {len(changed)} rows are sent, the others did not change"
+            )
+
+    def _window(self, progress: ReadProgress) -> str | None:
+        """The fingerprint of the rows that the next sync would read again. None: it has to read
+        them, since some may still come or change under the moments that were read."""
+        plan, lookback = self.plan, self._sync.lookback
+        if not plan.is_timed or progress.greatest is None or self._last_cursor is not None:
+            return None
+        assert plan.column is not None  # noqa: S101
+        if not is_settled(plan.column, progress.greatest, progress.clock, lookback):
+            return None
+        start = next_start(plan.column, progress.greatest, progress.clock, lookback)
+        return self._sync.windows.fingerprint(self._session, plan, start, progress.greatest)
+
+    def _cursor(self, progress: ReadProgress, window: str | None) -> Cursor:
         """Where the next incremental read starts."""
         if self._last_cursor is not None:
             return self._last_cursor
@@ -422,7 +584,7 @@ class TableSync:
         column = self.plan.column
         if column is None:
             return Cursor()
-        signed = signature([column])
+        signed = column_digest(column)
         if self.plan.by_version:
             return Cursor(column=signed, rowversion=progress.clock, columns=columns)
         if progress.greatest is not None:
@@ -431,7 +593,13 @@ class TableSync:
             moment = next_start(column, progress.start, progress.clock, timedelta())
         else:
             return Cursor()
-        return Cursor(column=signed, moment=moment, columns=columns, offset=progress.offset)
+        return Cursor(
+            column=signed,
+            moment=moment,
+            columns=columns,
+            offset=progress.offset,
+            window=window,
+        )
 
     def _count_nulls(self, progress: ReadProgress) -> None:
         """Reports how many rows of the table an incremental read does not see."""
@@ -439,7 +607,7 @@ class TableSync:
         if column is None or not self.plan.is_timed:
             return
         late_rows = self._sync.late_rows
-        if progress.mode == INCREMENTAL and late_rows.counts(table, column):
+        if progress.mode == INCREMENTAL and column.nullable and self.plan.indexed:
             sql = (
                 f"SELECT COUNT_BIG(*) AS nulls FROM {quoted(table.schema)}.{quoted(table.name)} "  # noqa: S608
                 f"WHERE {quoted(column.name)} IS NULL"

@@ -7,16 +7,19 @@
 All of it runs in the thread that makes checkpoints.
 """
 
+import marshal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import NamedTuple
 
 from fivetran_connector_sdk import Operations as op
 
+from shared.fingerprint import Fingerprint
 from shared.rows import InvalidRecord, Row, SkippedRecords
 from shared.spool import Spool
 
-from .rows import RowMapper, is_storable
+from .rows import MappedBatch, RowMapper, is_storable
 from .session import Values
 from .source_tables import SourceTable
 
@@ -39,7 +42,15 @@ class TableWriter:
         self._key = {column.destination for column in table.key}
         self._skipped = skipped
         self._mapper = RowMapper(table)
+        self._key_places = [table.columns.index(column) for column in table.key]
         self._spool: Spool | None = None
+        self._fingerprint: Fingerprint | None = None
+        self.sent = self.deleted = 0
+
+    def begin(self, before: str | None, form: str) -> None:
+        """A read begins. ``before``: the fingerprint of the rows that the destination has, "" if
+        there is none, None if the rows of this read need none; ``form``: see Fingerprint."""
+        self._fingerprint = None if before is None else Fingerprint(before, form)
 
     @contextmanager
     def replacement(self, *, wanted: bool) -> Iterator[None]:
@@ -62,6 +73,8 @@ class TableWriter:
         self._skipped.clear(self._label)
         if self._spool is not None:
             self._spool.clear()
+        if self._fingerprint is not None:
+            self._fingerprint.clear()
 
     def truncate(self) -> None:
         op.truncate(self._destination)
@@ -69,6 +82,7 @@ class TableWriter:
     def write(self, batch: Sequence[Values], before: int) -> Written:
         """Stores a batch that comes after ``before`` rows of the read."""
         mapped = self._mapper.rows(batch)
+        self._compare(batch, mapped)
         for place in sorted(mapped.invalid):
             self.skip(before + place, mapped.invalid[place])
         for place, name in mapped.odd:
@@ -79,6 +93,33 @@ class TableWriter:
             self._spool.add(mapped.rows)
         return Written(len(mapped.rows), len(mapped.invalid))
 
+    def stop_comparing(self) -> None:
+        """The rows of this read get no fingerprint."""
+        self._fingerprint = None
+
+    def _compare(self, batch: Sequence[Values], mapped: MappedBatch) -> None:
+        """Adds the rows to the fingerprint. What cannot be stored as it is has none: it is
+        reported at each sync."""
+        if self._fingerprint is None:
+            return
+        if mapped.invalid or mapped.odd:
+            self.stop_comparing()
+            return
+        rows = [_encoded(values) for values in batch]
+        keys = rows
+        if self._key_places:
+            keys = [_encoded(tuple(values[i] for i in self._key_places)) for values in batch]
+        self._fingerprint.add(keys, rows)
+
+    def changed(self) -> Sequence[bool] | None:
+        """For each row that waits whether it may be another than the destination has. None: all
+        have to replace the table."""
+        return self._fingerprint.to_send() if self._fingerprint else None
+
+    def fingerprint(self) -> str | None:
+        """The fingerprint of the rows of the read, None if it has none."""
+        return self._fingerprint.to_text() if self._fingerprint else None
+
     def write_changes(self, batch: Sequence[Values], before: int) -> Written:
         """The same for changes by Change Tracking, of which some are deletes."""
         live, skipped = [], 0
@@ -88,6 +129,7 @@ class TableWriter:
             elif change[-1] == _DELETED:  # else it was changed after the version, then deleted
                 try:
                     op.delete(self._destination, self._mapper.key(change))
+                    self.deleted += 1
                 except (TypeError, ValueError) as error:  # such a key was never stored either
                     reason = f"the SDK refuses its key ({type(error).__name__})"
                     self.skip(before + place, InvalidRecord(reason))
@@ -97,22 +139,30 @@ class TableWriter:
 
     def skip(self, before: int, reason: Exception) -> None:
         """Reports that the row after ``before`` others is skipped."""
+        self.stop_comparing()
         self._skipped.add(self._label, f"row {before + 1}", reason)
 
-    def replace(self) -> None:
-        """Stores the rows that wait."""
+    def replace(self, changed: Sequence[bool] | None) -> None:
+        """Stores the rows that wait, or those that ``changed``."""
         assert self._spool is not None  # noqa: S101
+        if changed is not None and not any(changed):
+            return
+        place = 0
         for rows in self._spool.batches():
-            self._upsert(rows)
+            flags = None if changed is None else changed[place : place + len(rows)]
+            self._upsert(rows if flags is None else list(compress(rows, flags)))
+            place += len(rows)
 
-    def release(self) -> Iterator[int]:
+    def release(self) -> Iterator[tuple[int, int]]:
         """Stores the rows that wait, after which rows wait no more. Yields after each batch how
-        many bytes of them are stored."""
+        many rows it had, and how many bytes."""
         assert self._spool is not None  # noqa: S101
         spool, self._spool = self._spool, None
+        self._fingerprint, before = None, 0
         for rows in spool.batches():
             self._upsert(rows)
-            yield spool.place
+            yield len(rows), spool.place - before
+            before = spool.place
         spool.clear()
 
     def _upsert(self, rows: Sequence[Row]) -> None:
@@ -121,10 +171,12 @@ class TableWriter:
                 op.upsert(self._destination, row)
             except (TypeError, ValueError) as error:  # noqa: PERF203  # raised for this row only
                 self._upsert_without_odd_values(row, error)
+        self.sent += len(rows)
 
     def _upsert_without_odd_values(self, row: Row, refusal: Exception) -> None:
         """Stores the row with null for the value that the SDK refuses: text that is none, or else
         the first value without which it takes the row."""
+        self.stop_comparing()
         values = [name for name in row if name not in self._key and row[name] is not None]
         broken = [name for name in values if not is_storable(row[name])]
         attempts = [broken] if broken else []
@@ -139,3 +191,11 @@ class TableWriter:
             return
         reason = InvalidRecord(f"the SDK refuses a value ({type(refusal).__name__})")
         self._skipped.add(self._label, "a row", reason)
+
+
+def _encoded(values: Values) -> bytes:
+    """The values as bytes that tell them from others."""
+    try:
+        return marshal.dumps(values, 0)  # a version without references to objects
+    except ValueError:  # of other types than text, numbers and bytes
+        return repr(values).encode("utf-8", "surrogatepass")

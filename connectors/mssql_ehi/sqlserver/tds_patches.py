@@ -13,6 +13,7 @@ import logging
 import re
 import ssl
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -226,6 +227,18 @@ def _read_whole(reader: Any, size: int) -> tuple[Any, int]:
     return pytds.tds_base.readall(reader, size), 0
 
 
+def _max_chunks(value: Any) -> Iterator[bytes]:
+    """Replaces ``PlpReader.chunks`` for values of MAX types and XML. Where the last packet of a
+    response ends within a chunk, it asks the reader for the rest again and again, without end.
+
+    Raises ClosedConnectionError there, as the driver does for values of all other types.
+    """
+    for chunk in _original_max_chunks(value):
+        if not chunk and value._rdr.stream_finished():  # else it was a packet without data
+            raise pytds.ClosedConnectionError
+        yield chunk
+
+
 @dataclass(frozen=True)
 class Patch:
     """The ``name`` of a module, a class or a dict of the driver, and its ``replacement``."""
@@ -257,6 +270,7 @@ class Patch:
 _session_class = pytds.tds_session._TdsSession
 _original_connect = pytds._connect
 _original_send_login = _session_class.tds7_send_login
+_original_max_chunks = pytds.tds_types.PlpReader.chunks
 PATCHES = (
     Patch.of(pytds.tls, "create_context", _create_context),
     Patch.of(pytds.tls, "validate_host", _validate_host),
@@ -265,6 +279,7 @@ PATCHES = (
     Patch.of(pytds.tds_types, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_base, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_writer, "ucs2_codec", _UCS2),
+    Patch.of(pytds.tds_types.PlpReader, "chunks", _max_chunks),
     Patch.of(_session_class, "tds7_send_login", _send_login),
     Patch.of(pytds, "_connect", _connect),
     Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_AUTH_TOKEN, _answer_challenge),

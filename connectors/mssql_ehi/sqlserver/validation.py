@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
 from . import naming
+from .read_progress import MANY_TABLES
 from .table_sync import TableSync
 
+_SLOWEST = 20  # tables that the log shows, of many
 TABLES = [
     {
         "table": naming.SYNC_VALIDATION,
@@ -33,6 +36,8 @@ TABLES = [
             "plan": "STRING",
             "mode": "STRING",
             "rows_read": "LONG",
+            "rows_sent": "LONG",
+            "deletes_sent": "LONG",
             "rows_skipped": "LONG",
             "seconds": "DOUBLE",
             "rows_per_second": "DOUBLE",
@@ -73,7 +78,12 @@ def report(outcomes: Sequence[Outcome], skipped: dict[str, int], moment: datetim
     rows = [_row(outcome, skipped.get(outcome.label, 0), moment) for outcome in outcomes]
     for row in rows:
         op.upsert(naming.SYNC_VALIDATION_TABLES, row)
-    Logging.info(f"Tables of this sync:\n{_text(rows)}")
+    if len(rows) <= MANY_TABLES:
+        Logging.info(f"Tables of this sync:\n{_text(rows)}")
+    else:
+        slowest = sorted(rows, key=itemgetter("seconds"), reverse=True)[:_SLOWEST]
+        Logging.info(f"The slowest {_SLOWEST} of {len(rows)} tables:\n{_text(slowest)}")
+        Logging.debug(f"Tables of this sync:\n{_text(rows)}")
 
 
 def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
@@ -82,9 +92,11 @@ def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
         "sync_timestamp": moment,
         "table_name": outcome.label,
         "completed": not outcome.error,
-        "plan": str(sync.plan),
+        "plan": sync.description,
         "mode": sync.mode,
         "rows_read": outcome.rows,
+        "rows_sent": sync.rows_sent,
+        "deletes_sent": sync.deletes_sent,
         "rows_skipped": skipped,
         "seconds": round(sync.seconds, 3),
         "rows_per_second": round(outcome.rows / max(sync.seconds, 0.001), 1),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -150,18 +151,19 @@ class Compiler:
         raise unsupported(node.key.upper())
 
     def _set_operation(self, node: exp.SetOperation, scope: Scope) -> Query:
-        sides = [self.query(side, scope) for side in (node.this, node.expression)]
-        if len(sides[0].columns) != len(sides[1].columns):
-            raise error(205)
-        columns = []
-        for first, second in zip(sides[0].columns, sides[1].columns, strict=True):
-            t = common_type(first.type, second.type)
-            columns.append(Column(first.name, t, first.nullable or second.nullable))
+        first, *others = [self.query(side, scope) for side in _sides(node)]
+        columns = first.columns
+        for other in others:
+            if len(columns) != len(other.columns):
+                raise error(205)
+            columns = [
+                Column(a.name, common_type(a.type, b.type), a.nullable or b.nullable)
+                for a, b in zip(columns, other.columns, strict=True)
+            ]
         word = {exp.Union: "UNION", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT"}[type(node)]
-        if isinstance(node, exp.Union) and not node.args.get("distinct"):
+        if _is_union_all(node):
             word = "UNION ALL"
-        left, right = (self._converted(side, columns) for side in sides)
-        sql = join(f" {word} ", [left, right])
+        sql = join(f" {word} ", [self._converted(side, columns) for side in (first, *others)])
         order = self._order_by_output(node, columns)
         limits = self._limits(node, scope)
         return Query(join(" ", [sql, *order, *limits]), columns)
@@ -691,8 +693,7 @@ class Compiler:
                 self.build.compare(operand, "=", self.expr(item, scope))
                 for item in node.expressions
             ]
-            either = join(" OR ", choices)
-            return Sql(f"({either.text})", either.args)
+            return _one_of(choices)
         inner = self.query(subquery, scope)
         if len(inner.columns) != 1:
             raise error(116)
@@ -1158,6 +1159,36 @@ class SumWide:
         if abs(self.total) >= 10**38:
             raise error(8115, "expression", "numeric")
         return (self.total + 2**127).to_bytes(16, "big")
+
+
+# Lists of values and of queries
+
+
+def _is_union_all(node: exp.Expression) -> bool:
+    return isinstance(node, exp.Union) and not node.args.get("distinct")
+
+
+def _sides(node: exp.Expression) -> list[exp.Expression]:
+    """The queries of a set operation: two, or those of a chain of UNION ALL, which nested in one
+    another would be too deep for SQLite."""
+    sides: list[exp.Expression] = [node.expression]
+    while _is_union_all(node) and _is_union_all(node.this):
+        node = node.this
+        sides.append(node.expression)
+    return [node.this, *reversed(sides)]
+
+
+def _one_of(choices: Sequence[Sql]) -> Sql:
+    """An IN list: the comparisons joined by OR or, where each is of the same expression with one
+    value, SQLite's IN, which looks a value up among thousands."""
+    [*texts] = {choice.text for choice in choices}
+    alike = re.fullmatch(r"([^?]+) = \?( COLLATE \S+)?", texts[0])
+    if len(texts) > 1 or alike is None:
+        either = join(" OR ", choices)
+        return Sql(f"({either.text})", either.args)
+    marks = ", ".join("?" * len(choices))
+    args = tuple(arg for choice in choices for arg in choice.args)
+    return Sql(f"({alike[1]}{alike[2] or ''} IN ({marks}))", args)
 
 
 # Keyset predicates

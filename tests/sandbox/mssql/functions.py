@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import re
 import uuid
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -435,6 +436,26 @@ def _hashbytes(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
     )
 
 
+_ARGUMENTS = 100  # SQLite takes 127
+
+
+@_function("BINARY_CHECKSUM")
+def _binary_checksum(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    """https://learn.microsoft.com/sql/t-sql/functions/binary-checksum-transact-sql: some number
+    for the values, since the server's own is not documented."""
+    operands = [c.expr(arg, scope) for arg in args]
+    checksum = const(0, INT)
+    for start in range(0, len(operands), _ARGUMENTS):
+        some = operands[start : start + _ARGUMENTS]
+        checksum = c.build.apply(_checksum, INT, checksum, *some, strict=False, nullable=False)
+    return checksum
+
+
+def _checksum(*values: Stored) -> int:
+    number = zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+    return number - (1 << 32) if number >> 31 else number
+
+
 @lru_cache(maxsize=256)
 def like_pattern(pattern: str, escape: str, ignore_case: bool) -> re.Pattern[str]:
     """LIKE's %, _, [a-z] and [^a] as a regular expression."""
@@ -715,10 +736,16 @@ def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Exp
         return const(int(c.env.database.unmask or permission != "UNMASK"), INT)
     operands = [c.expr(args[0], scope), *(c.expr(arg, scope) for arg in args[3:4])]
 
+    @lru_cache(maxsize=1)  # a statement asks for one column of a table after the other
+    def table_of(name: str) -> TableDef | None:
+        parts = name_parts(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        return c.env.store.find_object(schema, parts[-1])
+
     def find(name: str, column: str | None = None) -> int | None:
         parts = name_parts(name)
         schema = parts[-2] if len(parts) > 1 else "dbo"
-        table = c.env.store.find_object(schema, parts[-1])
+        table = table_of(name)
         if table is None:
             function = c.env.store.capture.function(parts[-1]) if schema == "cdc" else None
             return int(cdc.may_call(c, function[1])) if function else None

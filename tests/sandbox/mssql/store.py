@@ -87,6 +87,7 @@ class TableDef:
     hidden: bool = False  # no metadata either
     shipped: bool = False  # the server's own
     created: int = 0  # 100 ns since 0001-01-01
+    make: Callable[[TableDef], None] | None = None  # makes its file of rows at the first use
     last_column_id: int = 0  # of a column that was dropped
     captures: list[CaptureInstance] = field(default_factory=list)
     holds_changes: bool = False  # a change table of Change Data Capture
@@ -104,6 +105,8 @@ class TableDef:
 
     @property
     def sql(self) -> str:
+        if self.make is not None:
+            self.make(self)
         return f'"t{self.id}"'
 
     @property
@@ -171,6 +174,7 @@ class Store:
         self._ids = itertools.count(901_578_250, 16)
         self._schema_ids = itertools.count(5)
         self._counts: dict[int, int | None] = {}
+        self._unmade: set[int] = set()  # tables that SQLite does not have yet
         self._identities: dict[int, int] = {}
         self._rowversion = 2000
         self._open_rowversions: list[int] = []
@@ -300,7 +304,15 @@ class Store:
 
     # Definition
 
-    def create_table(self, table: TableDef, connection: sqlite3.Connection | None = None) -> None:
+    def create_table(
+        self,
+        table: TableDef,
+        connection: sqlite3.Connection | None = None,
+        *,
+        at_first_use: bool = False,
+    ) -> None:
+        """``at_first_use``: SQLite gets the table when a statement is first about it, since it
+        looks through all that it has for each new one, which takes long from some thousands on."""
         key = (self.fold(table.schema), self.fold(table.name))
         if self.fold(table.schema) not in self.schemas:
             raise error(2760, table.schema)
@@ -310,34 +322,59 @@ class Store:
         for name in names:
             if names.count(name) > 1:
                 raise error(2705, name)
-        columns = ", ".join(column.sql for column in table.stored_columns) or '"none"'
-        with self.writing(connection) as used:
-            used.execute(f"CREATE TABLE {table.sql} ({columns})")
+        if at_first_use:
+            table.make = self._make
+            self._unmade.add(table.id)
+        else:
+            with self.writing(connection) as used:
+                self._make_table(table, used)
         self.tables[key] = table
         self._counts[table.id] = 0
         self._schema_changed(table)
 
-    def create_index(
-        self, table: TableDef, index: IndexDef, connection: sqlite3.Connection | None = None
-    ) -> None:
+    def _make(self, table: TableDef) -> None:
+        """Gives SQLite a table that was to be made at its first use, and its indexes."""
+        with self.writing() as used:
+            if table.id in self._unmade:  # else another thread was first
+                self._make_table(table, used)
+                for index in table.indexes:
+                    self._make_index(table, index, used)
+                self._unmade.remove(table.id)
+        table.make = None
+
+    @staticmethod
+    def _make_table(table: TableDef, used: sqlite3.Connection) -> None:
+        columns = ", ".join(column.sql for column in table.stored_columns) or '"none"'
+        used.execute(f'CREATE TABLE "t{table.id}" ({columns})')
+
+    @staticmethod
+    def _make_index(table: TableDef, index: IndexDef, used: sqlite3.Connection) -> None:
         parts = []
         for name, descending in index.columns:
             column = table.column(name)
             if column.computed is None:
                 way = " DESC" if descending else ""
                 parts.append(order_sql(column.sql, column.type) + way)
-        with self.writing(connection) as used:
-            if parts:
-                unique = "UNIQUE " if index.unique and len(parts) == len(index.columns) else ""
-                try:
-                    used.execute(
-                        f'CREATE {unique}INDEX "i{table.id}_{index.id}" ON {table.sql} '
-                        f"({', '.join(parts)})"
-                    )
-                except sqlite3.IntegrityError:
-                    raise error(
-                        1505 if not index.primary else 2627, table.full_name, index.name
-                    ) from None
+        if not parts:
+            return
+        unique = "UNIQUE " if index.unique and len(parts) == len(index.columns) else ""
+        try:
+            used.execute(
+                f'CREATE {unique}INDEX "i{table.id}_{index.id}" ON "t{table.id}" '
+                f"({', '.join(parts)})"
+            )
+        except sqlite3.IntegrityError:
+            number = 2627 if index.primary else 1505
+            raise error(number, table.full_name, index.name) from None
+
+    def create_index(
+        self, table: TableDef, index: IndexDef, connection: sqlite3.Connection | None = None
+    ) -> None:
+        for name, _ in index.columns:
+            table.column(name)  # raises 207
+        if table.make is None:
+            with self.writing(connection) as used:
+                self._make_index(table, index, used)
         table.indexes.append(index)
         table.indexes.sort(key=lambda i: i.id)
         self._schema_changed(table)
@@ -352,8 +389,9 @@ class Store:
             raise error(3729, table.full_name, view.name)
         for instance in list(table.captures):
             self.capture.drop(instance)
+        name = table.sql
         with self.writing(connection) as used:
-            used.execute(f"DROP TABLE {table.sql}")
+            used.execute(f"DROP TABLE {name}")
             self._untrack(table, used)
         self.tables = {k: v for k, v in self.tables.items() if v is not table}
         self._schema_changed(table)
@@ -367,9 +405,10 @@ class Store:
     ) -> None:
         if any(self.fold(column.name) == self.fold(other.name) for other in table.columns):
             raise error(2705, column.name)
+        name = table.sql
         with self.writing(connection) as used:
             if column.computed is None:
-                used.execute(f"ALTER TABLE {table.sql} ADD COLUMN {column.sql}")
+                used.execute(f"ALTER TABLE {name} ADD COLUMN {column.sql}")
                 if column.type.name == "timestamp":
                     rows = used.execute(f"SELECT rowid FROM {table.sql}").fetchall()
                     used.executemany(
@@ -394,9 +433,10 @@ class Store:
         bound = self._bound_view(table)
         if bound or any(column.name == used for i in table.indexes for used, _ in i.columns):
             raise error(4922, f"ALTER TABLE DROP COLUMN {name}")
+        table_name = table.sql
         if column.computed is None:
             with self.writing(connection) as used:
-                used.execute(f"ALTER TABLE {table.sql} DROP COLUMN {column.sql}")
+                used.execute(f"ALTER TABLE {table_name} DROP COLUMN {column.sql}")
         table.last_column_id = max(table.last_column_id, column.id)
         table.columns = [other for other in table.columns if other is not column]
         self._schema_changed(table)
@@ -406,6 +446,8 @@ class Store:
     # Rows
 
     def row_count(self, object_id: int, connection: sqlite3.Connection | None = None) -> int:
+        if object_id in self._unmade:
+            return 0
         count = self._counts.get(object_id)
         if count is None:
             used = connection or self.writer
@@ -555,8 +597,9 @@ class Store:
         """Empties the table. Its tracked changes are lost, so the valid version moves on."""
         if table.captures:
             raise error(4711, table.name)
+        name = table.sql
         with self.writing(connection) as used:
-            used.execute(f"DELETE FROM {table.sql}")
+            used.execute(f"DELETE FROM {name}")
             if table.tracked:
                 version = self._next_change(used)
                 used.execute(f'DELETE FROM "ct{table.id}"')

@@ -151,3 +151,40 @@ def test_keys_are_dropped_disabled_and_renamed(server: MssqlSandbox) -> None:
         assert ask(c, keys) == []
         server.execute("EXEC sp_rename 'dbo.t', 'u'")
         assert ask(c, "SELECT number FROM dbo.u") == []
+
+
+def test_thousands_of_tables(server: MssqlSandbox) -> None:
+    """They are listed at once, and are like others as soon as a statement is about them."""
+    server.info.tracking = True
+    names = [f"t{number}" for number in range(3_000)]
+    server.create_tables("dbo", names, [("id", "int"), ("v", "varchar(9)")], key=["id"])
+    server.insert("dbo.t7", [(1, "x"), (2, "y")])
+    server.execute("ALTER TABLE dbo.t8 ENABLE CHANGE_TRACKING")
+    server.execute("ALTER TABLE dbo.t9 ADD more int")
+    server.execute("DROP TABLE dbo.t10")
+    with connect(server) as c:
+        assert ask(c, "SELECT COUNT(*) AS n FROM sys.indexes WHERE is_primary_key = 1") == [
+            (2_999,)
+        ]
+        assert ask(c, "SELECT id, v FROM dbo.t7 ORDER BY id") == [(1, "x"), (2, "y")]
+        assert ask(c, "SELECT id FROM dbo.t8") == ask(c, "SELECT more FROM dbo.t9") == []
+        assert ask(c, "SELECT rows FROM sys.partitions AS p JOIN sys.tables AS t ON "
+                      "t.object_id = p.object_id WHERE t.name IN ('T7', 't11') ORDER BY t.name") == [
+            (0,), (2,)]  # fmt: skip
+        fails_with(2627, c, "INSERT INTO dbo.t7 VALUES (1, 'z')")
+        fails_with(208, c, "SELECT * FROM dbo.t10")
+
+
+def test_when_a_table_was_modified(server: MssqlSandbox) -> None:
+    """By ALTER or by a new index, not by its rows; a clock that stands still does not matter."""
+    server.create_table("dbo", "t", [("id", "int")])
+    asked = "SELECT CONVERT(varchar(23), modify_date, 121) AS d FROM sys.tables"
+    with connect(server) as c:
+        seen = [ask(c, asked)]
+        server.insert("dbo.t", [(1,)])
+        assert ask(c, asked) == seen[0]
+        for change in ("ALTER TABLE dbo.t ADD v int", "CREATE UNIQUE INDEX ux ON dbo.t (id)"):
+            server.execute(change)
+            seen.append(ask(c, asked))
+        assert sorted(seen) == seen
+        assert len(set(map(str, seen))) == 3

@@ -273,3 +273,21 @@ def test_what_is_not_understood_is_an_error(server: MssqlSandbox) -> None:
         assert ask(c, "SELECT COUNT(*) FROM dbo.t WHERE NOT a BETWEEN 2 AND 3 OR b IS NULL") == [
             (1,)
         ]
+
+
+def test_long_lists(server: MssqlSandbox) -> None:
+    """IN compares by the column's collation, and knows no NULL; UNION ALL goes on and on."""
+    rows = [(1, "a"), (2, "B"), (3, None)]
+    server.create_table("dbo", "words", [("id", "int"), ("w", "nvarchar(9)")], rows=rows)
+    words = ", ".join(["NULL", *(f"N'{word}'" for word in ("A ", "b", *map(str, range(500))))])
+    one = "SELECT {} AS n FROM dbo.words WHERE id = 1"
+    chain = " UNION ALL ".join(map(one.format, range(150)))
+    with connect(server) as c:
+        assert ask(c, f"SELECT id FROM dbo.words WHERE w IN ({words}) ORDER BY id") == [(1,), (2,)]
+        assert ask(c, "SELECT id FROM dbo.words WHERE id IN (3, 1, NULL) ORDER BY id") == [
+            (1,),
+            (3,),
+        ]
+        assert ask(c, "SELECT id FROM dbo.words WHERE id NOT IN (3, 1)") == [(2,)]
+        assert ask(c, "SELECT id FROM dbo.words WHERE id IN (1.0, 2)  ORDER BY 1") == [(1,), (2,)]
+        assert sorted(ask(c, chain)) == [(n,) for n in range(150)]

@@ -1,0 +1,57 @@
+"""Checkpoints that the tables of a sync share: one for each small table would cost more than its
+rows, and each writes the state of all tables."""
+
+import time
+from collections.abc import Callable
+
+from shared.state import State
+
+from .table_state import TableState
+
+_LONGEST = 60.0  # seconds between two checkpoints
+LARGEST = 32 * 1024 * 1024  # bytes between two checkpoints
+
+
+class Checkpoints:
+    """Makes a checkpoint once ``rows`` rows, 32 MB or 60 seconds have come since the last one.
+
+    Of each table that is being read it holds a function that returns its entry as of the last row
+    that was handed over, so that every checkpoint has the rows of a table and its position. All of
+    it runs in the thread that makes checkpoints.
+    """
+
+    def __init__(self, state: State, rows: int) -> None:
+        self._state, self._most_rows = state, rows
+        self._reads: dict[str, Callable[[], TableState]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rows = self._bytes = 0
+        self._saved = time.monotonic()
+
+    def follow(self, label: str, entry: Callable[[], TableState]) -> None:
+        """A read begins, whose rows are handed over as they come."""
+        self._reads[label] = entry
+
+    def put(self, label: str, entry: TableState) -> None:
+        """Sets the entry of a table that is not read any more, for the next checkpoint."""
+        self._reads.pop(label, None)
+        self._state.put({label: entry.to_json(label)})
+
+    def add(self, rows: int, size: int) -> None:
+        """Rows of so many bytes were handed over."""
+        self._rows += rows
+        self._bytes += size
+
+    def is_due(self, margin: int = 0) -> bool:
+        """Whether the next checkpoint is due; ``margin``: bytes that may come in one step."""
+        return bool(self._rows) and (
+            self._rows >= self._most_rows
+            or self._bytes > LARGEST - margin
+            or time.monotonic() - self._saved >= _LONGEST
+        )
+
+    def save(self) -> None:
+        entries = {label: entry().to_json(label) for label, entry in self._reads.items()}
+        self._state.save(entries)
+        self._begin()
