@@ -134,16 +134,29 @@ def _max_lsn(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
 def _min_lsn(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     """Zero for no instance, or one of others; NULL while the agent has not come to it."""
     _log(c)
-    found = c.env.store.capture.find(str(c.constant(args[0], scope)))
-    if found is None or not _allowed(c, found):
-        return const(NO_LSN, LSN)
-    return Expr(Sql(_lowest(found)), LSN)
+
+    def find(name: str) -> int:
+        found = c.env.store.capture.find(name)
+        return 0 if found is None or not _allowed(c, found) else found.changes.id
+
+    number = c.build.apply(find, INT, c.build.cast(c.expr(args[0], scope), types.SYSNAME))
+    lowest = join(
+        "",
+        [
+            Sql("(SELECT CASE id WHEN 0 THEN X'" + NO_LSN.hex() + "' ELSE "),
+            Sql(_lowest("one.id") + " END FROM (SELECT "),
+            number.sql,
+            Sql(" AS id) AS one)"),
+        ],
+    )
+    return Expr(lowest, LSN)
 
 
-def _lowest(instance: CaptureInstance) -> str:
+def _lowest(number: str) -> str:
+    """The lowest LSN of an instance by the id of its change table, as SQLite text."""
     return (
         f"(SELECT CASE WHEN start_lsn > {VISIBLE} THEN NULL ELSE start_lsn END "
-        f"FROM cdc_instances WHERE id = {instance.changes.id})"
+        f"FROM cdc_instances AS known WHERE known.id = {number})"
     )
 
 
@@ -272,7 +285,7 @@ def _check(
             return 1
         raise error(313, f"cdc.{kind} ... ", state=3)
 
-    limits = [Expr(Sql(_lowest(instance)), LSN), Expr(Sql(VISIBLE), LSN)]
+    limits = [Expr(Sql(_lowest(str(instance.changes.id))), LSN), Expr(Sql(VISIBLE), LSN)]
     c.checks.append(c.build.apply(run, INT, start, end, *limits, strict=False).sql)
     if option == "all with mask":
         raise unsupported(f"'{option}'")

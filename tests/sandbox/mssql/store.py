@@ -227,11 +227,12 @@ class Store:
     def writing(
         self, connection: sqlite3.Connection | None = None
     ) -> Iterator[sqlite3.Connection]:
-        """A transaction, unless the connection is in one already."""
+        """A transaction, or one statement of that in which the connection is already."""
         used = connection or self.writer
         with self._writer_lock if used is self.writer else contextlib.nullcontext():
             if used.in_transaction:
-                yield used
+                with self._statement(used):
+                    yield used
                 return
             used.execute("BEGIN IMMEDIATE")
             try:
@@ -242,6 +243,19 @@ class Store:
                 raise
             self.capture.committed(used)
             used.execute("COMMIT")
+
+    @contextmanager
+    def _statement(self, used: sqlite3.Connection) -> Iterator[None]:
+        """A statement in a transaction: when it fails, it alone is undone."""
+        used.execute("SAVEPOINT statement")
+        try:
+            yield
+        except BaseException:
+            used.execute("ROLLBACK TO statement")
+            used.execute("RELEASE statement")
+            self._counts.clear()
+            raise
+        used.execute("RELEASE statement")
 
     # Names
 

@@ -193,6 +193,11 @@ def test_ranges_that_are_not_known(source: Source) -> None:
         fails_with(208, c, function.format("net", "dbo_t", low, high, "all"))
         fails_with(208, c, function.format("all", "dbo_x", low, high, "all"))
         assert ask(c, "SELECT sys.fn_cdc_get_min_lsn('dbo_x') AS lsn") == [(bytes(10),)]
+        assert ask(
+            c,
+            "SELECT capture_instance FROM cdc.change_tables "
+            "WHERE start_lsn = sys.fn_cdc_get_min_lsn(capture_instance)",
+        ) == [("dbo_t",)]
 
 
 @pytest.mark.source

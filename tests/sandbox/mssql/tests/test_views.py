@@ -90,6 +90,8 @@ def test_broken_views(source: Source) -> None:
     with connect(source) as c:
         ask_nothing(c, "ALTER TABLE dbo.q ADD late int NULL")
         assert ask(c, "SELECT * FROM dbo.all_of") == [(1,)]
+        ask_nothing(c, "EXEC sp_refreshview N'dbo.all_of'")
+        assert ask(c, "SELECT * FROM dbo.all_of") == [(1, None)]
         ask_nothing(c, "ALTER TABLE dbo.p DROP COLUMN born")
         ask_nothing(c, "DROP TABLE dbo.q")
         for name, words in (("columns_of", "Invalid column name 'born'"), ("all_of", "'dbo.q'")):

@@ -54,6 +54,22 @@ def test_transactions_of_the_client(server: MssqlSandbox) -> None:
     assert server.execute("SELECT id FROM dbo.x") == [(2,)]
 
 
+def test_statement_that_fails_in_a_transaction(server: MssqlSandbox) -> None:
+    """It alone is undone, with all it had changed, tracked and captured until then."""
+    server.info.tracking = True
+    server.create_table("dbo", "t", [("id", "int", False), ("u", "int")], key=["id"], unique=[["u"]],
+                        rows=[(i, i * 10) for i in range(5)])  # fmt: skip
+    server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
+    server.enable_cdc("dbo.t")
+    with connect(server, autocommit=False) as c:
+        ask_nothing(c, "UPDATE dbo.t SET u = 99 WHERE id = 4")
+        fails_with(2601, c, "UPDATE dbo.t SET u = 7 WHERE id < 3")
+        c.commit()
+        assert ask(c, "SELECT u FROM dbo.t ORDER BY id") == [(0,), (10,), (20,), (30,), (99,)]
+        assert ask(c, "SELECT CT.id FROM CHANGETABLE(CHANGES dbo.t, 0) AS CT") == [(4,)]
+        assert ask(c, "SELECT id, u FROM cdc.dbo_t_CT WHERE [__$operation] = 4") == [(4, 99)]
+
+
 def test_snapshot_sees_the_data_of_its_first_read(busy: MssqlSandbox) -> None:
     """A writer goes on; the transaction does not see it until it ends."""
     with connect(busy, autocommit=False, isolation_level=5) as c:
