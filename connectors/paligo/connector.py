@@ -161,6 +161,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     pages=partial(get_data, client, settings),
                     to_rows=partial(map_data, synced_at=started),
                     changed_at=_changed_at,
+                    volatile=("sync_timestamp",),
                     log_pages=settings.enable_debug_logging,
                 ).sync(saved, skipped)
     finally:
