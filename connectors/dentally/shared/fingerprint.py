@@ -245,6 +245,11 @@ def _hashes(values: Sequence[bytes]) -> tuple[Sequence[int], Sequence[int]]:
     return halves[::2], halves[1::2]
 
 
+def digest(rows: Sequence[bytes]) -> int:
+    """The sum of the hashes of rows, 64 bits, which does not depend on their order."""
+    return sum(_hashes(rows)[0]) & _64_BITS
+
+
 def _hash(value: bytes) -> int:
     # Not the hash of Python, which is another one in each process.
     return int.from_bytes(hashlib.blake2b(value, digest_size=16).digest(), "little")

@@ -78,7 +78,7 @@ class Listing:
                 reads.append(self._read(self.pages_again or self.pages, staged, skipped))
             self._check_skipped(reads[-1], before, skipped)
             verdict = judge(reads)
-            is_list = self._hand_over(verdict, reads[-1], staged, skipped)
+            is_list = self._hand_over(verdict, reads, staged, skipped)
             self._warn(verdict, staged, before)
             after = self._after(verdict, staged, before)
             if not is_list:
@@ -189,7 +189,7 @@ class Listing:
     def _hand_over(
         self,
         verdict: Verdict,
-        last: ReadProgress,
+        reads: list[ReadProgress],
         staged: "_StagedRows",
         skipped: SkippedRecords,
     ) -> bool:
@@ -205,15 +205,17 @@ class Listing:
                 f"{name}: skipped records: {skipped.counts[name]}. Nothing was replaced, and "
                 "deletes were not looked for"
             )
-        comparable = verdict.last_only and not last.repeats
+        # Of changes that were read twice, all are stored.
+        only_last = verdict.last_only and (self.window.full or len(reads) == 1)
+        comparable = only_last and not reads[-1].repeats
         flags = staged.to_send() if comparable else None
         if flags is not None:
             done = staged.hand_over_changed(flags)
         elif replaces:
-            staged.replace_table(only_last=verdict.last_only, comparable=comparable)
+            staged.replace_table(only_last=only_last, comparable=comparable)
             done = " replaced the table"
         else:
-            staged.hand_over(only_last=verdict.last_only)
+            staged.hand_over(only_last=only_last)
             done = " were stored, and nothing was taken away"
         Logging.info(f"{name}: {staged.count} rows{done}")
         return replaces
