@@ -77,7 +77,7 @@ class Digests:
             known = [digest for n, digest in enumerate(self.buckets) if n not in changed]
             numbers = [*self.stored, *known]
             packed = head + struct.pack(f"<{len(numbers)}Q", *numbers)
-        elif self.rows <= _FEW_ROWS:
+        elif self.rows <= _FEW_ROWS or not self.buckets:
             packed = _SMALL.pack(self.form, self.rows, all_rows)
         else:
             packed = _LARGE.pack(self.form, self.rows, all_rows, keys, *self.buckets)
@@ -110,8 +110,16 @@ class Fingerprint:
         self._all = self._keys = 0
         self._buckets = [0] * _BUCKETS
         self._bucket_of = bytearray()  # of each row
+        self._has_keys = True
         self._so_far: Digests | None = None  # when there were as many rows as before
         self._missing = set(self._before.stored) if self._before else set[int]()
+
+    def add_without_keys(self, rows: Sequence[bytes]) -> None:
+        """Adds rows of a table that has no key: no part of it is told from another."""
+        self._has_keys = False
+        self._bucket_of += bytes(len(rows))
+        low_rows, high_rows = _hashes(rows)
+        self._all += sum(low_rows) + (sum(high_rows) << 64)
 
     def add(self, keys: Iterable[bytes], rows: Iterable[bytes]) -> None:
         """Adds rows and their keys, each as bytes that tell it from all others."""
@@ -137,7 +145,7 @@ class Fingerprint:
         self._bucket_of += bytes(bucket_of)
 
     def _digests(self) -> Digests:
-        buckets = tuple(bucket & _64_BITS for bucket in self._buckets)
+        buckets = tuple(bucket & _64_BITS for bucket in self._buckets) if self._has_keys else ()
         whole = self._all & _128_BITS, self._keys & _128_BITS
         return Digests(self._form, len(self._bucket_of), *whole, buckets)
 
@@ -227,10 +235,11 @@ class Encoder:
             [moment and moment.__reduce__()[1][0] for moment in map(get, rows)]
             for get in self._moments
         )
-        return [_encoded(values) for values in zip(map(self._others, rows), *moments)]  # noqa: B905
+        return [encoded(values) for values in zip(map(self._others, rows), *moments)]  # noqa: B905
 
 
-def _encoded(values: tuple[Any, ...]) -> bytes:
+def encoded(values: tuple[Any, ...]) -> bytes:
+    """What JSON can hold, as bytes that tell it from all else."""
     try:
         return marshal.dumps(values, 2)  # of later versions the bytes depend on more than values
     except ValueError:  # it takes no subclasses, such as a number with its text
