@@ -206,13 +206,14 @@ class SenSource(Sandbox):
             self.count(self.midnight(self.first + timedelta(days=day + 1)) - HOUR)
 
     def resent(self) -> dict[str, int]:
-        """The listings, and the hours of the look-back, which goes back from yesterday."""
+        """The hours of the first day of the look-back, which goes back from yesterday, if that
+        day in UTC began before the account's."""
         yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
         begin = self.midnight(yesterday - LOOKBACK)
-        sent = {name: len(self.listings[name]) for name in self.endpoints}
-        for table, hours in self.hours.items():
-            sent[table] = sum(hour >= begin for _, hour in hours)
-        return sent
+        return {
+            table: sum(hour >= begin and hour.date() == begin.date() for _, hour in hours)
+            for table, hours in self.hours.items()
+        }
 
     def place(self, text: str, more: Any) -> list[str]:
         for name in self.endpoints:
@@ -279,6 +280,7 @@ class SenSource(Sandbox):
     def change(self, listing: str, position: int, **fields: Any) -> Record:
         with self.lock:
             record = self.listings[listing][position]
+            self.remember(self.listings[listing], record)
             record.update(fields)
             return record
 
