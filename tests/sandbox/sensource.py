@@ -206,12 +206,15 @@ class SenSource(Sandbox):
             self.count(self.midnight(self.first + timedelta(days=day + 1)) - HOUR)
 
     def resent(self) -> dict[str, int]:
-        """The hours of the first day of the look-back, which goes back from yesterday, if that
-        day in UTC began before the account's."""
+        """The hours of the days in UTC that are read in parts: requests begin at the account's
+        midnight, from yesterday less the look-back on."""
         yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
-        begin = self.midnight(yesterday - LOOKBACK)
+        begin = max(yesterday - LOOKBACK, self.first)
+        days = range(0, 40, int(self.options.get("chunk_days", "30")))
+        midnights = [self.midnight(begin + timedelta(days=number)) for number in days]
+        cut = {moment.date() for moment in midnights if moment.hour}
         return {
-            table: sum(hour >= begin and hour.date() == begin.date() for _, hour in hours)
+            table: sum(hour.date() in cut for _, hour in hours)
             for table, hours in self.hours.items()
         }
 
