@@ -75,7 +75,7 @@ class Settings:
     retry_attempts: int = fields.retries()
     parallel_requests: int = fields.parallel_requests()
     enable_incremental_sync: bool = fields.switch(
-        "Incremental sync", "Off: every sync stores all assignments"
+        "Incremental sync", "Off: every sync is a full refresh of the assignments"
     )
     reconcile_hours: int = fields.full_refresh_hours(
         "Hours between two full refreshes of the assignments, which find deletes"
