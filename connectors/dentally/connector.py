@@ -182,6 +182,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     pages_again=partial(pages, descending=True),
                     to_rows=partial(map_data, synced_at=started),
                     changed_at=lambda row: row["updated_at"],
+                    volatile=("timestamp",),
                     log_pages=settings.enable_debug_logging,
                 ).sync(saved, skipped)
     finally:

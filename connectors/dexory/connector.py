@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,6 +23,7 @@ from page_links import PATH, is_page, resolve
 from shared import fields, times
 from shared.completeness import Keys
 from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
+from shared.fingerprint import Encoder, Fingerprint, encoded
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
@@ -126,8 +127,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved, skipped = State(state, (OBJECTS.name,)), SkippedRecords()
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
-    with Spool() as spool:
-        current = Pass(saved, skipped, _first_link(settings), spool)
+    with Spool() as locations, Spool() as objects:
+        current = Pass(saved, skipped, _first_link(settings), locations, objects)
         # The page that is read once more does not count: a limit of one page would not be passed.
         most = settings.max_pages + current.resumed
         pages = islice(_get_pages(client, settings, current), most)
@@ -311,15 +312,26 @@ class Pass:
     The next sync reads the page at which the last one stopped again, for rows may have moved. If
     that is too long ago, or was in another list, a new pass begins.
 
-    The objects wait in ``spool`` until the pass has proven whole, and then replace their table.
-    Before a checkpoint within the pass they are handed over as well, so that none is lost. In the
-    TableState of their table, ``rows`` is how many objects the last whole pass left or, where it
-    left none or there was none, a number of those that were added since.
+    Locations and objects wait, each in their Spool, until the pass has proven whole. Then the
+    objects replace their table, and of the locations, whose table keeps every scan, those are sent
+    that the destination does not have; where neither changed, nothing is. Before a checkpoint
+    within the pass all are handed over, so that none is lost. In the TableState of the objects'
+    table, ``rows`` is how many objects the last whole pass left or, where it left none or there
+    was none, a number of those that were added since.
     """
 
-    def __init__(self, saved: State, skipped: SkippedRecords, first: str, spool: Spool) -> None:
-        self._saved, self._skipped, self._spool = saved, skipped, spool
+    def __init__(
+        self,
+        saved: State,
+        skipped: SkippedRecords,
+        first: str,
+        waiting_locations: Spool,
+        waiting_objects: Spool,
+    ) -> None:
+        self._saved, self._skipped = saved, skipped
+        self._waiting, self._spool = waiting_locations, waiting_objects
         self._seen, self._never_scanned = Counter[str](), 0  # in this sync
+        self._storable = 0  # locations, in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
         self._table_state, now = TableState.from_json(saved.table(OBJECTS.name)), times.now()
         self._list, self._now = digest(first), now
@@ -330,7 +342,9 @@ class Pass:
         if stop and self.resumed:
             self.place, self._started = stop.place, stop.started
         self._begun = False  # whether this sync has read the first page
-        self._streams = self.resumed  # whether objects are handed over as they come
+        self._streams = self.resumed  # whether rows are handed over as they come
+        self._told = _Fingerprints(saved.table(LOCATIONS.name), self._table_state)
+        self._table_state = replace(self._table_state, fingerprint="")
 
     def store(self, page: Page) -> None:
         """Hands the locations of a page over. Its objects wait, are handed over, or both."""
@@ -340,14 +354,16 @@ class Pass:
         records, things = _take_objects(page.records)
         locations, objects = self._locations(records, where), _map_object_data(things)
         rows: list[Row] = []
+        scanned: list[Row] = []
         for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
             if isinstance(location, InvalidRecord):
                 lost = InvalidRecord("its location cannot be stored")
                 its = Rows([lost] * len(its.rows))
                 location = {}
             elif location["scan_date"] is not None:
-                op.upsert(LOCATIONS.name, location)
+                scanned.append(location)
             rows += self._objects(location, its, f"{where}{position}")
+        self._add_locations(scanned)
         self._add(rows)
         if page.number % 10 == 0 or page.following is None:
             counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
@@ -366,6 +382,7 @@ class Pass:
         for index, row in zip(never_scanned, named.rows, strict=True):
             found.rows[index] = row
         rows = self._skipped.take(LOCATIONS.name, found, where)
+        self._storable += len(rows)
         self._never_scanned += sum(row["scan_date"] is None for row in rows)
         keys = (tuple(row[name] for name in LOCATIONS.key) for row in rows)
         self._on_pages += self._keys.add(keys)
@@ -376,20 +393,32 @@ class Pass:
         """The objects that are expected in a location, as rows."""
         self._seen[OBJECTS.name] += len(objects.rows)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
-        occurrences, rows = _Occurrences(), list[Row]()
+        occurrences, rows, values = _Occurrences(), list[Row](), list[bytes]()
+        place = repr(keys).encode("utf-8", "surrogatepass")
         for row in self._skipped.take(OBJECTS.name, objects, f"{where}, object "):
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
             fields = given.pop("additional_fields", None)
-            given.update(keys, occurrence=occurrences.count(tuple(given.items()), fields))
+            items = tuple(given.items())
+            occurrence = occurrences.count(items, fields)
+            values.append(place + encoded((items, fields, occurrence)))
+            given.update(keys, occurrence=occurrence)
             if fields:
                 given["additional_fields"] = fields
             rows.append(given)
+        self._told.objects.add_without_keys(values)
         return rows
+
+    def _add_locations(self, locations: list[Row]) -> None:
+        if self._streams:
+            self._upsert(LOCATIONS, locations)
+        else:
+            self._told.add_locations(locations)
+            self._waiting.add(locations)
 
     def _add(self, objects: list[Row]) -> None:
         if self._streams:
-            _upsert(objects)
+            self._upsert(OBJECTS, objects)
         if self._too_many or not self._begun:
             return  # they will not replace the table
         self._spool.add(objects)
@@ -399,11 +428,26 @@ class Pass:
             self._spool.clear()
 
     def _stream(self) -> None:
-        """Hands over the objects that wait, and from now on those that come."""
+        """Hands over the rows that wait, and from now on those that come."""
         if not self._streams:
             self._streams = True
+            for rows in self._waiting.batches():
+                self._upsert(LOCATIONS, rows)
+            self._waiting.clear()
             for rows in self._spool.batches():
-                _upsert(rows)
+                self._upsert(OBJECTS, rows)
+
+    def _upsert(self, table: Table, rows: list[Row]) -> None:
+        if rows:
+            self._withdraw(table)
+        for row in rows:
+            op.upsert(table.name, row)
+
+    def _withdraw(self, table: Table) -> None:
+        """Before rows come, or go, the state tells nothing of what the destination has: if the
+        sync ends after they are written, and before the state is, nothing false is left."""
+        if self._told.withdraw(table):
+            self._checkpoint()
 
     def save(self, page: Page) -> None:
         """Checkpoints within the pass, after the page that was stored last. What was skipped is
@@ -429,21 +473,50 @@ class Pass:
                 self._checkpoint(stop=None)
             raise
         objects = self._seen[OBJECTS.name]
-        if reason := self._not_whole():
+        self._send_locations()
+        reason = self._not_whole()
+        replaces = not reason and (objects > 0 or self._table_state.confirms_empty)
+        if reason:
             self._stream()
             self._note_added()
             op.warning(
                 f"{OBJECTS.name}: {reason}. The rows were stored ({self._added()} objects), and "
                 "nothing was replaced: deletes were not looked for"
             )
-        elif objects or self._table_state.confirms_empty:
-            op.truncate(OBJECTS.name)
-            for rows in self._spool.batches():
-                _upsert(rows)
+        elif replaces:
+            self._replace_objects()
             self._table_state = TableState(rows=objects)
         else:
             self._note_empty()
+        once = not self._streams and self._storable == self._keys.distinct()
+        self._told.settle(locations=once, objects=replaces)
         self._checkpoint(stop=None, last_sync_time=times.to_text(self._started))
+
+    def _send_locations(self) -> None:
+        """Sends the locations that wait, but for those that the destination has."""
+        if self._streams:
+            return
+        flags = self._told.locations.to_add()
+        flag = iter(flags)
+        for rows in self._waiting.batches():
+            self._upsert(LOCATIONS, list(compress(rows, flag)))
+        self._waiting.clear()
+        if sum(flags) < len(flags):
+            Logging.info(
+                f"{LOCATIONS.name}: {sum(flags)} of {len(flags)} rows were sent, since the others "
+                "did not change"
+            )
+
+    def _replace_objects(self) -> None:
+        """The objects of this pass in the place of those of the table, unless these are the
+        same."""
+        if not self._streams and self._told.objects.is_unchanged:
+            Logging.info(f"{OBJECTS.name}: as at the last whole pass: nothing was sent")
+            return
+        self._withdraw(OBJECTS)
+        op.truncate(OBJECTS.name)
+        for rows in self._spool.batches():
+            self._upsert(OBJECTS, rows)
 
     def _not_whole(self) -> str:
         """Why the pass cannot replace the objects, "" if it can."""
@@ -491,7 +564,49 @@ class Pass:
         self._skipped.report()
 
     def _checkpoint(self, **others: Any) -> None:
-        self._saved.save({OBJECTS.name: self._table_state.to_json()}, **others)
+        texts = self._told.texts
+        objects = replace(self._table_state, fingerprint=texts[OBJECTS.name])
+        tables = {OBJECTS.name: objects.to_json()}
+        if texts[LOCATIONS.name] or self._saved.table(LOCATIONS.name):
+            tables[LOCATIONS.name] = {"fingerprint": texts[LOCATIONS.name]}
+        self._saved.save(tables, **others)
+
+
+class _Fingerprints:
+    """Of the rows of a pass, to compare with those of the last one. ``texts``: what the state
+    tells, by table, of the rows that the destination has (of locations it may have more)."""
+
+    def __init__(self, locations: Mapping[str, Any], objects: TableState) -> None:
+        columns = LOCATIONS.schema()["columns"]
+        self._rows, self._keys = Encoder(columns), Encoder({n: columns[n] for n in _UNSCANNED.key})
+        self.texts = {
+            LOCATIONS.name: locations.get("fingerprint", ""),
+            OBJECTS.name: objects.fingerprint,
+        }
+        self._before, self._sent = self.texts, set[str]()
+        self.locations = Fingerprint(self.texts[LOCATIONS.name], self._rows.form)
+        self.objects = Fingerprint(objects.fingerprint, repr(OBJECTS.schema()))
+
+    def add_locations(self, rows: list[Row]) -> None:
+        self.locations.add(self._keys.encode(rows), self._rows.encode(rows))
+
+    def settle(self, *, locations: bool, objects: bool) -> None:
+        """At the end of a pass: whether the destination has these ``locations``, each of which
+        came once, and whether its ``objects`` are those of the pass, and no others."""
+        self._settle(LOCATIONS.name, self.locations if locations else None)
+        self._settle(OBJECTS.name, self.objects if objects else None)
+
+    def _settle(self, table: str, now: Fingerprint | None) -> None:
+        before = "" if table in self._sent else self._before[table]
+        self.texts = {**self.texts, table: now.to_text() if now else before}
+
+    def withdraw(self, table: Table) -> bool:
+        """From now on the state tells nothing, since the rows of a table change. Returns whether
+        it told anything."""
+        self._sent.add(table.name)
+        told = any(self.texts.values())
+        self.texts = dict.fromkeys(self.texts, "")
+        return told
 
 
 class _Occurrences:
@@ -510,11 +625,6 @@ class _Occurrences:
                 return int(known[1])
         alike.append([fields, 1])
         return 1
-
-
-def _upsert(objects: list[Row]) -> None:
-    for row in objects:
-        op.upsert(OBJECTS.name, row)
 
 
 def _was_never_scanned(record: Any) -> bool:

@@ -75,7 +75,7 @@ class Settings:
     retry_attempts: int = fields.retries()
     parallel_requests: int = fields.parallel_requests()
     enable_incremental_sync: bool = fields.switch(
-        "Incremental sync", "Off: every sync stores all assignments"
+        "Incremental sync", "Off: every sync is a full refresh of the assignments"
     )
     reconcile_hours: int = fields.full_refresh_hours(
         "Hours between two full refreshes of the assignments, which find deletes"
@@ -161,6 +161,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     pages=partial(get_data, client, settings),
                     to_rows=partial(map_data, synced_at=started),
                     changed_at=_changed_at,
+                    volatile=("sync_timestamp",),
                     log_pages=settings.enable_debug_logging,
                 ).sync(saved, skipped)
     finally:

@@ -367,7 +367,8 @@ def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) 
     table, fields = _data_table(name, metrics), tuple(metric.field for metric in metrics)
     before = HoursState.from_json(entry)
     if before is None:
-        return Plan(table, metrics, start, HoursState(start, start, fields, FIRST))
+        first = HoursState(start, start, fields, FIRST)
+        return Plan(table, metrics, start, first, settings.lookback_days)
     begin = whole_from = cursor = start
     added = {*fields} - {*before.metrics}
     if before.start <= start and before.cursor <= today and not added:
@@ -378,7 +379,8 @@ def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) 
     load = before.load if whole_from <= before.start else ""
     if load == UNPROVEN:
         begin = whole_from
-    return Plan(table, metrics, begin, HoursState(cursor, whole_from, fields, load))
+    after = HoursState(cursor, whole_from, fields, load, before.days)
+    return Plan(table, metrics, begin, after, settings.lookback_days)
 
 
 def generate_date_ranges(start: date, end: date, days: int = 30) -> Iterator[tuple[date, date]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
+from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
@@ -15,6 +16,7 @@ from shared.spool import Spool
 from shared.state import State
 
 DAY = timedelta(days=1)
+HOUR = "record_date_hour_1"  # the column of the hour
 # The values of HoursState.load.
 FIRST = "first"  # the first load has not begun
 UNFINISHED = "unfinished"  # it was streamed, or broke off: it resumes at the cursor
@@ -29,12 +31,14 @@ class HoursState:
     start    the table is whole from this day on, as far as the source does not change it
     metrics  the fields of the metrics that its rows have
     load     how far its first load is: FIRST, UNFINISHED, UNPROVEN, or "" when that is over
+    days     what the destination has of the last days (see known_days.py)
     """
 
     cursor: date
     start: date
     metrics: tuple[str, ...]
     load: str = ""
+    days: str = ""
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "HoursState | None":
@@ -42,7 +46,8 @@ class HoursState:
         if "start" not in entry:
             return None
         cursor, start = (times.parse(entry[key]).date() for key in ("cursor", "start"))
-        return cls(cursor, start, tuple(entry["metrics"]), entry.get("load", ""))
+        load, days = (entry.get(key, "") for key in ("load", "days"))
+        return cls(cursor, start, tuple(entry["metrics"]), load, days)
 
     def to_json(self) -> dict[str, Any]:
         entry = {
@@ -50,17 +55,20 @@ class HoursState:
             "start": self.start.isoformat(),
             "metrics": [*self.metrics],
         }
-        return {**entry, "load": self.load} if self.load else entry
+        optional = {"load": self.load, "days": self.days}
+        return {**entry, **{key: value for key, value in optional.items() if value}}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to read of a table: the days from ``begin`` on. ``state``: what is known before."""
+    """What to read of a table: the days from ``begin`` on. ``state``: what is known before.
+    ``lookback_days``: how many days before its cursor the next sync begins."""
 
     table: Table
     metrics: tuple[Metric, ...]
     begin: date
     state: HoursState
+    lookback_days: int
 
     @property
     def load(self) -> str:
@@ -91,7 +99,8 @@ class HoursSync:
     all have come. The rows of a longer one are stored as they come and replace nothing, like
     those before a failure, those that a message came with, and all of a load that skipped a
     record. Once such a load is over, the next sync is a full refresh, of which REPLACED_AT_ONCE
-    rows may wait. Whether that replaces the table or not, there is no other one.
+    rows may wait. Whether that replaces the table or not, there is no other one. Of the days that
+    are read again, those that did not change are not sent.
     """
 
     def __init__(self, plan: Plan, today: date, state: State, skipped: SkippedRecords) -> None:
@@ -100,6 +109,10 @@ class HoursSync:
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
         self._end, self._records, self._has_messages = plan.begin, 0, False
+        # A day in UTC may begin in the account's day before.
+        oldest = today - (plan.lookback_days + 2) * DAY
+        self._days = KnownDays(plan.table, HOUR, plan.state.days, oldest)
+        self._last = plan.state  # that is in the state
 
     def add(self, chunk: Chunk) -> None:
         """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
@@ -129,6 +142,8 @@ class HoursSync:
         why = self._why_unproven()
         replaces = self._waits and self.waiting.rows > 0 and not why
         if replaces:
+            self._withdraw()
+            self._days.forget()
             op.truncate(name)
         self._hand_over()
         due = UNPROVEN if plan.load in (FIRST, UNFINISHED) and not replaces else ""
@@ -147,7 +162,7 @@ class HoursSync:
             return
         if self.plan.load == UNPROVEN:
             self._end = self.plan.begin
-            self._state.save({self.plan.table.name: self._entry(UNFINISHED)})
+            self._save_entry(UNFINISHED)
         elif self._end > self.plan.begin and self._is_sound():
             self._hand_over()
             self._save(UNFINISHED)
@@ -158,16 +173,34 @@ class HoursSync:
         self.waiting.clear()
 
     def _upsert(self, rows: list[Row]) -> None:
-        for row in rows:
+        to_send = rows if self.plan.load else self._days.without_known(rows)
+        if to_send:
+            self._withdraw()
+        for row in to_send:
             op.upsert(self.plan.table.name, row)
+        self._days.note(rows)
+        if len(to_send) < len(rows):
+            Logging.info(
+                f"{self.plan.table.name}: {len(to_send)} of {len(rows)} hours were sent, since "
+                "the days of the others did not change"
+            )
+
+    def _withdraw(self) -> None:
+        """Before rows come, or go, the state tells nothing of what the destination has: if the
+        sync ends after they are written, and before the state is, nothing false is left."""
+        if self._last.days:
+            self._last = replace(self._last, days="")
+            self._state.save({self.plan.table.name: self._last.to_json()})
 
     def _save(self, load: str) -> None:
         # While more than a tenth was skipped, the cursor stays: the table may yet fail.
         if self._is_sound():
-            self._state.save({self.plan.table.name: self._entry(load)})
+            self._save_entry(load)
 
-    def _entry(self, load: str) -> dict[str, Any]:
-        return self.plan.after(self._end, self.today, load).to_json()
+    def _save_entry(self, load: str) -> None:
+        after = self.plan.after(self._end, self.today, load)
+        self._last = replace(after, days=self._days.to_text())
+        self._state.save({self.plan.table.name: self._last.to_json()})
 
     def _is_sound(self) -> bool:
         return self._skipped.counts[self.plan.table.name] * 10 <= self._records

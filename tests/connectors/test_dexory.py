@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import datetime, timedelta, timezone
 from importlib import import_module
@@ -27,6 +27,7 @@ from shared.rows import SkippedRecords
 from shared.spool import Spool
 from shared.state import State
 from tests.compare import assert_equal_to_source, differences
+from tests.contract.helpers import handed_over
 from tests.sandbox.dexory import KEY, SITE, Dexory
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.mssql import tls
@@ -936,10 +937,16 @@ def stopped(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def new_pass() -> Iterator[Callable[..., Any]]:
-    with Spool() as spool:
+    with Spool() as locations, Spool() as objects:
         yield lambda state, skipped=None: load("dexory").Pass(
-            State(state, (OBJECTS,)), skipped or SkippedRecords(), FIRST, spool
+            State(state, (OBJECTS,)), skipped or SkippedRecords(), FIRST, locations, objects
         )
+
+
+def counted(operations: list[Any]) -> dict[str, Any]:
+    """What the last checkpoint says of the objects, but for their fingerprint."""
+    entry = operations[-1][1]["tables"][OBJECTS]
+    return {key: value for key, value in entry.items() if key != "fingerprint"}
 
 
 def page(number: int, *records: Any, following: Place | None = None) -> Page:
@@ -994,12 +1001,12 @@ def test_the_place_of_a_pass(operations: list[Any], new_pass: NewPass) -> None:
     place |= {"saved_at": "2026-01-31T12:00:00Z"}
     place |= {"list": stopped()["stop"]["list"], "started": "2026-01-31T12:00:00Z"}
     assert operations[-1][1]["stop"] == place
-    assert operations[-1][1]["tables"] == {OBJECTS: {}}
+    assert counted(operations) == {}
     current.store(page(2, location("A2", {"sku": "x"}, {"sku": "x"}, {"sku": "y"})))
     current.store(page(3, location("A3", {"sku": "x"})))
     current.save(stored)
     assert operations[-1][1]["stop"] == place
-    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 4}}
+    assert counted(operations) == {"rows": 4}
     assert "last_sync_time" not in operations[-1][1]
     found = [("A2", "x", 1), ("A2", "x", 2), ("A2", "y", 1), ("A3", "x", 1)]
     assert objects_of(operations) == found
@@ -1007,7 +1014,7 @@ def test_the_place_of_a_pass(operations: list[Any], new_pass: NewPass) -> None:
     current.finish()
     found += [("A4", "z", 1)]
     assert objects_of(operations) == [*found, "truncate", *found]
-    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 5}}
+    assert counted(operations) == {"rows": 5}
 
 
 def test_a_resumed_pass_does_not_replace(operations: list[Any], new_pass: NewPass) -> None:
@@ -1017,7 +1024,7 @@ def test_a_resumed_pass_does_not_replace(operations: list[Any], new_pass: NewPas
     current.store(page(4, location("A4", {"sku": "x"})))
     current.finish()
     assert objects_of(operations) == [("A4", "x", 1)]
-    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 7}}
+    assert counted(operations) == {"rows": 7}
     [warning] = [text for name, text, *_ in operations if name == "warning"]
     assert "an earlier sync read the first pages. The rows were stored (1 objects)" in warning
 
@@ -1030,7 +1037,7 @@ def test_a_pass_whose_place_is_gone_begins_with_the_first_page(
     current.store(page(1, location("A1", {"sku": "x"})))
     current.finish()
     assert objects_of(operations) == ["truncate", ("A1", "x", 1)]
-    assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 1}}
+    assert counted(operations) == {"rows": 1}
     assert operations[-1][1]["last_sync_time"] == "2026-01-31T12:00:00Z"
 
 
@@ -1057,7 +1064,7 @@ def test_a_pass_without_objects(
     current.store(page(1))
     current.finish()
     assert [name for name, *_ in operations] == [*done, "checkpoint"]
-    assert operations[-1][1]["tables"] == {OBJECTS: after}
+    assert counted(operations) == after
 
 
 @pytest.mark.parametrize("ends", ["save", "finish"])
@@ -1082,7 +1089,7 @@ def test_objects_that_a_part_of_a_pass_added_are_guarded(
     stored = page(3, location("A4", {"sku": "x"}))
     current.store(stored)
     current.finish() if ends == "finish" else current.save(stored)
-    assert operations[-1][1]["tables"] == {OBJECTS: after}
+    assert counted(operations) == after
 
 
 def test_records_of_a_page_are_named_by_their_place(
@@ -1129,7 +1136,7 @@ def test_skipped_objects_are_counted_against_all_objects(
         current.finish()
         assert "truncate" not in objects_of(operations)
         assert len(objects_of(operations)) == count
-        assert operations[-1][1]["tables"] == {OBJECTS: {"rows": 5}}
+        assert counted(operations) == {"rows": 5}
 
 
 def test_equal_objects_are_told_apart_in_whatever_order_their_fields_come(
@@ -1142,6 +1149,72 @@ def test_equal_objects_are_told_apart_in_whatever_order_their_fields_come(
     current.finish()
     found = [("A1", "x", 1), ("A1", "x", 2), ("A1", "x", 1)]
     assert objects_of(operations) == ["truncate", *found]
+
+
+def test_a_pass_that_finds_what_the_last_one_found_sends_nothing(
+    dexory: Project, sandbox: Dexory
+) -> None:
+    """Scans that the destination has are not sent again. Objects have no key, so when one changed
+    all are sent; where only they changed, no location is."""
+    synced(dexory, sandbox)
+    for _ in range(2):
+        counts = synced(dexory, sandbox).counts
+        assert (counts["Upserts"], counts["Truncates"], counts["Checkpoints"]) == (0, 0, 1)
+    sandbox.change(0, **{sandbox.field: [{"sku": "the only one now"}]})
+    with handed_over() as sent:
+        assert synced(dexory, sandbox).counts["Truncates"] == 1
+    assert not sent["locations"]
+    assert len(sent[OBJECTS]) == len(sandbox.expected()[OBJECTS])
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_of_many_scans_those_that_changed_are_sent(
+    dexory: Project, sandbox: Dexory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And few others. Scans that left the list stay, and need no other to be sent."""
+    monkeypatch.setattr("shared.fingerprint._FEW_ROWS", 10)
+    for record in sandbox.records:
+        record[sandbox.field] = []
+    synced(dexory, sandbox)
+    sandbox.remove(5)
+    assert synced(dexory, sandbox).counts["Upserts"] < 20
+    sandbox.scan(7)
+    sandbox.change(9, status="another")
+    assert 2 <= synced(dexory, sandbox).counts["Upserts"] < 40
+    assert_equal_to_source(dexory, sandbox)
+    assert synced(dexory, sandbox).counts["Upserts"] == 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_killed_pass_leaves_a_state_that_tells_nothing_false(
+    dexory: Project, sandbox: Dexory, number: int
+) -> None:
+    """Between the rows and the state of a checkpoint, in one step or several; then the source has
+    what it had before."""
+    synced(dexory, sandbox)
+    before = deepcopy(sandbox.records)
+    sandbox.change(0, status="another")
+    sandbox.change(1, **{sandbox.field: [{"sku": "the only one now"}]})
+    crashing = {"max_pages": str(number)} if number > 2 else {}
+    with Process("in-checkpoint", number).running(), suppress(Crash):
+        dexory.sync(sandbox.configuration(page_size="40", **crashing))
+    sandbox.records[:] = before
+    for _ in range(2):  # the first may resume the pass
+        synced(dexory, sandbox)
+    assert_equal_to_source(dexory, sandbox)
+
+
+def test_a_location_that_came_twice_is_sent_again(dexory: Project, sandbox: Dexory) -> None:
+    """The later one counts, in whatever order they come."""
+    first = sandbox.records[0]
+    other = {**first, "status": "another"}
+    for pair in ([first, other], [other, first], [first, other]):
+        sandbox.records[:2] = pair
+        synced(dexory, sandbox)
+        [stored] = {
+            row["status"] for row in dexory.rows("locations") if row["name"] == first["name"]
+        }
+        assert stored == pair[-1]["status"]
 
 
 @pytest.fixture
@@ -1161,10 +1234,12 @@ def twenty(dexory: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_long_pass_checkpoints_page_by_page(
     dexory: Project, sandbox: Dexory, page_size: str, checkpoints: int
 ) -> None:
-    """Here up to 20 pages are one step; the table of objects is truncated once in any case."""
-    for _ in range(2):
+    """Here up to 20 pages are one step; the table of objects is truncated once in any case. When
+    rows change, one more checkpoint withdraws what the state tells of them."""
+    for withdrawals in (0, 1):
+        sandbox.scan(3)
         counts = synced(dexory, sandbox, page_size=page_size).counts
-        assert (counts["Checkpoints"], counts["Truncates"]) == (checkpoints, 1)
+        assert (counts["Checkpoints"], counts["Truncates"]) == (checkpoints + withdrawals, 1)
         assert_equal_to_source(dexory, sandbox)
         assert dexory.state["stop"] is None
 
@@ -1476,9 +1551,9 @@ def test_rows_that_only_the_destination_knows_of_do_not_stay(
         sandbox.change(position, **{OBJECTS: None})
     for _ in range(2):
         synced(dexory, sandbox)
-    assert dexory.state["tables"] == {OBJECTS: {"rows": 0}}
+    assert dexory.state["tables"][OBJECTS]["rows"] == 0
     sandbox.records[:] = objects
-    with Process("in-checkpoint").running(), pytest.raises(Crash):
+    with Process("in-checkpoint", 2).running(), pytest.raises(Crash):
         dexory.sync(sandbox.configuration())
     assert dexory.rows(OBJECTS)
     sandbox.empty()

@@ -22,6 +22,7 @@ from shared.rest import parse_json
 from shared.state import State
 from shared.times import parse
 from tests.compare import assert_equal_to_source
+from tests.contract.helpers import handed_over
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.paligo import API_KEY, USERNAME, Paligo
 from tests.width import wide
@@ -76,10 +77,11 @@ def responses(sandbox: Paligo, resource: str, *bodies: Any, skip: int = 0) -> No
         )
 
 
-def stored_by_last_sync(project: Project, table: str) -> set[str]:
-    """The ids of the live rows that the last sync stored; every sync stores all users."""
-    [last] = {row["sync_timestamp"] for row in project.rows("users")}
-    return {row["id"] for row in project.rows(table) if row["sync_timestamp"] == last}
+def stored_by_a_sync(project: Project, configuration: dict[str, str]) -> set[str]:
+    """The ids of the assignments that a sync stores."""
+    with handed_over() as sent:
+        succeeded(project.sync(configuration))
+    return {row["id"] for row in sent["assignments"]}
 
 
 def days_ago(days: float) -> str:
@@ -665,20 +667,19 @@ def test_what_did_not_change_is_not_stored_again(project: Project, documented: P
     """If assignments tell when they changed, a later sync stores only those that did."""
     succeeded(project.sync(documented.configuration()))
     changed = {documented.change("assignments", 3)["id"], documented.insert("assignments")["id"]}
-    succeeded(project.sync(documented.configuration()))
-    assert stored_by_last_sync(project, "assignments") == changed
+    assert stored_by_a_sync(project, documented.configuration()) == changed
     assert_equal_to_source(project, documented)
 
 
-def test_assignments_without_a_time_of_change_are_always_stored(
+def test_assignments_without_a_time_of_change_are_stored_when_one_changed(
     project: Project, paligo: Paligo
 ) -> None:
-    """`created_at` says nothing about changes, at any age."""
+    """`created_at` says nothing about changes, at any age. If all are as they were, none is."""
     paligo.change("assignments", 3, created_at=1_000_000_000)
     succeeded(project.sync(paligo.configuration()))
+    assert not stored_by_a_sync(project, paligo.configuration())
     paligo.change("assignments", 3, message="Changed since")
-    succeeded(project.sync(paligo.configuration()))
-    assert len(stored_by_last_sync(project, "assignments")) == 230
+    assert len(stored_by_a_sync(project, paligo.configuration())) == 230
     assert_equal_to_source(project, paligo)
 
 
@@ -705,8 +706,7 @@ def test_the_later_of_two_times_tells_the_last_change(
     given = {"updated_at": updated, "completed_at": completed}
     times = {name: None if days is None else days_ago(days) for name, days in given.items()}
     record = documented.change("assignments", 3, created_at=days_ago(30), **times)
-    succeeded(project.sync(documented.configuration()))
-    assert (record["id"] in stored_by_last_sync(project, "assignments")) == stored
+    assert (record["id"] in stored_by_a_sync(project, documented.configuration())) == stored
 
 
 def test_a_change_that_is_committed_late_arrives(project: Project, documented: Paligo) -> None:
@@ -801,16 +801,20 @@ def test_the_last_change_of_a_row() -> None:
 
 
 @pytest.mark.parametrize("how", [{"enable_incremental_sync": "false"}, ALL])
-def test_all_assignments_are_stored_at_every_sync_if_so_set(
+def test_all_assignments_are_compared_at_every_sync_if_so_set(
     project: Project, documented: Paligo, how: dict[str, str]
 ) -> None:
-    """Both settings replace the table, so deletes arrive, too."""
+    """Both settings replace the table if anything changed, so deletes arrive, too, and changes
+    that no time tells of."""
     succeeded(project.sync(documented.configuration(**how)))
+    assert not stored_by_a_sync(project, documented.configuration(**how))
     documented.delete("assignments", 3)
+    stored = stored_by_a_sync(project, documented.configuration(**how))
+    assert_equal_to_source(project, documented)
+    assert stored == {row["id"] for row in project.rows("assignments")}
+    documented.change("assignments", 3, title="Another", updated_at=days_ago(20))
     succeeded(project.sync(documented.configuration(**how)))
     assert_equal_to_source(project, documented)
-    every = {row["id"] for row in project.rows("assignments")}
-    assert stored_by_last_sync(project, "assignments") == every
 
 
 def test_history_is_bounded_by_the_last_change(project: Project, documented: Paligo) -> None:
@@ -952,13 +956,14 @@ def test_a_failure_shows_no_record(project: Project, paligo: Paligo, resource: s
     assert not {secret for secret in paligo.secrets() if secret in written}
 
 
-def test_the_state_holds_times_and_counts_only(project: Project, paligo: Paligo) -> None:
+def test_the_state_holds_times_counts_and_digests_only(project: Project, paligo: Paligo) -> None:
     """It is small, whatever the source holds."""
     succeeded(project.sync(paligo.configuration()))
     state = project.state
     assert state.keys() == {"version", "tables", "oldest"}
     for entry in state["tables"].values():
-        assert entry.keys() == {"cursor", "listed_at", "rows"}
+        assert entry.keys() == {"cursor", "listed_at", "rows", "fingerprint"}
+        assert len(entry["fingerprint"]) <= 512
 
 
 # The folder

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -23,6 +24,7 @@ from shared.errors import SettingsError, TransientError
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
+from tests.soak.crashes import Crash, Process
 from tests.width import wide
 
 DAY = timedelta(days=1)
@@ -241,7 +243,7 @@ def test_a_count_that_is_none_costs_that_count(
         assert sum(row["sumins"] for row in stored if row["zone_id"] == other) == sum(range(24))
     assert [text for text in dashboard if "24 of traffic.sumins" in text] == dashboard
     assert len(dashboard) == 2
-    assert project.state["tables"]["traffic"].keys() == {"cursor", "start", "metrics"}
+    assert project.state["tables"]["traffic"].keys() <= {"cursor", "start", "metrics", "days"}
 
 
 def test_odd_values_of_static_tables_cost_no_record(
@@ -602,7 +604,7 @@ def test_an_earlier_start_reads_all_days_since_then(
         synced(project, sandbox, start_date="2026-05-20")
         result = synced(project, sandbox)
         assert_equal_to_source(project, sandbox)
-        assert result.counts["Truncates"] == 1  # the listing
+        assert result.counts["Truncates"] == 0
         sandbox.requests.clear()
         synced(project, sandbox, start_date="2026-04-01")  # later again: nothing is missing
         synced(project, sandbox)
@@ -831,7 +833,7 @@ def test_a_table_of_too_many_hours_is_not_replaced(
         gone = remove_a_day(sandbox)
         assert dashboard == []
         result = synced(project, sandbox, chunk_days="2")
-        assert result.counts["Truncates"] == 2
+        assert result.counts["Truncates"] == 1  # of occupancy
         [shown] = dashboard
         assert "traffic: more than 1000 hours" in shown
         assert "deletes were not looked for" in shown
@@ -849,7 +851,7 @@ def test_a_full_refresh_that_breaks_off_keeps_no_hour_back(
         gone = remove_a_day(sandbox)
         sandbox.fault("/api/data/traffic", skip=1, times=None, status=403)
         result = failed(project, sandbox, chunk_days="3")
-        assert result.counts["Truncates"] == 2
+        assert result.counts["Truncates"] == 1  # of occupancy
         assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
         sandbox.faults.clear()
         sandbox.change_something()
@@ -906,7 +908,7 @@ def test_a_resync_that_skips_a_record_deletes_nothing(
             "replaced: deletes were not looked for. The next sync is a full refresh"
         )
         result = synced(project, sandbox)
-        assert result.counts["Truncates"] == (1 if stays else 2)
+        assert result.counts["Truncates"] == (0 if stays else 1)
         assert sum(text.startswith("traffic: ") for text in dashboard) == 1 + stays
         assert hours(project) == before
         sandbox.requests.clear()
@@ -925,7 +927,7 @@ def test_days_before_a_later_start_are_not_deleted(
         synced(project, sandbox, **alone)
         assert project.state["tables"]["traffic"]["load"] == "unproven"
         result = synced(project, sandbox, start_date="2026-06-08", **alone)
-        assert result.counts["Truncates"] == 2  # the listing, and traffic
+        assert result.counts["Truncates"] == 1  # of traffic
         assert hours(project) == every
         sandbox.fault("/api/data/traffic", skip=1, times=None, status=403)
         resynced(project, sandbox, chunk_days="3", parallel_requests="1", **alone)
@@ -933,21 +935,105 @@ def test_days_before_a_later_start_are_not_deleted(
         sandbox.faults.clear()
         for _ in range(2):
             result = synced(project, sandbox, start_date="2026-06-06", **alone)
-            assert result.counts["Truncates"] == 1
+            assert result.counts["Truncates"] == 0
         assert hours(project) == every
 
 
-def test_a_second_sync_sends_the_look_back_and_no_more(
+def test_a_second_sync_sends_what_changed_in_the_look_back_and_no_more(
     project: Project, clock: time_machine.Traveller
 ) -> None:
-    """Four days of 41, and the listing."""
+    """The days in UTC that changed, of four days of 41, and at first the one that is read in part
+    only, since it began in the account's day before."""
     with small(first=date(2026, 4, 30)) as sandbox:
         first = synced(project, sandbox)
         again = synced(project, sandbox)
         since = sandbox.midnight(date(2026, 6, 7))
-        recent = sum(hour >= since for table in sandbox.hours.values() for _, hour in table)
-        assert again.counts["Upserts"] == recent + 3
-        assert again.counts["Upserts"] * 8 < first.counts["Upserts"]
+        recent = [hour for table in sandbox.hours.values() for _, hour in table if hour >= since]
+        in_part = sum(hour.date() == since.date() for hour in recent)
+        assert again.counts["Upserts"] == in_part < len(recent) / 4
+        assert len(recent) * 8 < first.counts["Upserts"]
+        assert synced(project, sandbox).counts["Upserts"] == 0
+        key = next(key for key in sandbox.hours["traffic"] if key[1] >= since + timedelta(days=2))
+        sandbox.hours["traffic"][key]["ins"] += 7
+        of_day = sum(hour.date() == key[1].date() for _, hour in sandbox.hours["traffic"])
+        assert synced(project, sandbox).counts["Upserts"] == of_day
+        assert_equal_to_source(project, sandbox)
+        assert synced(project, sandbox).counts["Upserts"] == 0
+
+
+@pytest.mark.parametrize("days", ["1", "2", "30"])
+def test_days_of_the_look_back_are_known_whatever_is_asked_for_at_once(
+    project: Project, clock: time_machine.Traveller, days: str
+) -> None:
+    """What did not change is not sent where a request has the whole day in UTC; what changed
+    arrives, also when it goes back to what it was, and at a longer look-back."""
+    how = {"chunk_days": days, "lookback_days": "30"}
+    with small(first=date(2026, 5, 20), zones=1) as sandbox:
+        synced(project, sandbox, chunk_days=days)
+        before = dict(sandbox.hours["traffic"])
+        for _ in range(2):
+            for key in before:
+                if key[1].hour == 9:
+                    sandbox.hours["traffic"][key] = {"ins": 1, "outs": 2}
+            synced(project, sandbox, **how)
+            assert_equal_to_source(project, sandbox)
+            sandbox.hours["traffic"].update(before)
+            clock.shift(timedelta(hours=9))
+            synced(project, sandbox, **how)
+            assert_equal_to_source(project, sandbox)
+        synced(project, sandbox, **how)
+        sent = synced(project, sandbox, **how).counts["Upserts"]
+        assert (sent == 0) == (days == "30")
+
+
+def test_a_killed_sync_leaves_no_day_that_is_not_so(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """Between the hours and the state of a checkpoint; then the source has what it had before."""
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        synced(project, sandbox)
+        before = {key: dict(counts) for key, counts in sandbox.hours["traffic"].items()}
+        for number in range(1, 6):
+            for key in before:
+                sandbox.hours["traffic"][key] = {"ins": number, "outs": number}
+            with Process("in-checkpoint", number).running(), suppress(Crash):
+                project.sync(sandbox.configuration())
+            sandbox.calm()
+            sandbox.hours["traffic"] = {key: dict(counts) for key, counts in before.items()}
+            synced(project, sandbox, lookback_days="30")
+            assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("text", ["?", "AAAA", "AAAAAAAAAAAAAAAAAAAAAA==", "/////////////w==", 7])
+def test_days_of_another_form_tell_nothing(
+    project: Project, clock: time_machine.Traveller, text: Any
+) -> None:
+    """All hours of the look-back are sent."""
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        synced(project, sandbox)
+        state = project.state
+        state["tables"]["traffic"]["days"] = text
+        result = project.sync(sandbox.configuration(enable_occupancy_sync="false"), state)
+        since = sandbox.midnight(date(2026, 6, 7))
+        recent = sum(hour >= since for _, hour in sandbox.hours["traffic"])
+        assert result.counts["Upserts"] == recent
+
+
+def test_two_records_of_one_hour_tell_nothing_of_their_day(
+    project: Project, clock: time_machine.Traveller, sandbox: SenSource
+) -> None:
+    """The later one counts, whatever order they come in."""
+    zone = sandbox.listings["zone"][0]["zoneId"]
+    rows = traffic(zone, datetime(2026, 6, 9, tzinfo=timezone.utc), 24)
+    other = {**rows[3], "sumins": 77}
+    for first, last in ((other, rows[3]), (rows[3], other), (other, rows[3])):
+        sandbox.faults.clear()
+        results = [*rows[:3], first, last, *rows[4:]]
+        respond_with(sandbox, "/api/data/traffic", {"results": results})
+        synced(project, sandbox, enable_occupancy_sync="false")
+        assert {row["sumins"] for row in project.rows("traffic")} == {
+            row["sumins"] for row in [*rows[:3], last, *rows[4:]]
+        }
 
 
 # Metrics and endpoints
@@ -1658,11 +1744,11 @@ def test_the_wait_of_a_rate_limit_is_honoured(
 
 
 def test_the_state_holds_what_it_needs_and_no_more(project: Project, whole: SenSource) -> None:
-    """Dates and the names of metrics; its size does not grow with the data."""
+    """Dates, digests and the names of metrics; its size does not grow with the data."""
     synced(project, whole)
     state = project.state
     assert set(state) == {"version", "tables"}
     assert set(state["tables"]) == {*STATIC, "traffic", "occupancy"}
-    assert set(state["tables"]["traffic"]) == {"cursor", "start", "metrics"}
+    assert set(state["tables"]["traffic"]) == {"cursor", "start", "metrics", "days"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", state["tables"]["traffic"]["cursor"])
     assert len(json.dumps(state)) < 1_500

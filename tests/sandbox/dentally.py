@@ -119,11 +119,7 @@ class Dentally(Sandbox):
                 self.insert(resource)
 
     def resent(self) -> dict[str, int]:
-        """Records that tell no time of their change; in the live form these are the sites."""
-        return {
-            resource: sum("updated_at" not in record for record in records)
-            for resource, records in self.records.items()
-        }
+        return {}
 
     def place(self, text: str, more: Any) -> list[str]:
         for resource in RESOURCES:
@@ -190,6 +186,7 @@ class Dentally(Sandbox):
         """Changes a record, and its ``updated_at`` where it has one."""
         with self.lock:
             record = self.records[resource][position]
+            self.remember(self.records[resource], record)
             record.update(fields)
             if "updated_at" in record:
                 record["updated_at"] = _stamp(datetime.now(timezone.utc))

@@ -131,10 +131,7 @@ class Dexory(Sandbox):
             self.records.append(self._make(number, now - self._age()))
 
     def resent(self) -> dict[str, int]:
-        """All served rows: nothing tells when a record changed."""
-        served = [record for record in self.records if _in_window(record)]
-        objects = sum(len(_objects(record)) for record in served)
-        return {"locations": len(served), "expected_inventory_objects": objects}
+        return {}
 
     def place(self, text: str, more: Any) -> list[str]:
         thing = {"description": text, "unheard_of": more}
@@ -203,6 +200,7 @@ class Dexory(Sandbox):
     def change(self, position: int, **fields: Any) -> Record:
         """Changes a record without a new scan, as a change of the warehouse's plans does."""
         with self.lock:
+            self.remember(self.records, self.records[position])
             self.records[position].update(fields)
             return self.records[position]
 

@@ -111,11 +111,7 @@ class Paligo(Sandbox):
                 self.insert(resource)
 
     def resent(self) -> dict[str, int]:
-        """All users and taxonomies, and the assignments that tell no time of their change: in the
-        live form, all of them."""
-        timeless = [record for record in self.records["assignments"] if not _changes(record)]
-        lists = {**self.records, "assignments": timeless}
-        return {resource: len(records) for resource, records in lists.items()}
+        return {}
 
     def place(self, text: str, more: Any) -> list[str]:
         message = "message" if self.shape == "live" else "description"
@@ -184,6 +180,7 @@ class Paligo(Sandbox):
         """Changes a record, and its ``updated_at`` where it has one."""
         with self.lock:
             record = self.records[resource][position]
+            self.remember(self.records[resource], record)
             if "updated_at" in record:
                 record["updated_at"] = iso(datetime.now(timezone.utc))
             record.update(fields)

@@ -206,13 +206,17 @@ class SenSource(Sandbox):
             self.count(self.midnight(self.first + timedelta(days=day + 1)) - HOUR)
 
     def resent(self) -> dict[str, int]:
-        """The listings, and the hours of the look-back, which goes back from yesterday."""
+        """The hours of the days in UTC that are read in parts: requests begin at the account's
+        midnight, from yesterday less the look-back on."""
         yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
-        begin = self.midnight(yesterday - LOOKBACK)
-        sent = {name: len(self.listings[name]) for name in self.endpoints}
-        for table, hours in self.hours.items():
-            sent[table] = sum(hour >= begin for _, hour in hours)
-        return sent
+        begin = max(yesterday - LOOKBACK, self.first)
+        days = range(0, 40, int(self.options.get("chunk_days", "30")))
+        midnights = [self.midnight(begin + timedelta(days=number)) for number in days]
+        cut = {moment.date() for moment in midnights if moment.hour}
+        return {
+            table: sum(hour.date() in cut for _, hour in hours)
+            for table, hours in self.hours.items()
+        }
 
     def place(self, text: str, more: Any) -> list[str]:
         for name in self.endpoints:
@@ -279,6 +283,7 @@ class SenSource(Sandbox):
     def change(self, listing: str, position: int, **fields: Any) -> Record:
         with self.lock:
             record = self.listings[listing][position]
+            self.remember(self.listings[listing], record)
             record.update(fields)
             return record
 

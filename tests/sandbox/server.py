@@ -1,6 +1,7 @@
 """The HTTP server under the simulators: it records requests and breaks responses on demand."""
 
 import contextlib
+import copy
 import io
 import json
 import random
@@ -127,7 +128,10 @@ class Sandbox(Simulator):
     refusals = tuple(_REFUSALS)
     hostilities = ("forged",)
     conditions: ClassVar[tuple[str, ...]] = ("forbidden", "odd")
-    limits: ClassVar[dict[str, int]] = {"shared.rest.LARGEST_RESPONSE": 1_000_000}
+    limits: ClassVar[dict[str, int]] = {
+        "shared.rest.LARGEST_RESPONSE": 1_000_000,
+        "shared.fingerprint._FEW_ROWS": 2,
+    }
 
     def __init__(self) -> None:
         self.app = Flask(self.name)
@@ -136,9 +140,24 @@ class Sandbox(Simulator):
         self.faults: list[Fault] = []
         self.options: dict[str, str] = {}
         self.lock = threading.RLock()
+        self._older: list[tuple[list[Any], Any, Any]] = []  # list, record, and what it was
         self.ties, self.miscount = 1, 0
         self.counts_to: int | None = None
         self._ties = random.Random(1)
+
+    def remember(self, records: list[Any], record: Any) -> None:
+        """A record of this list is about to change; ``restore`` may take the change back."""
+        self._older.append((records, record, copy.deepcopy(record)))
+
+    def restore(self, draw: random.Random) -> bool:
+        with self.lock:
+            listed = [one for one in self._older if any(one[1] is record for record in one[0])]
+            if not listed:
+                return False
+            _, record, older = draw.choice(listed)
+            record.clear()
+            record.update(copy.deepcopy(older))
+            return True
 
     def tied(self, records: list[Any]) -> list[Any]:
         """``records`` in one of the orders that ``ties`` allows."""

@@ -106,6 +106,11 @@ class Simulator:
         one record of each list stays."""
         raise NotImplementedError
 
+    def restore(self, draw: random.Random) -> bool:
+        """One record becomes what it was before a change, and tells the time of that: a backup was
+        restored. Only a full refresh finds it. Returns whether there was such a record."""
+        return False
+
     def trouble(self, kind: str, number: int) -> None:
         """Request ``number`` (1: the next) fails with one of ``troubles`` or ``refusals``."""
         raise NotImplementedError

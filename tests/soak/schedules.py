@@ -5,6 +5,7 @@ A schedule is a list of steps in words:
 
     form 7                       the simulator and its configuration are drawn from this number
     change 31                    one insert, change or delete at the source, drawn from it
+    restore 31                   a record that changed goes back to what it was, unseen by windows
     wait 25                      so many hours pass
     sync                         a sync, which must succeed; with any of these:
       drop@3                       request 3 goes wrong: one of Simulator.troubles or .refusals
@@ -15,7 +16,8 @@ A schedule is a list of steps in words:
       given@17                     a value of the configuration is hostile, for this sync
       after-checkpoint@2           the process is killed there: one of crashes.PLACES
       previous, none               the state before the last one is given, or none at all
-      state@3                      the third state that was written is given, counted modulo them
+      state@3                      the third state that was written is given, counted modulo them;
+                                   as the README says, without what it tells of the destination
 """
 
 import json
@@ -77,6 +79,7 @@ def schedules(name: str) -> st.SearchStrategy[list[str]]:
     sync = st.builds("sync {} {} {} {} {}".format, meanwhile, trouble, condition, crash, state)
     step = st.one_of(
         st.builds("change {}".format, st.integers(0, 999)),
+        st.builds("restore {}".format, st.integers(0, 999)),
         st.builds("wait {}".format, st.sampled_from((0.1, 2, 25, 25, 200))),
         sync.map(lambda text: " ".join(text.split())),
         sync.map(lambda text: " ".join(text.split())),
@@ -185,6 +188,9 @@ class _Schedule:
         verb, *words = step.split()
         if verb == "change":
             self.simulator.mutate(random.Random(int(words[0])))
+        elif verb == "restore":
+            restored = self.simulator.restore(random.Random(int(words[0])))
+            self._drifted = self._drifted or restored
         elif verb == "wait":
             self.clock.shift(float(words[0]) * HOUR)
             self.simulator.set_clock((datetime.now(timezone.utc) - BEGIN).total_seconds())
@@ -278,7 +284,7 @@ class _Schedule:
     def _states_up_to(self, state: Any) -> list[str]:
         """The states that were written up to this one, for which no later sync has emptied a
         table."""
-        places = [at for at, text in enumerate(self.states) if json.loads(text) == state]
+        places = [at for at, text in enumerate(self.states) if _set_back(text) == state]
         return self.states[: places[0] + 1] if places else [json.dumps(state)]
 
     def _prepare(self, words: Sequence[str]) -> tuple[Process, Any, bool]:
@@ -291,9 +297,9 @@ class _Schedule:
                 process = Process(what, int(number))
             elif what in STATES:
                 before = self.states[-2] if len(self.states) > 1 else "{}"
-                state = json.loads(before if what == "previous" else "{}")
+                state = _set_back(before if what == "previous" else "{}")
             elif what == "state":
-                state = json.loads(self.states[int(number) % len(self.states)])
+                state = _set_back(self.states[int(number) % len(self.states)])
             elif what in ("changed", "deleted"):
                 # After a delete other records move to pages that were read already.
                 deletes = what == "deleted"
@@ -328,6 +334,15 @@ class _Schedule:
         numbers = [int(word.partition("@")[2]) for word in words if word.startswith("given@")]
         draws = [random.Random(number) for number in numbers]
         return {draw.choice(keys): draw.choice(HOSTILE_VALUES) for draw in draws}
+
+
+def _set_back(text: str) -> dict[str, Any]:
+    """A state that a user gives a connection again: without what the destination had then."""
+    state: dict[str, Any] = json.loads(text)
+    for entry in state.get("tables", {}).values():
+        for name in ("fingerprint", "days"):
+            entry.pop(name, None)
+    return state
 
 
 def _some(rows: Counter[str]) -> str:

@@ -67,13 +67,14 @@ def test_a_first_load_replaces_what_an_earlier_connection_left(
 
 
 def test_a_later_listing_replaces_the_table_in_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is handed over before all rows have come."""
+    """Nothing is handed over before all rows have come, and what the state tells of them is
+    withdrawn."""
     state = State({}, ())
     destination = Destination(monkeypatch, state)
-    listed(12_000, 1_000, state)
+    listed(20_000, 1_000, state)
     destination.log.clear()
-    listed(20_000, 1_000, state, hours=0)
-    assert destination.log == ["truncate", (32_000, "done")]
+    listed(12_000, 1_000, state, hours=0)
+    assert destination.log == [(20_000, "done"), "truncate", (32_000, "done")]
 
 
 def test_a_long_first_load_is_streamed_and_the_next_sync_replaces(
@@ -91,7 +92,7 @@ def test_a_long_first_load_is_streamed_and_the_next_sync_replaces(
     assert destination.log == ["truncate", (224_000, "done")]
     destination.log.clear()
     listed(1_000, 1_000, state)
-    assert destination.log == [(225_000, "done")]
+    assert destination.log == [(224_000, "done"), (225_000, "done")]
 
 
 def test_a_list_of_more_rows_than_may_wait_replaces_nothing(
@@ -105,7 +106,7 @@ def test_a_list_of_more_rows_than_may_wait_replaces_nothing(
     destination.log.clear()
     listed(32_000, 1_000, state, hours=0)
     *checkpoints, warning, last = destination.log
-    assert len(checkpoints) == 6
+    assert len(checkpoints) == 7  # one withdraws what the state tells of the rows
     assert "truncate" not in checkpoints
     assert warning.startswith("things: more than 20000 rows. They were stored, and nothing was ")
     assert last == (33_000, "done")
@@ -184,7 +185,9 @@ def test_a_full_refresh_sets_the_whole_state(sync: Any) -> None:
         "cursor": "2026-06-10T11:50:00Z",
         "listed_at": "2026-06-10T12:00:00Z",
         "rows": 3,
+        "fingerprint": done.entry["fingerprint"],
     }
+    assert len(done.entry["fingerprint"]) == 40
     assert "things: everything, 3 records read, 3 rows to store" in done.log
 
 
@@ -368,7 +371,9 @@ def test_a_list_that_became_empty_is_believed_when_it_is_seen_twice(sync: Any) -
     done = sync(done.entry, Source(([[]], 0)))
     assert done.given == ["truncate", "checkpoint"]
     assert (done.entry["rows"], "emptied" in done.entry) == (0, False)
-    assert sync(done.entry, Source(([[]], 0))).given == ["truncate", "checkpoint"]
+    assert sync(done.entry, Source(([[]], 0))).given == ["checkpoint"]
+    known = {key: value for key, value in done.entry.items() if key != "fingerprint"}
+    assert sync(known, Source(([[]], 0))).given == ["truncate", "checkpoint"]
 
 
 def test_a_first_page_without_records_is_no_empty_list(sync: Any) -> None:

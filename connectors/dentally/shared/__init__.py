@@ -14,7 +14,7 @@ state     the state, and the window that a table is read for
 pages     numbered or linked pages, read ahead, several at once where their number is known
 spool     rows that wait, in memory or compressed on disk
 completeness  whether what was read of a list is all of it
-fingerprint  what the rows of a table are, in a few bytes
+fingerprint  what the rows of a table are, in a few bytes, so that unchanged ones are not sent
 listing   a table brought up to date from the source's list
 
 `make vendor` copies this folder into every connector. Edit this one, never a copy.

@@ -81,6 +81,11 @@ class ReadProgress:
         of another's."""
         return not self.moved and self.miscount == 0 and self.on_pages == self.distinct
 
+    @property
+    def repeats(self) -> bool:
+        """Whether several records have the same key."""
+        return self.distinct + self.skipped != self.seen
+
     def is_settled(self, known_miscount: int) -> bool:
         """Whether a second read would tell nothing new: the first is whole, or the source counts
         what it does not list, or stops counting, as it did at the last sync."""

@@ -79,6 +79,7 @@ class TableState:
                 known
     emptied     the last full refresh found nothing, and did not replace the table
     miscount    by how many the source's total differs from the distinct keys that it lists
+    fingerprint  of the rows that the destination has (see fingerprint.py); "": not known
     unfinished  (of older versions) a full refresh broke off, and the table is not whole
     """
 
@@ -87,6 +88,7 @@ class TableState:
     rows: int | None = None
     emptied: bool = False
     miscount: int = 0
+    fingerprint: str = ""
     unfinished: bool = False
 
     @classmethod

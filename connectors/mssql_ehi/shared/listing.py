@@ -1,17 +1,19 @@
 """A table brought up to date from its list at the source: replaced where that is due and the list
-is proven whole, else by the rows that changed."""
+is proven whole, else by the rows that changed. Rows that the destination has are not sent."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import compress
 from operator import itemgetter
 from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
 from .completeness import ReadProgress, Verdict, judge
+from .fingerprint import Encoder, Fingerprint, after_storing, count_rows
 from .pages import Page, read_ahead
 from .rest import RestClient
 from .rows import Row, Rows, SkippedRecords, Table
@@ -32,7 +34,8 @@ class Listing:
     direction where the source can sort (None: as the first). ``to_rows`` maps the records of a
     page, ``changed_at`` tells when a row last changed (None: nobody knows, it is always sent).
     ``deletions`` are pages of the records that were deleted at a moment or later, with the fields
-    of the table's key, for a source that lists them.
+    of the table's key, for a source that lists them. ``volatile`` are the columns that differ at
+    each sync, such as its time: a row is unchanged if all others are.
     """
 
     table: Table
@@ -43,6 +46,7 @@ class Listing:
     changed_at: Callable[[Row], datetime | None] = lambda row: None
     pages_again: Callable[[], Iterator[Page]] | None = None
     deletions: Callable[[datetime], Iterator[Page]] | None = None
+    volatile: tuple[str, ...] = ()
     log_pages: bool = False
 
     def sync(self, state: State, skipped: SkippedRecords) -> None:
@@ -52,16 +56,21 @@ class Listing:
         many as the source's own total, and no page repeats another's. Where they are not, the
         list is read once more and the rows of both are stored. If both saw the same keys, the
         total is what is wrong: the cursor moves, but nothing is deleted; else it stays. A list
-        that became empty is believed when the next sync finds it empty, too. Raises SourceError.
+        that became empty is believed when the next sync finds it empty, too. Rows that are as the
+        state tells that the destination has them are not sent. Raises SourceError.
         """
         name = self.table.name
         before = TableState.from_json(state.table(name))
-        deletes = self._delete(before, skipped)
+        stored = _Stored(self.table, state, before)
+        before = replace(before, fingerprint="")  # stored knows it, and what becomes of it
+        deletes = self._delete(before, stored, skipped)
         with ExitStack() as stack:
-            staged = _StagedRows(name, state, self._may_wait(before), before, stack)
+            fingerprint = _RowsRead(self.table, self.volatile, stored.fingerprint)
+            may_wait = self._may_wait(before, stored)
+            staged = _StagedRows(stored, fingerprint, may_wait, before, stack)
             reads = [self._read(self.pages, staged, skipped)]
             if self.window.full and not reads[0].seen and not before.confirms_empty:
-                self._note_empty(before, state)
+                self._note_empty(before, stored)
                 return
             if not reads[0].is_settled(before.miscount):
                 Logging.warning(f"{name}: {reads[0].counts()}; the list is read once more")
@@ -69,21 +78,24 @@ class Listing:
                 reads.append(self._read(self.pages_again or self.pages, staged, skipped))
             self._check_skipped(reads[-1], before, skipped)
             verdict = judge(reads)
-            replaced = self._hand_over(verdict, staged, skipped)
+            is_list = self._hand_over(verdict, reads, staged, skipped)
             self._warn(verdict, staged, before)
             after = self._after(verdict, staged, before)
-            if not replaced:
+            if not is_list:
                 after = deletes.keep_due(after, before)
-            state.save({name: after.to_json()})
+            stored.save(after)
 
-    def _may_wait(self, before: TableState) -> int:
-        """How many rows wait until the read is proven whole. If there are more, all are upserted
-        as they come."""
+    def _may_wait(self, before: TableState, stored: "_Stored") -> int:
+        """How many rows wait until the read is proven whole or, in a window of changes, until it
+        is known whether they are those that the destination has. If there are more, all are
+        upserted as they come."""
         if not self.window.full:
-            return 0
+            return count_rows(stored.fingerprint)
         return REPLACED_AT_ONCE if before.is_known else STREAMED_FIRST_LOAD
 
-    def _delete(self, before: TableState, skipped: SkippedRecords) -> "_Deletes":
+    def _delete(
+        self, before: TableState, stored: "_Stored", skipped: SkippedRecords
+    ) -> "_Deletes":
         """Deletes what the source lists as deleted since the cursor. Raises SourceError.
 
         The window begins before this list is asked for, so that no delete falls between two syncs;
@@ -95,11 +107,11 @@ class Listing:
         if not self.window.covers(before.cursor):
             return _Deletes(unknown=True)
         name = f"{self.table.name} (deletes)"
-        reads = [self._read_deletes(self.deletions, before.cursor, skipped)]
+        reads = [self._read_deletes(self.deletions, before.cursor, stored, skipped)]
         if not reads[0].is_settled(0):
             Logging.warning(f"{name}: {reads[0].counts()}; the list is read once more")
             skipped.clear(name)
-            reads.append(self._read_deletes(self.deletions, before.cursor, skipped))
+            reads.append(self._read_deletes(self.deletions, before.cursor, stored, skipped))
         skipped.check(name, reads[-1].seen)
         verdict = judge(reads)
         if not verdict.moves:
@@ -114,12 +126,14 @@ class Listing:
         self,
         deletions: Callable[[datetime], Iterator[Page]],
         since: datetime,
+        stored: "_Stored",
         skipped: SkippedRecords,
     ) -> ReadProgress:
         name, progress = self.table.name, ReadProgress()
         for page in read_ahead(deletions(since), self.client.closed):
             found = self.table.keys(page.records)
             keys = skipped.take(f"{name} (deletes)", found, f"page {page.number}, record ")
+            stored.note(keys)
             for key in keys:
                 op.delete(name, key)
             skips = len(page.records) - len(keys)
@@ -155,7 +169,7 @@ class Listing:
             return rows
         return [row for row in rows if (self.changed_at(row) or since) >= since]
 
-    def _note_empty(self, before: TableState, state: State) -> None:
+    def _note_empty(self, before: TableState, stored: "_Stored") -> None:
         name = self.table.name
         if before.rows:
             op.warning(
@@ -163,7 +177,7 @@ class Listing:
                 "Nothing is replaced unless the next sync sees the same: check what the "
                 "credentials may read"
             )
-        state.save({name: replace(before, emptied=True).to_json()})
+        stored.save(replace(before, emptied=True))
 
     def _check_skipped(
         self, progress: ReadProgress, before: TableState, skipped: SkippedRecords
@@ -172,9 +186,16 @@ class Listing:
         known = 0 if self.window.full else before.rows or 0
         skipped.check(self.table.name, max(progress.seen, known))
 
-    def _hand_over(self, verdict: Verdict, staged: "_StagedRows", skipped: SkippedRecords) -> bool:
-        """Upserts the rows that wait, in the place of the table's if they may replace them.
-        Returns whether they did."""
+    def _hand_over(
+        self,
+        verdict: Verdict,
+        reads: list[ReadProgress],
+        staged: "_StagedRows",
+        skipped: SkippedRecords,
+    ) -> bool:
+        """Upserts the rows that wait, in the place of the table's if they may replace them; only
+        those that may be others, if the table has the rest and no others. Returns whether the
+        table is the list now."""
         name = self.table.name
         replaces = self.window.full and verdict.whole and not staged.streams
         if replaces and skipped.counts[name]:
@@ -184,11 +205,19 @@ class Listing:
                 f"{name}: skipped records: {skipped.counts[name]}. Nothing was replaced, and "
                 "deletes were not looked for"
             )
-        if replaces:
-            op.truncate(name)
-        staged.hand_over(only_last=verdict.last_only, in_one_step=replaces)
-        done = "replaced the table" if replaces else "were stored, and nothing was taken away"
-        Logging.info(f"{name}: {staged.count} rows {done}")
+        # Of changes that were read twice, all are stored.
+        only_last = verdict.last_only and (self.window.full or len(reads) == 1)
+        comparable = only_last and not reads[-1].repeats
+        flags = staged.to_send() if comparable else None
+        if flags is not None:
+            done = staged.hand_over_changed(flags)
+        elif replaces:
+            staged.replace_table(only_last=only_last, comparable=comparable)
+            done = " replaced the table"
+        else:
+            staged.hand_over(only_last=only_last)
+            done = " were stored, and nothing was taken away"
+        Logging.info(f"{name}: {staged.count} rows{done}")
         return replaces
 
     def _warn(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> None:
@@ -233,15 +262,66 @@ class _Deletes:
         return replace(after, listed_at=None) if self.unknown else after
 
 
+class _Stored:
+    """What the state tells of the rows that the destination has, as a ``fingerprint``.
+
+    Before rows come to it or go, a checkpoint withdraws that: if the sync ends after the rows are
+    written, and before the state is, the state still tells nothing that is not so.
+    """
+
+    def __init__(self, table: Table, state: State, before: TableState) -> None:
+        self.table, self._state, self._before = table, state, before
+        self._keys = Encoder({name: table.columns[name].type for name in table.key})
+        self.fingerprint = before.fingerprint
+
+    def note(self, rows: list[Row]) -> None:
+        """Rows, or keys of rows, are about to be stored beside the others, or deleted."""
+        if rows and self.fingerprint:
+            self.withdraw()
+            self.fingerprint = after_storing(self.fingerprint, self._keys.encode(rows))
+
+    def withdraw(self) -> None:
+        if self._before.fingerprint:
+            self._before = replace(self._before, fingerprint="")
+            self._state.save({self.table.name: self._before.to_json()})
+
+    def checkpoint(self, state: TableState) -> None:
+        """On the way: more rows are to come."""
+        self._state.save({self.table.name: state.to_json()} if state.is_known else {})
+
+    def save(self, state: TableState) -> None:
+        """At the end, when all that was noted has been handed over."""
+        after = replace(state, fingerprint=self.fingerprint)
+        self._state.save({self.table.name: after.to_json()})
+
+
+class _RowsRead:
+    """The fingerprint of the rows of a read, which do not count in their ``volatile`` columns."""
+
+    def __init__(self, table: Table, volatile: tuple[str, ...], before: str) -> None:
+        columns = table.schema()["columns"]
+        self._rows = Encoder({name: columns[name] for name in columns if name not in volatile})
+        self._keys = Encoder({name: columns[name] for name in table.key})
+        self.fingerprint = Fingerprint(before, self._rows.form)
+
+    def add(self, rows: list[Row]) -> None:
+        self.fingerprint.add(self._keys.encode(rows), self._rows.encode(rows))
+
+
 class _StagedRows:
     """The rows of one or two reads, before they are upserted. Up to ``may_wait`` rows of a read
     wait in spools; when there are more, all are upserted as they come."""
 
     def __init__(
-        self, table: str, state: State, may_wait: int, before: TableState, stack: ExitStack
+        self,
+        stored: _Stored,
+        rows_read: _RowsRead,
+        may_wait: int,
+        before: TableState,
+        stack: ExitStack,
     ) -> None:
-        self._table, self._state, self._may_wait, self._stack = table, state, may_wait, stack
-        self._before = before
+        self._table, self._may_wait, self._stack = stored.table.name, may_wait, stack
+        self._stored, self._rows_read, self._before = stored, rows_read, before
         self._spools: list[Spool] = []
         self._unsaved = 0
         self.count = 0  # rows of the last read
@@ -250,6 +330,7 @@ class _StagedRows:
     def begin(self) -> None:
         """A read begins."""
         self.count = 0
+        self._rows_read.fingerprint.clear()
         self._spools.append(self._stack.enter_context(Spool()))
 
     def add(self, rows: list[Row]) -> None:
@@ -257,10 +338,37 @@ class _StagedRows:
         if self.streams:
             self._upsert(rows)
             return
+        self._rows_read.add(rows)
         self._spools[-1].add(rows)
         if self.count > self._may_wait:
             self.streams = True
             self.hand_over()
+
+    def to_send(self) -> Sequence[bool] | None:
+        """For each row of the last read whether it may be another than that of the destination.
+        None: that is not known, or the destination may have rows that were not read."""
+        return None if self.streams else self._rows_read.fingerprint.to_send()
+
+    def hand_over_changed(self, flags: Sequence[bool]) -> str:
+        """Upserts the rows of the last read that ``flags`` name. Returns what was done."""
+        sent = sum(flags)
+        if not sent:
+            return ", as at the last full refresh: nothing was sent"
+        flag = iter(flags)
+        for rows in self._spools[-1].batches():
+            self._upsert(list(compress(rows, flag)))
+        self._stored.fingerprint = self._rows_read.fingerprint.to_text()
+        return f": {sent} were sent, since the others did not change"
+
+    def replace_table(self, *, only_last: bool, comparable: bool) -> None:
+        """Upserts the rows that wait in the place of those of the table, without a checkpoint
+        until all are there. ``comparable``: the last read has each row once, and has all."""
+        self._stored.withdraw()
+        op.truncate(self._table)
+        self._stored.fingerprint = ""
+        self.hand_over(only_last=only_last, in_one_step=True)
+        if comparable:
+            self._stored.fingerprint = self._rows_read.fingerprint.to_text()
 
     def hand_over(self, *, only_last: bool = False, in_one_step: bool = False) -> None:
         """Upserts the rows that wait: those of all reads, or ``only_last``; ``in_one_step``:
@@ -271,12 +379,13 @@ class _StagedRows:
             spool.clear()
 
     def _upsert(self, rows: list[Row], *, in_one_step: bool = False) -> None:
+        self._stored.note(rows)
         for row in rows:
             op.upsert(self._table, row)
         self._unsaved += len(rows)
         if self._unsaved >= CHECKPOINT_ROWS and not in_one_step:
             after = self.noted(self._before) if self._before.confirms_empty else self._before
-            self._state.save({self._table: after.to_json()} if after.is_known else {})
+            self._stored.checkpoint(after)
             self._unsaved = 0
 
     def noted(self, before: TableState) -> TableState:
