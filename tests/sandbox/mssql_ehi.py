@@ -78,6 +78,7 @@ class MssqlEhi(Simulator):
         self._patients = patients
         self._stored = TABLES
         self._number = 0
+        self._before: dict[tuple[str, int], Any] = {}  # what rows held before their last change
         self._proxy: Proxy | None = None
 
     def start(self, port: int = 0) -> Self:
@@ -219,6 +220,7 @@ class MssqlEhi(Simulator):
             "query_timeout_seconds": "1",
             "login_timeout_seconds": "1",
             "parallel_tables": draw.choice(("1", "1", "3")),
+            "slice_rows": draw.choice(("500000", "3")),
         }
         return made
 
@@ -238,14 +240,19 @@ class MssqlEhi(Simulator):
         server.info.tracking = True
         server.execute("ALTER TABLE dbo.tracked ENABLE CHANGE_TRACKING")
 
-    def _insert(self, name: str) -> None:
+    def _insert(self, name: str, draw: random.Random | None = None) -> None:
         self._number += 1
         row: dict[str, Any] = {"id": f"k{self._number // 3}", "part": self._number, "v": "né"}
-        self.server.insert(f"dbo.{name}", [{**row, **self._touched(name)}])
+        self.server.insert(f"dbo.{name}", [{**row, **self._touched(name, draw)}])
 
-    def _touched(self, name: str) -> dict[str, Any]:
+    def _touched(self, name: str, draw: random.Random | None = None) -> dict[str, Any]:
+        """The moment of a change: now or, by ``draw``, the greatest that was there before."""
         now = self.server.instance.fixed_utc
-        return {"ModifiedDate": now.replace(tzinfo=None)} if name == "timed" and now else {}
+        if name != "timed" or not now:
+            return {}
+        [[greatest]] = self.server.execute("SELECT MAX(ModifiedDate) FROM dbo.timed")
+        late = draw is not None and greatest is not None and draw.random() < 0.3
+        return {"ModifiedDate": greatest if late else now.replace(tzinfo=None)}
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         server, name = self.server, draw.choice(list(_SMALL.values()))
@@ -258,7 +265,7 @@ class MssqlEhi(Simulator):
                 kinds = ["change", "delete"]
         kind, where = draw.choice(kinds), {"part": draw.choice(parts)[0]}
         if kind == "insert":
-            self._insert(name)
+            self._insert(name, draw)
         elif kind == "delete":
             server.delete(table, where)
         elif kind == "column" and len(server.table(table).columns) < 7:
@@ -267,7 +274,19 @@ class MssqlEhi(Simulator):
             server.execute(f"ALTER TABLE {table} ADD {new} int NULL")
             server.update(table, where, **{new: self._number}, **self._touched(name))
         else:
-            server.update(table, where, v=str(draw.random()), **self._touched(name))
+            [[before]] = server.execute(
+                f"SELECT v FROM {table} WHERE part = {where['part']}"  # noqa: S608
+            )
+            self._before[name, where["part"]] = before
+            server.update(table, where, v=str(draw.random()), **self._touched(name, draw))
+
+    def restore(self, draw: random.Random) -> bool:
+        """In a table that is read in full, so that the next sync finds it."""
+        full = [(name, part) for name, part in self._before if name in ("plain", "log")]
+        if full:
+            name, part = draw.choice(sorted(full))
+            self.server.update(f"dbo.{name}", {"part": part}, v=self._before[name, part])
+        return False
 
     def trouble(self, kind: str, number: int) -> None:
         self.server.faults.add({**_TROUBLES, **_REFUSALS}[kind](number - 1))

@@ -340,7 +340,7 @@ def _set_back(text: str) -> dict[str, Any]:
     """A state that a user gives a connection again: without what the destination had then."""
     state: dict[str, Any] = json.loads(text)
     for entry in state.get("tables", {}).values():
-        for name in ("fingerprint", "days"):
+        for name in ("fingerprint", "days", "f", "w"):
             entry.pop(name, None)
     return state
 

@@ -193,7 +193,7 @@ class Settings:
     slice_rows: int = setting(
         "Rows of a slice",
         "How many rows one statement reads at most, where an index has their order",
-        integer(100, 100_000_000),
+        integer(1, 100_000_000),
         default="500000",
     )
     query_timeout_seconds: int = setting(
