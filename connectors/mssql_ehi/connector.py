@@ -178,13 +178,15 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         SyncLog(len(plans)),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
+    if saved.values["tables"]:
+        saved.begin()
     for table in tables:
         sync.log.expect(table.plan.table.label, table.rows_to_read)
     gc.freeze()  # so do ten thousand tables
     try:
         outcomes = _sync_tables(tables, sessions, workers)
         report(outcomes, skipped.counts, times.now())
-        saved.save()
+        saved.end()
         _raise_failures(tables, outcomes)
     finally:
         skipped.report()
@@ -541,9 +543,11 @@ def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
             "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
             "the rights of mssql_user"
         )
-    saved.values["tables"] = {
-        label: state.to_json(label) for label, state in database.states.items()
-    }
+    states = database.states
+    if saved.interrupted:
+        Logging.info("The last sync was killed: rows may be sent again that did not change")
+        states = {label: state.undigested() for label, state in states.items()}
+    saved.values["tables"] = {label: state.to_json(label) for label, state in states.items()}
 
 
 def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings) -> list[Plan]:

@@ -9,7 +9,8 @@ from tests.sandbox.fivetran import Project, Result
 from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, RealServer
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
-DATA = r"^SELECT (?!COUNT_BIG).* FROM \[(dbo|archive)\]"  # statements that read rows of a table
+# Statements that read rows of a table, not those that look for changes.
+DATA = r"^SELECT (?!COUNT_BIG|TOP \(1\) 1).* FROM \[(dbo|archive)\]"
 Source = MssqlSandbox | RealServer
 Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
 

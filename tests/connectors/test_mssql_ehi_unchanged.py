@@ -25,6 +25,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.soak.crashes import Crash, Process
 from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept", "small_steps")
@@ -400,7 +401,8 @@ def test_small_tables_share_a_checkpoint(
     first = synced(project, server, **options)
     assert first.counts["Checkpoints"] == 12 * 5 // 20 + 1
     assert len(project.state["tables"]) == 12
-    assert synced(project, server, **options).counts["Checkpoints"] == 1
+    second = synced(project, server, **options)
+    assert second.counts["Checkpoints"] == 2  # one tells that the sync has begun
 
 
 def test_killed_within_a_shared_checkpoint(project: Project, server: MssqlSandbox) -> None:
@@ -422,6 +424,38 @@ def test_killed_within_a_shared_checkpoint(project: Project, server: MssqlSandbo
     for name in names:
         assert ids(project, name) == list(range(5))
     assert upserts(synced(project, server, max_tables="0"), 12) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "number"),
+    [
+        ("full", "in-checkpoint", 2),
+        ("full", "after-checkpoint", 2),
+        ("incremental", "in-checkpoint", 2),
+    ],
+)
+def test_a_sync_that_was_killed_may_have_stored_more_than_the_state_tells(
+    project: Project, server: MssqlSandbox, kind: str, place: str, number: int
+) -> None:
+    """Even if the source is then what the state tells: all is sent again, once."""
+    count = 50 if kind == "full" else 15
+    if kind == "full":
+        create_plain(server, count)
+    else:
+        create_ties(server, 2 * HOUR, count)
+    synced(project, server)
+    changes: Any = {"ModifiedDate": HERE - HOUR} if kind == "incremental" else {}
+    server.update("dbo.t", {"id": 7}, v="mistaken", **changes)
+    process = Process(place, number)
+    with process.running(), pytest.raises(Crash):
+        project.sync(configuration(server))
+    assert stored(project)[7] == "mistaken"
+    changes = {"ModifiedDate": HERE - 2 * HOUR} if kind == "incremental" else {}
+    server.update("dbo.t", {"id": 7}, v="value 7", **changes)
+    assert "The last sync was killed" in synced(project, server).output
+    assert stored(project) == {i: f"value {i}" for i in range(count)}
+    assert "was killed" not in (third := synced(project, server)).output
+    assert upserts(third) == 0
 
 
 # The log of many tables

@@ -134,6 +134,18 @@ class Plan:
         sql = f"SELECT {_top(limit)}{read} FROM {source} AS T"  # noqa: S608  # names are quoted
         return sql + _where(conditions) + _order(self.order, "T."), parameters.values
 
+    def probe_statement(self, start: str, end: str) -> tuple[str, dict[str, Any]]:
+        """A SELECT that finds a row if there is any whose rowversion is ``start`` or later and
+        before ``end``."""
+        assert self.column is not None  # noqa: S101
+        parameters, name = _Parameters(), f"T.{quoted(self.column.name)}"
+        conditions = [
+            f"{name} >= {parameters.add(self.column, start)}",
+            f"{name} < {parameters.add(self.column, end)}",
+        ]
+        sql = f"SELECT TOP (1) 1 AS one FROM {_name(self.table)} AS T"  # noqa: S608
+        return sql + _where(conditions), parameters.values
+
     def window_statement(
         self, start: str, end: str | None, *, whole_rows: bool
     ) -> tuple[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadP
 from .session import Session
 from .source_clock import SourceClock, check_columns
 from .source_tables import SourceTable, known_columns
-from .table_state import TableState
+from .table_state import Cursor, TableState
 from .windows import WindowProbe
 
 
@@ -86,10 +86,29 @@ class ReadStart:
         self._warn_of_new_columns(cursor.columns)
         return ReadProgress(INCREMENTAL, start, clock.settled, clock.offset)
 
-    def is_unchanged(self, progress: ReadProgress) -> bool:
-        """Whether an incremental read, which has not begun, would send what is there already."""
+    def unchanged(self, progress: ReadProgress) -> Cursor | None:
+        """The next cursor, if an incremental read, which has not begun, would send nothing but
+        what is there already."""
         cursor = self.state.cursor
-        if progress.mode != INCREMENTAL or progress.position is not None or not cursor.window:
+        if progress.mode != INCREMENTAL:
+            return None
+        if self.plan.by_version:
+            changed = self._has_rows(progress)
+            return None if changed else replace(cursor, rowversion=progress.clock)
+        return cursor if self._is_window_unchanged(progress) else None
+
+    def _has_rows(self, progress: ReadProgress) -> bool:
+        """Whether the read would find any row, which the server tells at the first one."""
+        assert progress.start is not None  # noqa: S101
+        statement = self.plan.probe_statement(progress.start, progress.clock)
+        rows = self.session.with_retries(
+            f"changes of {self._table.label}", lambda: self.session.rows(*statement)
+        )
+        return bool(rows)
+
+    def _is_window_unchanged(self, progress: ReadProgress) -> bool:
+        cursor = self.state.cursor
+        if not cursor.window:
             return False
         start, clock = cursor.moment, self.clock.read(self.session, self.plan)
         if start is None or progress.start != start:

@@ -197,6 +197,10 @@ class TableState:
         """Whether the table was loaded, or its load has begun."""
         return self.rows is not None or self.read is not None
 
+    def undigested(self) -> "TableState":
+        """This entry without what it tells of the rows at the destination."""
+        return replace(self, fingerprint=None, cursor=replace(self.cursor, window=None))
+
     def lasting(self) -> "TableState":
         """What the destination has of the table, however its rows are read."""
         return TableState(

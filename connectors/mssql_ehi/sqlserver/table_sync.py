@@ -173,8 +173,8 @@ class TableSync:
             if self._label in self._sync.unchanged:
                 version = self._sync.unchanged[self._label]
                 return self._leave(CHANGES, replace(self._state.cursor, version=version))
-            if (progress := start.incremental()) and start.is_unchanged(progress):
-                return self._leave(INCREMENTAL, self._state.cursor)
+            if (progress := start.incremental()) and (cursor := start.unchanged(progress)):
+                return self._leave(INCREMENTAL, cursor)
             progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
             start.check(progress)
@@ -296,8 +296,7 @@ class TableSync:
 
     def _stream(self, progress: ReadProgress) -> None:
         """Rows are handed over as they come from now on."""
-        cursor = replace(self._state.cursor, window=None)
-        self._state = replace(self._state, fingerprint=None, cursor=cursor)
+        self._state = self._state.undigested()
         self._sync.state.put({self._label: self._state.to_json(self._label)})
         self._checkpoints.follow(self._label, lambda: self._resumable(progress))
 
