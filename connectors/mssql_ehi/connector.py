@@ -178,8 +178,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         SyncLog(len(plans)),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
-    if saved.values["tables"]:
-        saved.begin()
+    saved.begin()
     for table in tables:
         sync.log.expect(table.plan.table.label, table.rows_to_read)
     gc.freeze()  # so do ten thousand tables

@@ -710,10 +710,10 @@ def test_ctrl_c_ends_all_readers(
     for number in range(20):
         create_plain(server, 40, f"t{chr(97 + number)}")
 
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def interrupted(state: Any) -> None:
+        if "dbo.ta" in state["tables"]:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(table_sync.op, "checkpoint", interrupted)
     monkeypatch.setattr(import_module("shared.state").op, "checkpoint", interrupted)
     with pytest.raises(KeyboardInterrupt):
         project.sync(configuration(server, parallel_tables="2", max_tables="0"))

@@ -199,6 +199,7 @@ def test_a_refused_read_by_rowversion_keeps_the_cursor(
     columns: Columns = [("id", "int", False), ("v", "varchar(40)"), ("rv", "rowversion", False)]
     server.create_table("dbo", "t", columns, key=["id"], rows=[(i, "v") for i in range(30)])
     synced(project, server)
+    server.update("dbo.t", {"id": 3}, v="changed")
     server.faults.add(faults.fail(8115, match=DATA))
     assert "all rows are read" in synced(project, server).output
     server.update("dbo.t", {"id": 4}, v="changed")
