@@ -23,7 +23,7 @@ from page_links import PATH, is_page, resolve
 from shared import fields, times
 from shared.completeness import Keys
 from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
-from shared.fingerprint import Encoder, Fingerprint, encoded
+from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
@@ -312,9 +312,10 @@ class Pass:
     The next sync reads the page at which the last one stopped again, for rows may have moved. If
     that is too long ago, or was in another list, a new pass begins.
 
-    Locations and objects wait, each in their Spool, until the pass has proven whole. Then the
-    objects replace their table, and of the locations, whose table keeps every scan, those are sent
-    that the destination does not have; where neither changed, nothing is. Before a checkpoint
+    Objects wait, and locations if the state tells which of them the destination has, each in their
+    Spool, until the pass has proven whole. Then the objects replace their table, and of the
+    locations, whose table keeps every scan, those are sent that the destination does not have;
+    where neither changed, nothing is. Before a checkpoint
     within the pass all are handed over, so that none is lost. In the TableState of the objects'
     table, ``rows`` is how many objects the last whole pass left or, where it left none or there
     was none, a number of those that were added since.
@@ -355,6 +356,7 @@ class Pass:
         locations, objects = self._locations(records, where), _map_object_data(things)
         rows: list[Row] = []
         scanned: list[Row] = []
+        expected: list[tuple[Any, ...]] = []
         for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
             if isinstance(location, InvalidRecord):
                 lost = InvalidRecord("its location cannot be stored")
@@ -362,7 +364,8 @@ class Pass:
                 location = {}
             elif location["scan_date"] is not None:
                 scanned.append(location)
-            rows += self._objects(location, its, f"{where}{position}")
+            rows += self._objects(location, its, f"{where}{position}", expected)
+        self._told.objects.add_without_keys(encode(lambda: expected))
         self._add_locations(scanned)
         self._add(rows)
         if page.number % 10 == 0 or page.following is None:
@@ -389,32 +392,37 @@ class Pass:
         self._seen[LOCATIONS.name] += len(records)
         return found.rows
 
-    def _objects(self, location: Row, objects: Rows, where: str) -> list[Row]:
-        """The objects that are expected in a location, as rows."""
+    def _objects(
+        self, location: Row, objects: Rows, where: str, expected: list[tuple[Any, ...]]
+    ) -> list[Row]:
+        """The objects that are expected in a location, as rows. What they are made of is added to
+        ``expected``, in one for each location."""
         self._seen[OBJECTS.name] += len(objects.rows)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
-        occurrences, rows, values = _Occurrences(), list[Row](), list[bytes]()
-        place = repr(keys).encode("utf-8", "surrogatepass")
+        occurrences, rows, values = _Occurrences(), list[Row](), list[tuple[Any, ...]]()
         for row in self._skipped.take(OBJECTS.name, objects, f"{where}, object "):
             # In a table without a key, a row with a null and one without the column are two.
             given = {name: value for name, value in row.items() if value is not None}
             fields = given.pop("additional_fields", None)
             items = tuple(given.items())
             occurrence = occurrences.count(items, fields)
-            values.append(place + encoded((items, fields, occurrence)))
+            values.append((items, fields))
             given.update(keys, occurrence=occurrence)
             if fields:
                 given["additional_fields"] = fields
             rows.append(given)
-        self._told.objects.add_without_keys(values)
+        if values:  # the occurrences follow from their order
+            *place, scanned = (location[name] for name in LOCATIONS.key)
+            expected.append((*place, scanned and scanned.timestamp(), *values))
         return rows
 
     def _add_locations(self, locations: list[Row]) -> None:
-        if self._streams:
-            self._upsert(LOCATIONS, locations)
-        else:
+        if not self._streams:
             self._told.add_locations(locations)
-            self._waiting.add(locations)
+            if self._told.knows_locations:
+                self._waiting.add(locations)
+                return
+        self._upsert(LOCATIONS, locations)
 
     def _add(self, objects: list[Row]) -> None:
         if self._streams:
@@ -494,7 +502,7 @@ class Pass:
 
     def _send_locations(self) -> None:
         """Sends the locations that wait, but for those that the destination has."""
-        if self._streams:
+        if self._streams or not self._told.knows_locations:
             return
         flags = self._told.locations.to_add()
         flag = iter(flags)
@@ -584,11 +592,17 @@ class _Fingerprints:
             OBJECTS.name: objects.fingerprint,
         }
         self._before, self._sent = self.texts, set[str]()
+        self._is_first_load = not objects.is_known
+        self.knows_locations = self.texts[LOCATIONS.name] != ""
         self.locations = Fingerprint(self.texts[LOCATIONS.name], self._rows.form)
         self.objects = Fingerprint(objects.fingerprint, repr(OBJECTS.schema()))
 
     def add_locations(self, rows: list[Row]) -> None:
-        self.locations.add(self._keys.encode(rows), self._rows.encode(rows))
+        encoded = self._rows.encode(rows)
+        if self._is_first_load:
+            self.locations.add_without_keys(encoded)
+        else:
+            self.locations.add(self._keys.encode(rows), encoded)
 
     def settle(self, *, locations: bool, objects: bool) -> None:
         """At the end of a pass: whether the destination has these ``locations``, each of which

@@ -63,6 +63,15 @@ class World:
         for key in range(number):
             self.put(key, "as it was", NOW - timedelta(days=9))
 
+    def load(self, number: int) -> None:
+        """A first load, and a full refresh: from then on parts of the table are told apart."""
+        self.fill(number)
+        self.sync()
+        self.hours = 0
+        self.sync()
+        assert (self.sent, self.truncates) == (0, 0)
+        self.hours = 24
+
     def remove(self, key: int) -> None:
         if self.source.pop(key, None) and self.deletes is not None:
             self.deletes.append((self.now, key))
@@ -164,6 +173,7 @@ def test_a_list_that_did_not_change_is_not_sent(
     assert (world.sent, world.truncates) == (number, 1)
     world.hours = 0
     world.source = dict(reversed(world.source.items()))
+    world.sync()
     before = world.fingerprint
     for _ in range(2):
         world.sync()
@@ -178,8 +188,7 @@ def test_the_changed_part_of_a_list_is_sent(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And what is new at its end. Where a row is missing, all others replace the table."""
-    world.fill(1_000)
-    world.sync()
+    world.load(1_000)
     world.hours = 0
     world.put(7, "changed", NOW - timedelta(days=10))
     world.sync()
@@ -225,8 +234,7 @@ def test_without_a_fingerprint_that_is_known_a_list_replaces_the_table(
 
 def test_changes_between_two_full_refreshes_are_sent_again_and_little_else(world: World) -> None:
     """The destination has them, but the source may have gone back to what it had before."""
-    world.fill(1_000)
-    world.sync()
+    world.load(1_000)
     old = world.source[7]
     world.put(7, "changed")
     world.sync()
@@ -246,8 +254,7 @@ def test_changes_between_two_full_refreshes_are_sent_again_and_little_else(world
 
 def test_a_row_that_came_and_went_between_two_full_refreshes_is_removed(world: World) -> None:
     """The list is then what it was, but the destination has that row."""
-    world.fill(100)
-    world.sync()
+    world.load(100)
     world.put(100, "new")
     world.sync()
     world.remove(100)
@@ -259,8 +266,7 @@ def test_a_row_that_came_and_went_between_two_full_refreshes_is_removed(world: W
 
 def test_too_many_changes_between_two_full_refreshes_are_not_told_apart(world: World) -> None:
     """The state stays small, and the full refresh sends all."""
-    world.fill(1_000)
-    world.sync()
+    world.load(1_000)
     for key in range(100):
         world.put(key, "changed")
     world.sync()
@@ -279,7 +285,9 @@ def test_a_window_that_tells_no_changes_sends_only_what_the_destination_lacks(
     for record in world.source.values():
         record["updated_at"] = None
     world.sync()
-    world.sync()
+    for hours in (0, 24):
+        world.hours = hours
+        world.sync()
     assert world.sent == 0
     world.source[7]["name"] = "changed"
     world.sync()
@@ -292,8 +300,7 @@ def test_a_window_that_tells_no_changes_sends_only_what_the_destination_lacks(
 def test_a_deleted_row_that_is_made_anew_arrives(world: World) -> None:
     """Also where the source restores it as it was, at no new time."""
     world.deletes = []
-    world.fill(100)
-    world.sync()
+    world.load(100)
     old = world.source[7]
     world.remove(7)
     world.sync()
@@ -343,8 +350,7 @@ def test_a_killed_sync_leaves_a_state_that_tells_nothing_false(
         for dies_at in range(number + 10):
             for writes_rows in (False, True):
                 world = World(monkeypatch)
-                world.fill(number)
-                world.sync()
+                world.load(number)
                 before = dict(world.source)
                 for key in range(0, number, 7):
                     world.put(key, "changed")

@@ -5,8 +5,9 @@ import binascii
 import hashlib
 import marshal
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -115,7 +116,8 @@ class Fingerprint:
         self._missing = set(self._before.stored) if self._before else set[int]()
 
     def add_without_keys(self, rows: Sequence[bytes]) -> None:
-        """Adds rows of a table that has no key: no part of it is told from another."""
+        """Adds rows of a table of which no part is told from another: it has no key, or this is
+        its first load, of which a row costs a third less then."""
         self._has_keys = False
         self._bucket_of += bytes(len(rows))
         low_rows, high_rows = _hashes(rows)
@@ -123,24 +125,24 @@ class Fingerprint:
 
     def add(self, keys: Iterable[bytes], rows: Iterable[bytes]) -> None:
         """Adds rows and their keys, each as bytes that tell it from all others."""
-        pairs = list(zip(keys, rows, strict=True))
+        keys, rows = list(keys), list(rows)
         if self._before and self._so_far is None:
             left = self._before.rows - len(self._bucket_of)
-            if left < len(pairs):
-                self._add(pairs[:left])
+            if left < len(keys):
+                self._add(keys[:left], rows[:left])
                 self._so_far = self._digests()
-                pairs = pairs[left:]
-        self._add(pairs)
+                keys, rows = keys[left:], rows[left:]
+        self._add(keys, rows)
 
-    def _add(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        low_keys, high_keys = _hashes([key for key, _ in pairs])
-        low_rows, high_rows = _hashes([row for _, row in pairs])
+    def _add(self, keys: Sequence[bytes], rows: Sequence[bytes]) -> None:
+        low_keys, high_keys = _hashes(keys)
+        low_rows, high_rows = _hashes(rows)
         self._keys += sum(low_keys) + (sum(high_keys) << 64)
         self._all += sum(low_rows) + (sum(high_rows) << 64)
         if self._missing:
             self._missing.difference_update(low_keys)
         bucket_of, buckets = [key % _BUCKETS for key in low_keys], self._buckets
-        for bucket, row in zip(bucket_of, low_rows):  # noqa: B905  # as many, and many of them
+        for bucket, row in zip(bucket_of, low_rows, strict=True):
             buckets[bucket] += row
         self._bucket_of += bytes(bucket_of)
 
@@ -230,26 +232,39 @@ class Encoder:
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[bytes]:
         """All ``rows`` have all columns."""
+        return encode(partial(self._values, rows))
+
+    def _values(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Any, ...]]:
         # The ten bytes that a datetime consists of take a fifth of the time of its text.
         moments = (
             [moment and moment.__reduce__()[1][0] for moment in map(get, rows)]
             for get in self._moments
         )
-        return [encoded(values) for values in zip(map(self._others, rows), *moments)]  # noqa: B905
+        return zip(map(self._others, rows), *moments)  # noqa: B905
 
 
-def encoded(values: tuple[Any, ...]) -> bytes:
-    """What JSON can hold, as bytes that tell it from all else."""
+def encode(rows: Callable[[], Iterable[tuple[Any, ...]]]) -> list[bytes]:
+    """The rows that ``rows`` begins to give, of values that JSON can hold, or bytes, as bytes that
+    tell one from all others."""
+    dumps = marshal.dumps
     try:
-        return marshal.dumps(values, 2)  # of later versions the bytes depend on more than values
+        return [dumps(row, 2) for row in rows()]  # from 3 on bytes depend on more than values
     except ValueError:  # it takes no subclasses, such as a number with its text
-        return repr(values).encode("utf-8", "surrogatepass")
+        return [_encoded(row) for row in rows()]
+
+
+def _encoded(row: tuple[Any, ...]) -> bytes:
+    try:
+        return marshal.dumps(row, 2)
+    except ValueError:
+        return repr(row).encode("utf-8", "surrogatepass")
 
 
 def _hashes(values: Sequence[bytes]) -> tuple[Sequence[int], Sequence[int]]:
     """The lower and the upper 64 bits of the hash of each."""
     # One by one, _hash would take twice the time.
-    digests = [hashlib.blake2b(value, digest_size=16).digest() for value in values]
+    new = hashlib.blake2b
+    digests = [new(value, digest_size=16).digest() for value in values]
     halves = struct.unpack(f"<{2 * len(digests)}Q", b"".join(digests))
     return halves[::2], halves[1::2]
 

@@ -65,7 +65,7 @@ class Listing:
         before = replace(before, fingerprint="")  # stored knows it, and what becomes of it
         deletes = self._delete(before, stored, skipped)
         with ExitStack() as stack:
-            fingerprint = _RowsRead(self.table, self.volatile, stored.fingerprint)
+            fingerprint = _RowsRead(self, before, stored.fingerprint)
             may_wait = self._may_wait(before, stored)
             staged = _StagedRows(stored, fingerprint, may_wait, before, stack)
             reads = [self._read(self.pages, staged, skipped)]
@@ -296,16 +296,22 @@ class _Stored:
 
 
 class _RowsRead:
-    """The fingerprint of the rows of a read, which do not count in their ``volatile`` columns."""
+    """The fingerprint of the rows of a read, which do not count in their volatile columns."""
 
-    def __init__(self, table: Table, volatile: tuple[str, ...], before: str) -> None:
+    def __init__(self, listing: Listing, before: TableState, fingerprint: str) -> None:
+        table, volatile = listing.table, listing.volatile
         columns = table.schema()["columns"]
         self._rows = Encoder({name: columns[name] for name in columns if name not in volatile})
         self._keys = Encoder({name: columns[name] for name in table.key})
-        self.fingerprint = Fingerprint(before, self._rows.form)
+        self._is_first_load = not before.is_known
+        self.fingerprint = Fingerprint(fingerprint, self._rows.form)
 
     def add(self, rows: list[Row]) -> None:
-        self.fingerprint.add(self._keys.encode(rows), self._rows.encode(rows))
+        encoded = self._rows.encode(rows)
+        if self._is_first_load:
+            self.fingerprint.add_without_keys(encoded)
+        else:
+            self.fingerprint.add(self._keys.encode(rows), encoded)
 
 
 class _StagedRows:
@@ -351,13 +357,12 @@ class _StagedRows:
 
     def hand_over_changed(self, flags: Sequence[bool]) -> str:
         """Upserts the rows of the last read that ``flags`` name. Returns what was done."""
-        sent = sum(flags)
-        if not sent:
-            return ", as at the last full refresh: nothing was sent"
-        flag = iter(flags)
-        for rows in self._spools[-1].batches():
+        sent, flag = sum(flags), iter(flags)
+        for rows in self._spools[-1].batches() if sent else ():
             self._upsert(list(compress(rows, flag)))
         self._stored.fingerprint = self._rows_read.fingerprint.to_text()
+        if not sent:
+            return ", as at the last full refresh: nothing was sent"
         return f": {sent} were sent, since the others did not change"
 
     def replace_table(self, *, only_last: bool, comparable: bool) -> None:
