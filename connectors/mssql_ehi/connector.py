@@ -27,7 +27,7 @@ from sqlserver import catalogue, tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
 from sqlserver.catalogue import Catalogue, Selection
 from sqlserver.change_tracking import unchanged
-from sqlserver.checkpoints import Checkpoints
+from sqlserver.checkpoints import Checkpoints, was_killed
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
@@ -178,14 +178,14 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         SyncLog(len(plans)),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
-    saved.begin()
+    sync.checkpoints.begin()
     for table in tables:
         sync.log.expect(table.plan.table.label, table.rows_to_read)
     gc.freeze()  # so do ten thousand tables
     try:
         outcomes = _sync_tables(tables, sessions, workers)
         report(outcomes, skipped.counts, times.now())
-        saved.end()
+        sync.checkpoints.end()
         _raise_failures(tables, outcomes)
     finally:
         skipped.report()
@@ -543,7 +543,7 @@ def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
             "the rights of mssql_user"
         )
     states = database.states
-    if saved.interrupted:
+    if was_killed(saved):
         Logging.info("The last sync was killed: rows may be sent again that did not change")
         states = {label: state.undigested() for label, state in states.items()}
     saved.values["tables"] = {label: state.to_json(label) for label, state in states.items()}

@@ -38,8 +38,6 @@ class State:
             saved = {"tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables}}
         self.values = copy.deepcopy({"version": VERSION, "tables": {}, **saved})
         self._lock = threading.Lock()
-        # A sync that was killed may have stored rows that its last checkpoint does not tell.
-        self.interrupted = bool(self.values.pop("open", False))
         try:
             moments = [e[k] for e in self.values["tables"].values() for k in e if k in _MOMENTS]
             if self.values["version"] != VERSION or not all(map(times.parse, moments)):
@@ -50,16 +48,6 @@ class State:
                 "understands: deploy the version that wrote it, or re-sync the connection"
                 + before_resync
             ) from None
-
-    def begin(self) -> None:
-        """Checkpoints that a sync has begun, before its first row: until ``end``, the state tells
-        less than the destination may have."""
-        self.save(open=True)
-
-    def end(self) -> None:
-        """Checkpoints that the sync has ended, by itself."""
-        self.values.pop("open", None)
-        self.save()
 
     def table(self, name: str) -> dict[str, Any]:
         """A copy of the table's entry, {} if there is none."""

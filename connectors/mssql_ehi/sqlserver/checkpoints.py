@@ -9,7 +9,13 @@ from shared.state import State
 from .table_state import TableState
 
 _LONGEST = 60.0  # seconds between two checkpoints
+_OPEN = "open"  # in the state of a sync that has not ended
 LARGEST = 32 * 1024 * 1024  # bytes between two checkpoints
+
+
+def was_killed(state: State) -> bool:
+    """Whether the last sync did not end by itself; it is told once."""
+    return bool(state.values.pop(_OPEN, False))
 
 
 class Checkpoints:
@@ -23,9 +29,19 @@ class Checkpoints:
     def __init__(self, state: State, rows: int) -> None:
         self._state, self._most_rows = state, rows
         self._reads: dict[str, Callable[[], TableState]] = {}
-        self._begin()
+        self._restart()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """The sync begins to hand rows over. From this checkpoint on until ``end`` the destination
+        may have rows that the state does not tell."""
+        self._state.save(None, **{_OPEN: True})
+
+    def end(self) -> None:
+        """The sync ends by itself."""
+        self._state.values.pop(_OPEN, None)
+        self.save()
+
+    def _restart(self) -> None:
         self._rows = self._bytes = 0
         self._saved = time.monotonic()
 
@@ -54,4 +70,4 @@ class Checkpoints:
     def save(self) -> None:
         entries = {label: entry().to_json(label) for label, entry in self._reads.items()}
         self._state.save(entries)
-        self._begin()
+        self._restart()

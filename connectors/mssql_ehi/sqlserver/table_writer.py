@@ -7,7 +7,6 @@
 All of it runs in the thread that makes checkpoints.
 """
 
-import marshal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 from fivetran_connector_sdk import Operations as op
 
-from shared.fingerprint import Fingerprint
+from shared.fingerprint import Fingerprint, encode
 from shared.rows import InvalidRecord, Row, SkippedRecords
 from shared.spool import Spool
 
@@ -105,11 +104,12 @@ class TableWriter:
         if mapped.invalid or mapped.odd:
             self.stop_comparing()
             return
-        rows = [_encoded(values) for values in batch]
-        keys = rows
-        if self._key_places:
-            keys = [_encoded(tuple(values[i] for i in self._key_places)) for values in batch]
-        self._fingerprint.add(keys, rows)
+        rows, places = encode(lambda: batch), self._key_places
+        if places:
+            keys = encode(lambda: (tuple(values[i] for i in places) for values in batch))
+            self._fingerprint.add(keys, rows)
+        else:
+            self._fingerprint.add_without_keys(rows)
 
     def changed(self) -> Sequence[bool] | None:
         """For each row that waits whether it may be another than the destination has. None: all
@@ -191,11 +191,3 @@ class TableWriter:
             return
         reason = InvalidRecord(f"the SDK refuses a value ({type(refusal).__name__})")
         self._skipped.add(self._label, "a row", reason)
-
-
-def _encoded(values: Values) -> bytes:
-    """The values as bytes that tell them from others."""
-    try:
-        return marshal.dumps(values, 0)  # a version without references to objects
-    except ValueError:  # of other types than text, numbers and bytes
-        return repr(values).encode("utf-8", "surrogatepass")
