@@ -36,7 +36,8 @@ def test_a_full_refresh_of_an_unchanged_source_sends_nothing(
     sandbox.change_something()
     assert sent(project, configuration)
     assert_equal_to_source(project, sandbox)
-    assert not sent(project, configuration)
+    if not sandbox.lists_deletes:  # whose last ones are read once more, and may have come back
+        assert not sent(project, configuration)
 
 
 @over_http

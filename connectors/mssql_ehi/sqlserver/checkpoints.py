@@ -49,6 +49,10 @@ class Checkpoints:
         """A read begins, whose rows are handed over as they come."""
         self._reads[label] = entry
 
+    def follows(self, label: str) -> bool:
+        """Whether rows of the table are handed over as they come."""
+        return label in self._reads
+
     def put(self, label: str, entry: TableState) -> None:
         """Sets the entry of a table that is not read any more, for the next checkpoint."""
         self._reads.pop(label, None)

@@ -301,11 +301,10 @@ class TableSync:
         self._checkpoints.follow(self._label, lambda: self._resumable(progress))
 
     def _break_off(self, progress: ReadProgress) -> None:
-        """The next sync resumes here."""
-        if self._writer.is_replacing:
-            return
-        entry = self._resumable(progress) if progress.rows else self._state
-        self._checkpoints.put(self._label, entry)
+        """The next sync resumes here, if rows are handed over as they come."""
+        if self._checkpoints.follows(self._label):
+            entry = self._resumable(progress) if progress.rows else self._state
+            self._checkpoints.put(self._label, entry)
 
     def _read_on(self, progress: ReadProgress) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -486,7 +485,12 @@ class TableSync:
             rows = max(rows, self._table.estimate or 0)
         if not complete:
             rows = max(rows, self._sync.checkpoint_rows)
-        self._sync.skipped.check(self._label, rows)
+        try:
+            self._sync.skipped.check(self._label, rows)
+        except SourceError:
+            # The next sync reads again what was skipped.
+            self._checkpoints.put(self._label, self._state)
+            raise
 
     def _save(self, progress: ReadProgress) -> None:
         """Checkpoints in mid-read."""
