@@ -150,7 +150,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _warn(database)
         _forget_other_tables(saved, database)
         snapshots = allows_snapshots(session)
-        plans = with_indexes(session, _choose_plans(session, database, settings))
+        plans = _choose_plans(session, database, settings)
+        plans = with_indexes(session, plans, len(database.all))
         _warn_of_full_reads(plans, settings)
         late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:

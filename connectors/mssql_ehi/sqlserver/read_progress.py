@@ -1,5 +1,6 @@
 """How far the read of a table has come, and what of it the state keeps."""
 
+import threading
 import time
 from dataclasses import dataclass
 
@@ -89,6 +90,7 @@ class SyncLog:
         self._to_read: dict[str, int] = {}  # rows, as far as they are known
         self._reading: dict[str, None] = {}  # in the order in which they began
         self._began = self._logged = time.monotonic()
+        self._lock = threading.Lock()
         self.detail = Logging.info if tables <= MANY_TABLES else Logging.debug
 
     def expect(self, label: str, rows: int) -> None:
@@ -97,21 +99,24 @@ class SyncLog:
 
     def begin(self, label: str) -> None:
         """The read of a table begins."""
-        self._reading[label] = None
+        with self._lock:
+            self._reading[label] = None
 
     def end(self, label: str) -> None:
         """A table is done, or has failed."""
-        self._reading.pop(label, None)
-        self._to_read.pop(label, None)
-        self._done += 1
-        self._log()
+        with self._lock:
+            self._reading.pop(label, None)
+            self._to_read.pop(label, None)
+            self._done += 1
+            self._log()
 
     def read(self, label: str, rows: int) -> None:
         """So many more rows of the table were read."""
-        self._rows += rows
-        if left := self._to_read.get(label):
-            self._to_read[label] = max(left - rows, 0)
-        self._log()
+        with self._lock:
+            self._rows += rows
+            if left := self._to_read.get(label):
+                self._to_read[label] = max(left - rows, 0)
+            self._log()
 
     def _log(self) -> None:
         now = time.monotonic()

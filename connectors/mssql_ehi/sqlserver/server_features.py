@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .naming import Chosen
 from .query import Plan, is_version
 from .session import Session
 from .source_tables import SourceTable
@@ -50,11 +51,14 @@ def allows_snapshots(session: Session) -> bool:
     return rows == [(1,)]
 
 
-def with_indexes(session: Session, plans: Sequence[Plan]) -> list[Plan]:
-    """The plans, with what is known of indexes of their columns."""
-    if not any(plan.column for plan in plans):
+def with_indexes(session: Session, plans: Sequence[Plan], of: int) -> list[Plan]:
+    """The plans, with what is known of indexes of their columns; ``of``: how many tables there
+    are in all."""
+    timed = [(plan.table.schema, plan.table.name) for plan in plans if plan.column]
+    if not timed:
         return list(plans)
-    rows = session.optional("the indexes of the columns of changes", _LEADING_COLUMNS)
+    asked = _LEADING_COLUMNS + Chosen(timed, of).condition("t.name")
+    rows = session.optional("the indexes of the columns of changes", asked)
     if rows is None:
         return list(plans)
     leading = set(rows)

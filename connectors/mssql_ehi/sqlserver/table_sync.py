@@ -282,10 +282,10 @@ class TableSync:
             )
 
     def _fingerprint_before(self, progress: ReadProgress) -> str | None:
-        """The fingerprint of the last full read, "" if there is none. None: this read has none,
-        since it is not one of all rows, or rows come in between two of them."""
-        plan = self.plan
-        if progress.is_incremental or plan.column or plan.tracked or progress.position is not None:
+        """The fingerprint of the last full read, "" if there is none. None: this read needs none,
+        since it is not one of all rows, or will not be compared with another one."""
+        plan, resumes = self.plan, progress.position is not None
+        if plan.column or plan.tracked or resumes or not self._is_small:
             return None
         return self._state.fingerprint or ""
 
