@@ -37,6 +37,7 @@ from .sink import Sink, counted, expect
 SIZES = (200, 2_000, 10_000)  # tables
 SYNCED = (200, 2_000)  # tables with rows
 _ROWS = 5  # of each of these
+_TRIES = 3  # of a sync, of which the quickest counts: a tenth of a second is soon disturbed
 _COLUMNS = 30
 _KINDS = (
     "nvarchar(50)",
@@ -119,8 +120,12 @@ def _syncs(plan: Plan) -> Iterator[Figure]:
                 plan.say(f"{size:,} tables, two syncs, run {number} of {plan.repeats}")
                 state: dict[str, Any] = {}
                 for which in (0, 1):
-                    ask("statements")
-                    sink, seconds = fresh(_sync, configuration, state)
+                    tries = []
+                    for _ in range(_TRIES):
+                        ask("statements")
+                        tries.append(fresh(_sync, configuration, state))
+                    sink = tries[-1][0]
+                    seconds = min(seconds for _, seconds in tries)
                     state = sink.state
                     text = len(json.dumps(state))
                     statements = len(ask("statements"))
