@@ -47,6 +47,7 @@ from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
+from sqlserver.table_writer import find_deleted_column
 from sqlserver.validation import TABLES, Outcome, report
 from sqlserver.windows import WindowProbe
 from sqlserver.workers import Workers
@@ -153,6 +154,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         plans = _choose_plans(session, database, settings)
         plans = with_indexes(session, plans, len(database.all))
         _warn_of_full_reads(plans, settings)
+        _warn_of_deleted_rows(plans, settings)
         late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:
         session.close()
@@ -170,6 +172,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         lookback,
         CHECKPOINT_INTERVAL,
         settings.slice_rows,
+        settings.deleted_column or (),
         _unchanged(sessions[0], plans, saved),
         workers,
         late_rows,
@@ -521,6 +524,21 @@ def _warn(database: DatabaseSchema) -> None:
             f"max_tables is {most:,}, but {most + len(excluded):,} tables match, so "
             f"{len(excluded):,} {tables} not synced: {_some(excluded)}. Set max_tables to "
             '"0" to sync all, or name those that you need in tables'
+        )
+
+
+def _warn_of_deleted_rows(plans: Sequence[Plan], settings: Settings) -> None:
+    """A row without a key cannot be deleted."""
+    names = settings.deleted_column or ()
+    keyless = [
+        plan.table.label
+        for plan in plans
+        if not (plan.fault or plan.table.key) and find_deleted_column(plan.table, names)
+    ]
+    if keyless:
+        op.warning(
+            f"deleted_column is not used of tables without a key, whose rows stay: "
+            f"{_some(keyless)}"
         )
 
 

@@ -184,6 +184,12 @@ class Settings:
         COLUMNS,
         default=_CHANGE_COLUMNS,
     )
+    deleted_column: tuple[str, ...] | None = setting(
+        "Deleted column",
+        "Columns that are true in rows that count as deleted, the preferred one first",
+        COLUMNS,
+        default="",
+    )
     lookback_seconds: int = setting(
         "Look-back",
         "How many seconds before the last change are read again",

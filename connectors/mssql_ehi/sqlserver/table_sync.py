@@ -67,6 +67,7 @@ class Sync:
     lookback: timedelta
     checkpoint_rows: int
     slice_rows: int
+    deleted_columns: Sequence[str]
     unchanged: Mapping[str, int]
     workers: Workers
     late_rows: LateRows
@@ -89,7 +90,7 @@ class TableSync:
         self._sync, self._in_turn = sync, sync.workers.in_turn
         self._checkpoints = sync.checkpoints
         self._table, self._label = plan.table, plan.table.label
-        self._writer = TableWriter(plan.table, sync.skipped)
+        self._writer = TableWriter(plan.table, sync.skipped, sync.deleted_columns)
         self._saved = TableState.from_json(sync.state.table(self._label), self._label)
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
@@ -257,7 +258,8 @@ class TableSync:
 
     def _begin(self, progress: ReadProgress) -> None:
         """From here on the destination may have other rows than the state tells."""
-        self._writer.begin(self._fingerprint_before(progress), self._form)
+        empties = progress.mode in (FIRST, REPLACEMENT)
+        self._writer.begin(self._fingerprint_before(progress), self._form, empties=empties)
         self._advise(progress)
         if progress.mode != REPLACEMENT:
             self._stream(progress)
@@ -292,7 +294,9 @@ class TableSync:
     @property
     def _form(self) -> str:
         columns = [f"{c.destination} {c.declared}" for c in self._table.columns]
-        return repr((MAPPING_VERSION, columns, [c.destination for c in self._table.key]))
+        deleted = self._writer.deleted_column
+        key = [c.destination for c in self._table.key]
+        return repr((MAPPING_VERSION, columns, key, deleted and deleted.name))
 
     def _stream(self, progress: ReadProgress) -> None:
         """Rows are handed over as they come from now on."""
@@ -467,6 +471,7 @@ class TableSync:
         if leaves_stale_rows(self.plan, self._state):
             progress.mode = self.mode = FIRST
             self._truncate()
+        self._writer.stop_replacing(empties=progress.mode == FIRST)
         self._state = replace(self._state, fingerprint=None)
         self._sync.state.put({self._label: self._state.to_json(self._label)})
         for rows, stored in self._writer.release():
@@ -551,6 +556,7 @@ class TableSync:
             "stay until a sync reads every row"
         )
         self._store_waiting(None)
+        self._writer.delete_waiting()
         return leaves_stale_rows(self.plan, self._state)
 
     def _store_waiting(self, changed: Sequence[bool] | None) -> None:

@@ -10,7 +10,7 @@ All of it runs in the thread that makes checkpoints.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fivetran_connector_sdk import Operations as op
 
@@ -20,8 +20,9 @@ from shared.spool import Spool
 
 from .rows import MappedBatch, RowMapper, is_storable
 from .session import Values
-from .source_tables import SourceTable
+from .source_tables import Column, SourceTable
 
+_TRUE = ("1", "true", "t", "yes", "y")
 _DELETED = "D"  # as Change Tracking calls the operation
 
 
@@ -34,28 +35,40 @@ class Written(NamedTuple):
 
 class TableWriter:
     """Stores rows of ``table`` at the destination, and reports to ``skipped`` what cannot be
-    stored there."""
+    stored there. A row in which the first of ``deleted_columns`` that the table has is true is
+    handed over as a delete."""
 
-    def __init__(self, table: SourceTable, skipped: SkippedRecords) -> None:
+    def __init__(
+        self, table: SourceTable, skipped: SkippedRecords, deleted_columns: Sequence[str] = ()
+    ) -> None:
         self._destination, self._label = table.destination, table.label
         self._key = {column.destination for column in table.key}
         self._skipped = skipped
         self._mapper = RowMapper(table)
         self._key_places = [table.columns.index(column) for column in table.key]
+        self.deleted_column = find_deleted_column(table, deleted_columns)
+        self._deleted_place = (
+            table.columns.index(self.deleted_column) if self.deleted_column and table.key else None
+        )
+        self._sends_deletes = False
+        self._waiting_deletes: Spool | None = None
         self._spool: Spool | None = None
         self._fingerprint: Fingerprint | None = None
         self.sent = self.deleted = 0
 
-    def begin(self, before: str | None, form: str) -> None:
+    def begin(self, before: str | None, form: str, *, empties: bool) -> None:
         """A read begins. ``before``: the fingerprint of the rows that the destination has, "" if
-        there is none, None if the rows of this read need none; ``form``: see Fingerprint."""
+        there is none, None if the rows of this read need none; ``form``: see Fingerprint.
+        ``empties``: the read takes the place of all rows, so that none need be deleted."""
+        self._sends_deletes = not empties
         self._fingerprint = None if before is None else Fingerprint(before, form)
 
     @contextmanager
     def replacement(self, *, wanted: bool) -> Iterator[None]:
         """If ``wanted``, rows wait meanwhile until ``replace`` or ``release`` stores them."""
-        with Spool() as spool:
+        with Spool() as spool, Spool() as deletes:
             self._spool = spool if wanted else None
+            self._waiting_deletes = deletes if wanted else None
             yield
 
     @property
@@ -70,8 +83,9 @@ class TableWriter:
     def restart(self) -> None:
         """Forgets the rows that wait and the skipped ones: they are read once more."""
         self._skipped.clear(self._label)
-        if self._spool is not None:
-            self._spool.clear()
+        for spool in (self._spool, self._waiting_deletes):
+            if spool is not None:
+                spool.clear()
         if self._fingerprint is not None:
             self._fingerprint.clear()
 
@@ -80,6 +94,27 @@ class TableWriter:
 
     def write(self, batch: Sequence[Values], before: int) -> Written:
         """Stores a batch that comes after ``before`` rows of the read."""
+        place = self._deleted_place
+        if place is None or not any(_is_true(values[place]) for values in batch):
+            return self._write_live(batch, before)
+        live = [values for values in batch if not _is_true(values[place])]
+        gone = self._mapper.rows([values for values in batch if _is_true(values[place])])
+        for number in sorted(gone.invalid):
+            self.skip(before + number, gone.invalid[number])
+        keys = [{name: row[name] for name in self._key} for row in gone.rows]
+        if self._waiting_deletes is not None:
+            self._waiting_deletes.add(keys)
+        elif self._sends_deletes:
+            self._delete(keys)
+        written = self._write_live(live, before) if live else Written(0, 0)
+        return Written(written.stored, written.skipped + len(gone.invalid))
+
+    def _delete(self, keys: Sequence[Row]) -> None:
+        for key in keys:
+            op.delete(self._destination, key)
+        self.deleted += len(keys)
+
+    def _write_live(self, batch: Sequence[Values], before: int) -> Written:
         mapped = self._mapper.rows(batch)
         self._compare(batch, mapped)
         for place in sorted(mapped.invalid):
@@ -153,12 +188,25 @@ class TableWriter:
             self._upsert(rows if flags is None else list(compress(rows, flags)))
             place += len(rows)
 
+    def delete_waiting(self) -> None:
+        """Deletes the rows that wait for that, where the others do not take the table's place."""
+        assert self._waiting_deletes is not None  # noqa: S101
+        for keys in self._waiting_deletes.batches():
+            self._delete(keys)
+
+    def stop_replacing(self, *, empties: bool) -> None:
+        """The rows that wait are stored over those before, unless the table was truncated."""
+        self._sends_deletes = not empties
+
     def release(self) -> Iterator[tuple[int, int]]:
         """Stores the rows that wait, after which rows wait no more. Yields after each batch how
         many rows it had, and how many bytes."""
         assert self._spool is not None  # noqa: S101
         spool, self._spool = self._spool, None
         self._fingerprint, before = None, 0
+        if self._sends_deletes:
+            self.delete_waiting()
+        self._waiting_deletes = None
         for rows in spool.batches():
             self._upsert(rows)
             yield len(rows), spool.place - before
@@ -191,3 +239,17 @@ class TableWriter:
             return
         reason = InvalidRecord(f"the SDK refuses a value ({type(refusal).__name__})")
         self._skipped.add(self._label, "a row", reason)
+
+
+def find_deleted_column(table: SourceTable, names: Sequence[str]) -> Column | None:
+    """The first of ``names`` that the table has as a column, in any case."""
+    by_name = {column.name.casefold(): column for column in table.columns}
+    found = (by_name.get(name.casefold()) for name in names)
+    return next((column for column in found if column), None)
+
+
+def _is_true(value: Any) -> bool:
+    """Whether a value says that its row is deleted."""
+    if isinstance(value, str):
+        return value.strip().casefold() in _TRUE
+    return bool(value) and not isinstance(value, bytes)
