@@ -26,6 +26,7 @@ from shared.state import State
 from sqlserver import catalogue, tds_patches
 from sqlserver.addresses import DEFAULT_PORT, ask_browser
 from sqlserver.catalogue import Catalogue, Selection
+from sqlserver.change_capture import warn_of_lag
 from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints, was_killed
 from sqlserver.entra import AccessTokens
@@ -155,6 +156,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         plans = with_indexes(session, plans, len(database.all))
         _warn_of_full_reads(plans, settings)
         _warn_of_deleted_rows(plans, settings)
+        if any(plan.captured for plan in plans):
+            warn_of_lag(session)
         late_rows.look(session, plans, lookback, replica=is_replica(session))
     finally:
         session.close()

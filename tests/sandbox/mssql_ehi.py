@@ -37,8 +37,11 @@ _AS_TEXT: dict[str, Callable[[Any], Any]] = {
 }
 
 # The tables of a small one: one for each way of reading, and one too large to be replaced.
-_SMALL = {f"dbo.{name}": name for name in ("tracked", "timed", "versioned", "plain", "log", "big")}
-_TRACKED = ("dbo.Orders", "dbo.tracked")
+_SMALL = {
+    f"dbo.{name}": name
+    for name in ("tracked", "captured", "timed", "versioned", "plain", "log", "big")
+}
+_TRACKED = ("dbo.Orders", "dbo.tracked", "dbo.captured")
 _LOOKBACK = 30  # seconds; the moments of the seed are seconds apart
 _FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do not arrive
 _BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -239,6 +242,7 @@ class MssqlEhi(Simulator):
                 self._insert(name)
         server.info.tracking = True
         server.execute("ALTER TABLE dbo.tracked ENABLE CHANGE_TRACKING")
+        server.enable_cdc("dbo.captured")
 
     def _insert(self, name: str, draw: random.Random | None = None) -> None:
         self._number += 1
@@ -259,9 +263,9 @@ class MssqlEhi(Simulator):
         table = f"dbo.{name}"
         count, kinds = server.count(table), ["insert", "insert", "change", "change", "column"]
         parts = server.execute(f"SELECT part FROM {table} ORDER BY part")  # noqa: S608
-        if deletes and name in ("tracked", "plain", "log"):  # others do not arrive
+        if deletes and name in ("tracked", "captured", "plain", "log"):  # others do not arrive
             kinds += ["delete"] * 2 if 1 < count < _FEW - 1 else []
-            if count >= _FEW - 1 and name != "tracked":
+            if count >= _FEW - 1 and name not in ("tracked", "captured"):
                 kinds = ["change", "delete"]
         kind, where = draw.choice(kinds), {"part": draw.choice(parts)[0]}
         if kind == "insert":
@@ -272,7 +276,9 @@ class MssqlEhi(Simulator):
             self._number += 1
             new = "more" + "abcdefgh"[len(server.table(table).columns)]
             server.execute(f"ALTER TABLE {table} ADD {new} int NULL")
-            server.update(table, where, **{new: self._number}, **self._touched(name))
+            # A column that is added is not captured: its changes alone are not told.
+            told = {"v": str(draw.random())} if name == "captured" else self._touched(name)
+            server.update(table, where, **{new: self._number}, **told)
         else:
             [[before]] = server.execute(
                 f"SELECT v FROM {table} WHERE part = {where['part']}"  # noqa: S608

@@ -9,7 +9,8 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from . import naming, restrictions, table_keys
+from . import change_capture, naming, restrictions, table_keys
+from .change_capture import Captures
 from .naming import Chosen, ColumnName, Name, quoted
 from .restrictions import Restrictions
 from .session import Session, Values
@@ -63,6 +64,7 @@ class Catalogue:
     indexes       the unique indexes of the tables
     tracked       the version at which Change Tracking of a table began
     untold        those of ``tracked`` whose changes mssql_user cannot read
+    captures      the instances of Change Data Capture of the tables
     """
 
     names: tuple[Name, ...]
@@ -75,6 +77,7 @@ class Catalogue:
     indexes: Mapping[Name, list[Index]]
     tracked: Mapping[Name, int]
     untold: Collection[Name]
+    captures: Mapping[Name, Captures]
 
     def is_current(self, session: Session) -> bool:
         """Whether no table was created, altered, dropped or renamed since, nor has another unique
@@ -128,6 +131,7 @@ def read(session: Session, selection: Selection) -> Catalogue:
         indexes=table_keys.read(session, asked),
         tracked={name: begin for name, (begin, _) in tracked.items()},
         untold=_untold(session, tracked),
+        captures=change_capture.read(session, asked),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
+from .change_capture import newest, source_of
 from .naming import quoted
 from .restrictions import MASKED
 from .session import Values
@@ -68,6 +69,7 @@ class Plan:
     column: Column | None
     key: tuple[Column, ...]
     tracked: bool = False
+    captured: bool = False
     whole: bool = False
     indexed: bool | None = None
 
@@ -100,11 +102,18 @@ class Plan:
     @property
     def is_timed(self) -> bool:
         """Whether the cursor is a moment."""
-        return self.column is not None and not self.by_version and not self.tracked
+        return self.column is not None and not self.by_version
+
+    @property
+    def by_changes(self) -> bool:
+        """Whether the server keeps the keys of the rows that changed."""
+        return self.tracked or self.captured
 
     def __str__(self) -> str:
         if self.tracked and not self.whole:
             return "changes by Change Tracking"
+        if self.captured and not self.whole:
+            return "changes by Change Data Capture"
         if self.column and not self.whole:
             return f"incremental by {self.column.name}"
         return "in full, in key order" if self.key else "in full, in one statement"
@@ -229,8 +238,8 @@ class Plan:
 
 
 class Changes(Plan):
-    """The changes of a tracked table since a version: the columns of the row, then its key again,
-    which is all that a delete has, then the operation.
+    """The changes of a tracked table since a version, or of a captured one between two LSNs: the
+    columns of the row, then its key again, which is all that a delete has, then the operation.
 
     https://learn.microsoft.com/sql/relational-databases/system-functions/changetable-transact-sql
     """
@@ -238,7 +247,7 @@ class Changes(Plan):
     def statement(
         self,
         start: str | None = None,
-        end: str | None = None,  # noqa: ARG002  # the snapshot's version ends it
+        end: str | None = None,
         after: Position | None = None,
         *,
         limit: int | None = None,
@@ -249,15 +258,22 @@ class Changes(Plan):
         read = keys
         if columns is None:
             whole = [column.select("T.") for column in self.table.columns]
-            read = [*whole, *keys, "CT.SYS_CHANGE_OPERATION"]
+            # A captured key that the table does not have now is that of a deleted row.
+            read = [*whole, *keys, "N'D'" if self.captured else "CT.SYS_CHANGE_OPERATION"]
         joined = " AND ".join(
             f"T.{quoted(column.name)} = CT.{quoted(column.name)}" for column in self.key
         )
         conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
+        if self.captured:
+            assert start is not None and end is not None  # noqa: S101, PT018
+            capture = newest(self.table.captures, start)
+            assert capture is not None  # noqa: S101  # else the table is reloaded
+            changes = source_of(capture, start, end, (quoted(c.name) for c in self.key))
+        else:
+            changes = f"CHANGETABLE(CHANGES {source}, {int(start or 0)})"  # the snapshot ends it
         sql = (
             f"SELECT {_top(limit)}{_listed(read)} "  # noqa: S608
-            f"FROM CHANGETABLE(CHANGES {source}, {int(start or 0)}) AS CT "
-            f"LEFT JOIN {source} AS T ON {joined}"
+            f"FROM {changes} AS CT LEFT JOIN {source} AS T ON {joined}"
         )
         return sql + _where(conditions) + _order(self.key, "CT."), parameters.values
 
@@ -343,10 +359,12 @@ def is_version(column: Column) -> bool:
 
 
 def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> Plan:
-    """The best plan for a table: by Change Tracking, else incremental by the first of
-    ``candidates`` that is a time or, with ``versions``, by a rowversion."""
+    """The best plan for a table: by Change Tracking, else by Change Data Capture, else incremental
+    by the first of ``candidates`` that is a time or, with ``versions``, by a rowversion."""
     if table.tracked_since is not None and table.key and all(c.orderable for c in table.key):
         return Plan(table, None, table.key, tracked=True)
+    if table.captures and table.key and all(c.orderable for c in table.key):
+        return Plan(table, None, table.key, captured=True)
     times = [column for column in table.columns if column.type_mapping.first is not None]
     by_name = {column.name.casefold(): column for column in times}
     by_name |= {column.name: column for column in times}
@@ -362,7 +380,7 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
 def full_read_warning(plans: Sequence[Plan], candidates: Sequence[str]) -> tuple[str, list[str]]:
     """A warning if no table has a column of ``candidates`` and some are read in full at each sync,
     else ""; and the columns that look as if they told the changes."""
-    full = [plan for plan in plans if not (plan.fault or plan.tracked or plan.column)]
+    full = [plan for plan in plans if not (plan.fault or plan.by_changes or plan.column)]
     folded = {name.casefold() for name in candidates}
     times = [c for plan in plans for c in plan.table.columns if c.type_mapping.first is not None]
     if not full or folded == {NO_COLUMN} or any(c.name.casefold() in folded for c in times):

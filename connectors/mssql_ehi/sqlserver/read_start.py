@@ -9,6 +9,8 @@ from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
 
+from .change_capture import begin, newest
+from .errors import ChangesExpired
 from .query import Plan, column_digest, next_start, order_signature, signature
 from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress, SyncLog
 from .session import Session
@@ -65,6 +67,8 @@ class ReadStart:
         """A read of what changed since the last one, None if it is not known from where on."""
         if self.plan.tracked:
             return self._changes()
+        if self.plan.captured:
+            return self._captured_changes()
         column, cursor = self.plan.column, self.state.cursor
         start = cursor.rowversion if self.plan.by_version else cursor.moment
         if (
@@ -126,6 +130,20 @@ class ReadStart:
         version = str(cursor.version)
         return ReadProgress(CHANGES, version, version)  # its clock is that of the changes
 
+    def _captured_changes(self) -> ReadProgress | None:
+        """A read by Change Data Capture, None if the last sync did not read the table so. Raises
+        ChangesExpired if no instance has been there since."""
+        cursor = self.state.cursor
+        if cursor.lsn is None:
+            return None
+        if newest(self._table.captures, cursor.lsn) is None:
+            raise ChangesExpired(
+                f"no instance of Change Data Capture has been there since LSN {cursor.lsn}, that "
+                "of the last sync"
+            )
+        self._warn_of_new_columns(cursor.columns)
+        return ReadProgress(CHANGES, cursor.lsn, cursor.lsn)
+
     def full(self, *, small: bool) -> ReadProgress:
         """A read of all rows. A ``small`` table is replaced. A large one is truncated if it was
         never loaded, or if stale rows would stay."""
@@ -137,7 +155,8 @@ class ReadStart:
             # In the order of an index: the server would have to sort the table by the column.
             self.plan = replace(self.plan, whole=True)
         clock = self.clock.read(self.session, self.plan)
-        return ReadProgress(mode, None, clock.settled, clock.offset)
+        now = begin(self._table.captures, clock.now) if self.plan.captured else clock.settled
+        return ReadProgress(mode, None, now, clock.offset)
 
     def check(self, progress: ReadProgress) -> None:
         """Called before the rows of a read are read that has a new cursor. Raises SchemaChanged if
@@ -169,6 +188,6 @@ class ReadStart:
 
 def leaves_stale_rows(plan: Plan, state: TableState) -> bool:
     """Whether a read that does not truncate the table leaves rows that do not exist any more:
-    those of another table, or those whose deletes Change Tracking tells, or told until now."""
-    told = plan.tracked or state.cursor.version is not None
+    those of another table, or those whose deletes the server tells, or told until now."""
+    told = plan.by_changes or (state.cursor.version, state.cursor.lsn) != (None, None)
     return bool(plan.table.reload_reason) or told or state.has_stale

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from . import naming, restrictions, table_keys, type_mapping
+from . import change_capture, naming, restrictions, table_keys, type_mapping
 from .catalogue import Catalogue, Details
 from .naming import Name, quoted
 from .session import Session
-from .source_tables import Column, SourceTable, known_columns
+from .source_tables import Capture, Column, SourceTable, known_columns
 from .table_state import TableState
 
 # The state of the tables by their labels, as `dbo.Patients`.
@@ -165,7 +165,15 @@ class _Completion:
             table = replace(table, reload_reason=reason)
         since, more = self._tracked_since(table)
         estimate = self._catalogue.estimates.get(name)
-        return replace(table, estimate=estimate, tracked_since=since), [*warnings, *more]
+        warnings += more
+        captures: tuple[Capture, ...] = ()
+        if since is None and not table.fault:
+            key = [column.name for column in table.key]
+            found = self._catalogue.captures.get(name)
+            captures, more = change_capture.choose(table.label, key, found)
+            warnings += more
+        table = replace(table, estimate=estimate, tracked_since=since, captures=captures)
+        return table, warnings
 
     def _with_column_names(
         self, table: SourceTable, state: TableState

@@ -3,6 +3,7 @@
 import time
 from typing import NamedTuple
 
+from .change_capture import NO_LSN
 from .errors import SchemaChanged, StatementError
 from .late_rows import LateRows
 from .query import Plan
@@ -39,9 +40,11 @@ class SourceClock:
 
     def read(self, session: Session, plan: Plan) -> Clock:
         """What the cursor of ``plan`` is made of. Raises SourceError."""
-        kind = "version" if plan.tracked else "rowversion" if plan.by_version else "moment"
-        if plan.column is None and not plan.tracked:
+        if plan.column is None and not plan.by_changes:
             return Clock("", 0)
+        kind = "rowversion" if plan.by_version else "moment"
+        if plan.by_changes:
+            kind = "version" if plan.tracked else "LSN"
         moment, clock = self._read.get(kind, (0.0, None))
         if clock is None or time.monotonic() - moment > _LONGEST_USE:
             moment, clock = time.monotonic(), read_clock(session, plan)
@@ -57,6 +60,11 @@ def read_clock(session: Session, plan: Plan) -> Clock:
     if plan.tracked:
         what = "what version it is at"
         sql = "SELECT CHANGE_TRACKING_CURRENT_VERSION() AS now"
+    elif plan.captured:
+        what = "which LSN it is at"
+        sql = (
+            f"SELECT ISNULL(CONVERT(varchar(22), sys.fn_cdc_get_max_lsn(), 1), '{NO_LSN}') AS now"
+        )
     elif plan.by_version:
         what = "what version it is at"
         sql = "SELECT CONVERT(varchar(18), MIN_ACTIVE_ROWVERSION(), 1) AS now"
@@ -73,6 +81,7 @@ def read_clock(session: Session, plan: Plan) -> Clock:
     if plan.is_timed:
         local, utc, ahead = values
         return Clock(min(local, utc), round(ahead / _TIME_ZONE_STEP) * _TIME_ZONE_STEP)
+    # The prefix of a hexadecimal number is in lower case, whoever wrote it.
     return Clock(str(values[0]).lower(), 0)
 
 

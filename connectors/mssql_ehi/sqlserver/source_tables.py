@@ -50,10 +50,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Capture:
+    """An ``instance`` of Change Data Capture, which knows changes from LSN ``start`` on."""
+
+    instance: str
+    start: str
+
+
+@dataclass(frozen=True)
 class SourceTable:
     """A table. ``key``: the destination's; ``order``: the columns, unique and without nulls, in
     whose order it can be read; ``estimate``: of its rows; ``tracked_since``: the version at which
-    Change Tracking began. Each is empty where there is none.
+    Change Tracking began; ``captures``: instances of Change Data Capture, the newest first. Each
+    is empty where there is none.
 
     ``excluded_columns`` are the names of columns that are not read. ``identity`` tells it from
     another table of the same name (None: not known), and ``renamed`` are the columns whose names
@@ -69,6 +78,7 @@ class SourceTable:
     order: tuple[Column, ...] = ()
     estimate: int | None = None
     tracked_since: int | None = None
+    captures: tuple[Capture, ...] = ()
     destination: str = ""
     excluded_columns: tuple[str, ...] = ()
     identity: str | None = None

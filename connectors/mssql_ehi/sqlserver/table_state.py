@@ -17,6 +17,7 @@ class Cursor:
     offset         minutes by which the server's clock was ahead of UTC
     version        changes since this version of Change Tracking are read next
     tracked_since  the version at which Change Tracking of the table began
+    lsn            changes behind this LSN of Change Data Capture are read next
     window         fingerprint of the rows that are read next if none has changed
     """
 
@@ -28,6 +29,7 @@ class Cursor:
     version: int | None = None
     tracked_since: int | None = None
     window: str | None = None
+    lsn: str | None = None
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Cursor":
@@ -53,6 +55,7 @@ _CURSOR_KEYS = {
     "version": "v",
     "tracked_since": "s",
     "window": "w",
+    "lsn": "l",
 }
 _OLDER_CURSOR_KEYS = {
     "column": "column",

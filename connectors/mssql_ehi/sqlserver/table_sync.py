@@ -13,6 +13,8 @@ from shared.errors import SourceError, TransientError
 from shared.rows import SkippedRecords
 from shared.state import State
 
+from . import change_capture
+from .change_capture import NO_LSN, newest
 from .change_tracking import check_changes
 from .checkpoints import Checkpoints
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
@@ -121,7 +123,7 @@ class TableSync:
     @property
     def rows_to_read(self) -> int:
         """About how many, as far as it is known before the read begins."""
-        found = self.plan.column is not None or self.plan.tracked
+        found = self.plan.column is not None or self.plan.by_changes
         estimate = self._table.estimate or 0
         if self._state.read is not None:
             return max(estimate - self._state.read.stored, 0)
@@ -183,7 +185,7 @@ class TableSync:
         except ChangesExpired as error:
             self._warn(f"{error}: the table is reloaded")
         except StatementError as error:
-            incremental = (self.plan.column or self.plan.tracked) and not self.plan.whole
+            incremental = (self.plan.column or self.plan.by_changes) and not self.plan.whole
             if not incremental or error.number in ADVICE:
                 raise
             self._warn(f"{error}: in place of the incremental read, all rows are read")
@@ -220,7 +222,7 @@ class TableSync:
                 "this one did"
             )
         self._last_cursor = self._state.cursor
-        self.plan = replace(self.plan, column=None, tracked=False)
+        self.plan = replace(self.plan, column=None, tracked=False, captured=False)
         return self._start().full(small=self._is_small)
 
     @property
@@ -287,7 +289,7 @@ class TableSync:
         """The fingerprint of the last full read, "" if there is none. None: this read needs none,
         since it is not one of all rows, or will not be compared with another one."""
         plan, resumes = self.plan, progress.position is not None
-        if plan.column or plan.tracked or resumes or not self._is_small:
+        if plan.column or plan.by_changes or resumes or not self._is_small:
             return None
         return self._state.fingerprint or ""
 
@@ -336,6 +338,8 @@ class TableSync:
             return
         with self._session.transaction():
             version = self._check_changes(progress)
+            if version is None:
+                return  # nothing changed
             if progress.position is None:
                 check_columns(self._session, self._table)
                 progress.clock = version
@@ -379,9 +383,18 @@ class TableSync:
 
     def _plan_of(self, progress: ReadProgress) -> Plan:
         plan = self.plan
-        return Changes(plan.table, None, plan.key) if progress.mode == CHANGES else plan
+        if progress.mode != CHANGES:
+            return plan
+        return Changes(plan.table, None, plan.key, captured=plan.captured)
 
-    def _check_changes(self, progress: ReadProgress) -> str:
+    def _check_changes(self, progress: ReadProgress) -> str | None:
+        """The version or LSN that the server is at, None if nothing changed. Raises
+        ChangesExpired if it does not know all changes."""
+        if self.plan.captured:
+            since = progress.start or NO_LSN
+            capture = newest(self._table.captures, since)
+            assert capture is not None  # noqa: S101  # else there is no such read
+            return change_capture.check(self._session, capture, since)
         return check_changes(self._session, self._table, int(progress.start or 0))
 
     def _restart(self, progress: ReadProgress) -> None:
@@ -590,6 +603,8 @@ class TableSync:
         if self.plan.tracked:
             since = self._table.tracked_since
             return Cursor(version=int(progress.clock), tracked_since=since, columns=columns)
+        if self.plan.captured:
+            return Cursor(lsn=progress.clock, columns=columns)
         column = self.plan.column
         if column is None:
             return Cursor()
