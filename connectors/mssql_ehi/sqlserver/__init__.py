@@ -19,14 +19,18 @@ Finding the tables
     table_keys       which unique index is the key of a table
     catalogue        reads the catalog views, of thousands of tables too
     schema           completes the tables: names, keys, what the state knows of them
+    change_capture   Change Data Capture: its instances, and whether they know all changes
 Reading them
     query            the plan of a table: which rows are read, in which order; its statements
     late_rows        rows that a cursor of moments could miss
+    windows          whether the rows that are read next are what they were
+    change_tracking  Change Tracking: which tables have changes, and whether all are known
     source_clock     the clocks and versions of the server
     read_progress    how far the read of a table has come
     read_start       where it starts: resumed, incremental, or full
     rows             converts rows for the destination
     table_writer     stores rows: converts a batch and hands it to the SDK
+    checkpoints      the checkpoints that the tables of a sync share
     table_sync       syncs one table, and saves its cursor
     workers          syncs several tables at once
     validation       the tables that tell what a sync did
