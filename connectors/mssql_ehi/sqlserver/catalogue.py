@@ -8,6 +8,7 @@ https://learn.microsoft.com/sql/relational-databases/system-information-schema-v
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from . import change_capture, naming, restrictions, table_keys
 from .change_capture import Captures
@@ -83,7 +84,8 @@ class Catalogue:
         """Whether no table was created, altered, dropped or renamed since, nor has another unique
         index, as far as the server tells. Rights on tables may have changed. Raises SourceError.
         """
-        if not self.details or read_details(session) != self.details:
+        dated = bool(self.details) and all(known.altered for known in self.details.values())
+        if not dated or read_details(session) != self.details:
             return False
         # Of a dropped index Microsoft does not say that it changes the date of its table.
         asked = Chosen(((table.schema, table.name) for table in self.tables), len(self.names))
@@ -147,16 +149,20 @@ def read_details(session: Session) -> dict[Name, Details]:
             for schema, table, object_id, created, altered, shipped in rows
         }
 
-    found = session.optionally(
-        "the ids of the tables, and which ones are the server's own",
-        "SELECT s.name AS schema_name, t.name AS table_name, t.object_id, "
-        "CONVERT(varchar(23), t.create_date, 121) AS created, "
-        "CONVERT(varchar(23), t.modify_date, 121) AS altered, "
-        "CAST(t.is_ms_shipped AS int) AS is_shipped "
-        "FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
-        collect,
-    )
-    return found or {}
+    # A database that speaks the protocol without being SQL Server may lack the last date.
+    for altered in ("CONVERT(varchar(23), t.modify_date, 121)", "''"):
+        found = session.optionally(
+            "the ids of the tables, and which ones are the server's own",
+            "SELECT s.name AS schema_name, t.name AS table_name, t.object_id, "  # noqa: S608
+            f"CONVERT(varchar(23), t.create_date, 121) AS created, {altered} AS altered, "
+            "CAST(t.is_ms_shipped AS int) AS is_shipped "
+            "FROM sys.tables AS t JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
+            collect,
+            quiet=altered != "''",
+        )
+        if found is not None:
+            return found
+    return {}
 
 
 def _read_names(session: Session, details: Mapping[Name, Details]) -> tuple[Name, ...]:
@@ -266,24 +272,30 @@ def _read_tracked(session: Session, chosen: Chosen) -> dict[Name, tuple[int, boo
     https://learn.microsoft.com/sql/relational-databases/system-catalog-views/change-tracking-catalog-views-sys-change-tracking-tables
     """
 
-    def collect(rows: Iterable[Values]) -> dict[Name, tuple[int, bool]]:
+    def collect(rows: Iterable[Values]) -> dict[Name, Any]:
         return {
-            (schema, table): (int(begin or 0), allowed == 0)
-            for schema, table, begin, allowed in rows
+            (schema, table): value
+            for schema, table, value in rows
             if (schema, table) in chosen.names
         }
 
-    found = session.optionally(
-        "Change Tracking",
-        "SELECT s.name AS schema_name, t.name AS table_name, c.begin_version, "
+    def ask(value: str) -> dict[Name, Any]:
+        found = session.optionally(
+            "Change Tracking",
+            f"SELECT s.name AS schema_name, t.name AS table_name, {value} "  # noqa: S608
+            "FROM sys.change_tracking_tables AS c "
+            "JOIN sys.tables AS t ON t.object_id = c.object_id "
+            "JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
+            collect,
+        )
+        return found or {}
+
+    begun = ask("c.begin_version")
+    allowed = begun and ask(
         "HAS_PERMS_BY_NAME(QUOTENAME(s.name) + N'.' + QUOTENAME(t.name), 'OBJECT', "
-        "'VIEW CHANGE TRACKING') AS is_allowed "
-        "FROM sys.change_tracking_tables AS c "
-        "JOIN sys.tables AS t ON t.object_id = c.object_id "
-        "JOIN sys.schemas AS s ON s.schema_id = t.schema_id",
-        collect,
+        "'VIEW CHANGE TRACKING') AS is_allowed"
     )
-    return found or {}
+    return {name: (int(begin or 0), allowed.get(name) == 0) for name, begin in begun.items()}
 
 
 def _untold(session: Session, tracked: Mapping[Name, tuple[int, bool]]) -> set[Name]:

@@ -35,7 +35,7 @@ class WindowProbe:
             whole_rows = self._whole_rows[0]
             statement = plan.window_statement(start, end, whole_rows=whole_rows)
             try:
-                [(rows, total)] = session.rows(*statement)
+                found = session.rows(*statement)
             except (StatementError, TransientError) as error:
                 if session.unreachable and isinstance(error, StatementError):  # it was the login
                     raise
@@ -44,6 +44,9 @@ class WindowProbe:
                     return None
                 self._whole_rows = [other for other in self._whole_rows if other != whole_rows]
             else:
+                if len(found) != 1:
+                    return None
+                rows, total = found[0]
                 digest = hashlib.blake2b(f"{rows} {total}".encode(), digest_size=8).digest()
                 return base64.b64encode(digest).decode().rstrip("=")
         return None
