@@ -76,7 +76,8 @@ def test_what_git_keeps_is_deployed_or_known(folder: Path) -> None:
     kept = set(listed.split("\0")) - {""}
     assert deployed(folder) | {"configuration.json"} <= kept
     others = kept - deployed(folder) - {"configuration.json"}
-    assert not [name for name in others if not re.match(r"(test|debug|faker)_\w+(\.py$|/)", name)]
+    known = r"(test|debug|faker)_\w+(\.py$|/)|queries/\w+\.sql$"
+    assert not [name for name in others if not re.match(known, name)]
 
 
 def test_the_list_of_deployed_files_is_the_same_everywhere() -> None:
