@@ -43,7 +43,13 @@ from sqlserver.server_features import (
     with_indexes,
 )
 from sqlserver.session import Session, Values
-from sqlserver.settings import Settings, check_login, column_patterns, table_patterns
+from sqlserver.settings import (
+    Settings,
+    check_login,
+    column_patterns,
+    declared_keys,
+    table_patterns,
+)
 from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
@@ -449,6 +455,8 @@ def _selection(settings: Settings) -> Selection:
         table_patterns(settings.exclude_tables, database),
         column_patterns(settings.exclude_columns, database),
         settings.max_tables,
+        table_patterns(settings.views, database),
+        declared_keys(settings.keys, database),
     )
 
 

@@ -7,8 +7,10 @@ https://learn.microsoft.com/sql/relational-databases/system-information-schema-v
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from shared.errors import SettingsError
 
 from . import change_capture, naming, restrictions, table_keys
 from .change_capture import Captures
@@ -28,12 +30,15 @@ _MOST_SHARED = 20_000  # columns that are looked for among those that were read 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the settings select: patterns of tables and columns, and how many tables (0: all)."""
+    """What the settings select: patterns of tables, columns and views, and how many of them (0:
+    all); ``keys``: the columns of declared keys, by patterns of one table or view each."""
 
     tables: Sequence[str] = ()
     exclude_tables: Sequence[str] = ()
     exclude_columns: Sequence[str] = ()
     max_tables: int = 0
+    views: Sequence[str] = ()
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Catalogue:
     selected      those that the settings select by their names
     over_limit    those of them that max_tables excludes: all but the first
     tables        those that are synced, with all their columns
+    views         those of ``names`` that are views
     details       of each table; empty where the server does not show them
     restrictions  columns of the tables that are not read, or read masked
     estimates     about how many rows the tables have
@@ -72,6 +78,7 @@ class Catalogue:
     selected: tuple[Name, ...]
     over_limit: tuple[Name, ...]
     tables: tuple[SourceTable, ...]
+    views: frozenset[Name]
     details: Mapping[Name, Details]
     restrictions: Mapping[Name, Restrictions]
     estimates: Mapping[Name, int]
@@ -85,7 +92,7 @@ class Catalogue:
         index, as far as the server tells. Rights on tables may have changed. Raises SourceError.
         """
         dated = bool(self.details) and all(known.altered for known in self.details.values())
-        if not dated or read_details(session) != self.details:
+        if self.views or not dated or read_details(session) != self.details:
             return False
         # Of a dropped index Microsoft does not say that it changes the date of its table.
         asked = Chosen(((table.schema, table.name) for table in self.tables), len(self.names))
@@ -104,8 +111,17 @@ def read(session: Session, selection: Selection) -> Catalogue:
     """
     details = read_details(session)
     names = session.with_retries("the tables", lambda: _read_names(session, details))
-    chosen = naming.select(names, selection.tables, selection.exclude_tables)
-    selected = tuple(name for name in names if name in chosen)
+    every = names
+    if selection.views:
+        views = session.with_retries("the views", lambda: _read_names(session, details, "VIEW"))
+        every = tuple(sorted([*names, *views], key=_in_order))
+    else:
+        views = ()
+    chosen = naming.select(
+        names, selection.tables, selection.exclude_tables, views, selection.views
+    )
+    selected = tuple(name for name in every if name in chosen)
+    names = tuple(name for name in every if name in chosen or name not in views)
     limited = selected[: selection.max_tables or None]
     columns, excluded = _read_columns(session, names, limited, selection.exclude_columns)
     dropped = {name for name in limited if not columns[name]}  # just now
@@ -115,6 +131,7 @@ def read(session: Session, selection: Selection) -> Catalogue:
             table,
             columns[schema, table],
             identity=known.identity if (known := details.get((schema, table))) else None,
+            is_view=(schema, table) in views,
         )
         for schema, table in limited
         if (schema, table) not in dropped
@@ -122,15 +139,18 @@ def read(session: Session, selection: Selection) -> Catalogue:
     asked = Chosen({*limited} - dropped, len(names))
     ids = [details[name].object_id for name in limited if name in details]
     tracked = _read_tracked(session, asked)
+    indexes = table_keys.read(session, asked)
+    keyed = _with_declared_keys(tables, indexes, names, selection.keys)
     return Catalogue(
         names=tuple(name for name in names if name not in dropped),
         selected=tuple(name for name in selected if name not in dropped),
         over_limit=selected[len(limited) :],
-        tables=tables,
+        tables=keyed,
+        views=frozenset(chosen.intersection(views)),
         details=details,
         restrictions=restrictions.read(session, asked.names, ids, excluded),
         estimates=_read_estimates(session, asked),
-        indexes=table_keys.read(session, asked),
+        indexes=indexes,
         tracked={name: begin for name, (begin, _) in tracked.items()},
         untold=_untold(session, tracked),
         captures=change_capture.read(session, asked),
@@ -165,13 +185,54 @@ def read_details(session: Session) -> dict[Name, Details]:
     return {}
 
 
-def _read_names(session: Session, details: Mapping[Name, Details]) -> tuple[Name, ...]:
+def _read_names(
+    session: Session, details: Mapping[Name, Details], kind: str = "BASE TABLE"
+) -> tuple[Name, ...]:
     rows = session.each(
-        "SELECT TABLE_SCHEMA, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES "
-        "WHERE TABLE_TYPE = 'BASE TABLE'"
+        "SELECT TABLE_SCHEMA, TABLE_NAME FROM INFORMATION_SCHEMA.TABLES "  # noqa: S608
+        f"WHERE TABLE_TYPE = '{kind}'"
     )
     names = [(schema, table) for schema, table in rows if not _is_system((schema, table), details)]
-    return tuple(sorted(names, key=lambda name: (name[0].casefold(), name[1].casefold(), name)))
+    return tuple(sorted(names, key=_in_order))
+
+
+def _in_order(name: Name) -> tuple[str, str, Name]:
+    return name[0].casefold(), name[1].casefold(), name
+
+
+def _with_declared_keys(
+    tables: Sequence[SourceTable],
+    indexes: dict[Name, list[Index]],
+    names: Sequence[Name],
+    keys: Mapping[str, Sequence[str]],
+) -> tuple[SourceTable, ...]:
+    """The tables, with the ``keys`` that the settings declare, which become ``indexes``. Raises
+    SettingsError for one that does not fit."""
+    found, faults = naming.of_each(names, keys), []
+    by_name = {(table.schema, table.name): table for table in tables}
+    for pattern, matching in found.items():
+        table = by_name.get(matching[0]) if matching else None
+        if not matching:
+            faults.append(f"keys: {pattern!r} is no table or view that is synced")
+        elif table is not None:
+            columns = {column.name.casefold(): column.name for column in table.columns}
+            missing = [name for name in keys[pattern] if name.casefold() not in columns]
+            if any(not _is_nullable(table, i) for i in indexes.get(matching[0], ())):
+                faults.append(f"keys: {table.label} has a key of its own: remove it from keys")
+            elif missing:
+                faults.append(f"keys: {table.label} has no column {', '.join(missing)}")
+            else:
+                key = tuple(columns[name.casefold()] for name in keys[pattern])
+                indexes[matching[0]] = [Index(key, primary=True, clustered=False)]
+                by_name[matching[0]] = replace(table, has_declared_key=True)
+    if faults:
+        raise SettingsError("The configuration is wrong:\n" + "\n".join(faults))
+    return tuple(by_name.values())
+
+
+def _is_nullable(table: SourceTable, index: Index) -> bool:
+    nullable = {column.name for column in table.columns if column.nullable}
+    return not index.primary and bool(nullable.intersection(index.columns))
 
 
 def _is_system(name: Name, details: Mapping[Name, Details]) -> bool:

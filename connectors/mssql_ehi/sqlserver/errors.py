@@ -132,6 +132,9 @@ ADVICE = {
     18487: "The password of mssql_user has expired: change it, then mssql_password",
     18488: "The password of mssql_user must be changed, then mssql_password",
     40532: "Check mssql_server and mssql_user",
+    4413: "It is a view of a table or column that is not there any more, or has another name",
+    7202: "It is a view of a linked server that this server does not know",
+    7399: "It is a view of a linked server that does not respond",
     40615: "The server's firewall does not let this address in",
 }
 # The same numbers for a Windows account. The domain's own reason stays in the server's log.

@@ -62,13 +62,30 @@ class Chosen:
         return f" AND {column} IN ({self._listed})" if self._listed else ""
 
 
-def select(tables: Iterable[Name], include: Sequence[str], exclude: Sequence[str]) -> set[Name]:
-    """Those of ``tables`` that match a pattern of ``include``, if there is one, and none of
-    ``exclude``. Raises SettingsError for patterns that match nothing."""
-    every = list(tables)
-    given = {"tables": include, "exclude_tables": exclude}
-    found = _matching(every, given, "table")
-    return (found["tables"] if include else set(every)) - found["exclude_tables"]
+def select(
+    tables: Iterable[Name],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    views: Iterable[Name] = (),
+    include_views: Sequence[str] = (),
+) -> set[Name]:
+    """Those of ``tables`` that match a pattern of ``include``, if there is one, and those of
+    ``views`` that match one of ``include_views``; of both none that matches one of ``exclude``.
+    Raises SettingsError for patterns that match nothing."""
+    tables, views = list(tables), list(views)
+    found = _matching(tables, {"tables": include}, "table")["tables"]
+    chosen = found if include else set(tables)
+    chosen |= _matching(views, {"views": include_views}, "view")["views"]
+    what = "table or view" if include_views else "table"
+    return (
+        chosen - _matching([*tables, *views], {"exclude_tables": exclude}, what)["exclude_tables"]
+    )
+
+
+def of_each(names: Iterable[Name], patterns: Iterable[str]) -> dict[str, list[Name]]:
+    """The names that match each pattern."""
+    found = _all_matching(names, set(patterns))
+    return {pattern: sorted(found[pattern]) for pattern in patterns}
 
 
 def select_columns(columns: Iterable[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:

@@ -82,7 +82,9 @@ class Plan:
     @property
     def reads_by_index(self) -> bool:
         """Whether an index has the order, so that the server need not sort the table."""
-        return bool(self.order) and (self.column is None or self.whole or bool(self.indexed))
+        by_key = self.column is None or self.whole
+        has_index = not self.table.has_declared_key if by_key else bool(self.indexed)
+        return bool(self.order) and has_index
 
     @property
     def fault(self) -> str:

@@ -56,10 +56,30 @@ def _parse_columns(text: str) -> tuple[str, ...]:
     return tuple(".".join(parts) for parts in _parse_names(text))
 
 
+DeclaredKey = tuple[Parts, tuple[str, ...]]  # of a table or view, and the columns of its key
+
+
+def _parse_keys(text: str) -> tuple[DeclaredKey, ...]:
+    """`dbo.vLabs: OrderID, Line; dbo.vPatients: PatientID`."""
+    found = []
+    for entry in filter(str.strip, text.split(";")):
+        name, _, columns = entry.partition(":")
+        [parts], key = _parse_names(name), _parse_columns(columns)
+        if not key:
+            raise ValueError
+        found.append((parts, key))
+    return tuple(found)
+
+
 def table_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
     """The names as patterns of ``schema.table`` or ``table``, without the name of the database
     that may stand before them, as in ``db.dbo.T`` and ``db..T``."""
     return [naming.pattern(_within(parts, database, 2)) for parts in names_of or ()]
+
+
+def declared_keys(keys: Sequence[DeclaredKey] | None, database: str) -> dict[str, tuple[str, ...]]:
+    """The columns of the keys, by the patterns of their tables."""
+    return {table_patterns([name], database)[0]: columns for name, columns in keys or ()}
 
 
 def column_patterns(names_of: Sequence[Parts] | None, database: str) -> list[str]:
@@ -95,6 +115,7 @@ CERTIFICATES = Kind("one or more certificates in PEM form", _parse_certificates)
 DOMAIN = Kind("the name of a Windows domain, as CORP or corp.example", _parse_domain)
 TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
+KEYS = Kind("a list as schema.view: column, column; schema.table: column", _parse_keys)
 COLUMNS = Kind("a comma-separated list", _parse_columns)
 
 # Caboodle has _LastUpdatedInstant, Clarity UPDATE_DATE.
@@ -164,6 +185,15 @@ class Settings:
     )
     exclude_tables: tuple[Parts, ...] | None = setting(
         "Excluded tables", "schema.table not to sync, * allowed", NAMES, default=""
+    )
+    views: tuple[Parts, ...] | None = setting(
+        "Views", "schema.view to sync, * allowed; empty: none", NAMES, default=""
+    )
+    keys: tuple[DeclaredKey, ...] | None = setting(
+        "Keys",
+        "Keys of views, and of tables that have none, as schema.view: column, column; ...",
+        KEYS,
+        default="",
     )
     exclude_columns: tuple[Parts, ...] | None = setting(
         "Excluded columns",

@@ -68,7 +68,8 @@ class SourceTable:
     another table of the same name (None: not known), and ``renamed`` are the columns whose names
     at the destination must be kept. ``fault``: why it cannot be synced; ``key_refused``: because
     the destination has another key. ``reload_reason``: why what was stored of it does not count
-    any more. ``postponed``: why it is left to the next sync.
+    any more. ``postponed``: why it is left to the next sync. ``has_declared_key``: its key
+    is one of the settings, which the server does not know.
     """
 
     schema: str
@@ -79,6 +80,8 @@ class SourceTable:
     estimate: int | None = None
     tracked_since: int | None = None
     captures: tuple[Capture, ...] = ()
+    is_view: bool = False
+    has_declared_key: bool = False
     destination: str = ""
     excluded_columns: tuple[str, ...] = ()
     identity: str | None = None

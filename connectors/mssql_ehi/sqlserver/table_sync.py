@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from fivetran_connector_sdk import Logging, Operations as op
 
+from shared.completeness import Keys
 from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
 from shared.rows import SkippedRecords
@@ -102,6 +103,9 @@ class TableSync:
                 op.warning(f"{self._label}: {reason}: the table is reloaded")
         # The cursor of the last sync, if this one cannot find another.
         self._last_cursor: Cursor | None = None
+        # Of the rows of this read, if the server knows no key.
+        self._keys: Keys | None = None
+        self._keyed_rows = 0
 
     def _as_stored(self) -> TableState:
         """What the destination has of the table, however its rows are read."""
@@ -270,6 +274,8 @@ class TableSync:
         """Names the index that would spare the server work."""
         plan, estimate = self.plan, self._table.estimate or 0
         name = f"{bracketed(self._table.schema)}.{bracketed(self._table.name)}"
+        if self._table.is_view:
+            return
         if progress.mode == INCREMENTAL and plan.column and plan.indexed is False:
             index = f"CREATE INDEX ... ON {name} ({bracketed(plan.column.name)})"
             self._sync.log.detail(
@@ -401,6 +407,7 @@ class TableSync:
         """Without a position nothing counts that may have been read."""
         progress.restart()
         self._writer.restart()
+        self._keys, self._keyed_rows = Keys() if self._table.has_declared_key else None, 0
         if progress.mode == FIRST:
             self._truncate()
 
@@ -447,6 +454,10 @@ class TableSync:
         progress.skipped += written.skipped
         if progress.rows > SMALL:
             self._writer.stop_comparing()
+        if self._keys is not None and not progress.is_incremental:
+            places = [self._table.columns.index(column) for column in self._table.key]
+            self._keys.add(tuple(row[place] for place in places) for row in batch)
+            self._keyed_rows += len(batch)
         self._advance(progress, batch)
         self._log.log(progress)
         if self._writer.is_replacing:
@@ -510,6 +521,19 @@ class TableSync:
             self._checkpoints.put(self._label, self._state)
             raise
 
+    def _check_declared_key(self, progress: ReadProgress) -> None:
+        """Raises SourceError if rows of this read have one key: all but one would be lost."""
+        if self._keys is None or progress.is_incremental:
+            return
+        same = self._keyed_rows - self._keys.distinct()
+        if same:
+            self._checkpoints.put(self._label, self._state)
+            key = ", ".join(column.name for column in self._table.key)
+            raise SourceError(
+                f"its declared key ({key}) is not unique: of {self._keyed_rows} rows, {same} have "
+                "the key of another one. Name more columns in keys"
+            )
+
     def _save(self, progress: ReadProgress) -> None:
         """Checkpoints in mid-read."""
         self._check_skipped(progress)
@@ -525,6 +549,7 @@ class TableSync:
     def _finish(self, progress: ReadProgress, window: str | None) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""
         self._check_skipped(progress, complete=True)
+        self._check_declared_key(progress)
         if self._writer.is_replacing and not progress.rows and self._is_first_time_empty():
             return
         rows_before = self._state.rows or 0
