@@ -72,14 +72,13 @@ def select(
     """Those of ``tables`` that match a pattern of ``include``, if there is one, and those of
     ``views`` that match one of ``include_views``; of both none that matches one of ``exclude``.
     Raises SettingsError for patterns that match nothing."""
-    tables, views = list(tables), list(views)
-    found = _matching(tables, {"tables": include}, "table")["tables"]
-    chosen = found if include else set(tables)
-    chosen |= _matching(views, {"views": include_views}, "view")["views"]
+    tables, views, faults = list(tables), list(views), list[str]()
     what = "table or view" if include_views else "table"
-    return (
-        chosen - _matching([*tables, *views], {"exclude_tables": exclude}, what)["exclude_tables"]
-    )
+    chosen = _matching(tables, "tables", include, "table", faults) if include else set(tables)
+    chosen |= _matching(views, "views", include_views, "view", faults)
+    chosen -= _matching([*tables, *views], "exclude_tables", exclude, what, faults)
+    _raise(faults)
+    return chosen
 
 
 def of_each(names: Iterable[Name], patterns: Iterable[str]) -> dict[str, list[Name]]:
@@ -91,26 +90,29 @@ def of_each(names: Iterable[Name], patterns: Iterable[str]) -> dict[str, list[Na
 def select_columns(columns: Iterable[ColumnName], exclude: Sequence[str]) -> set[ColumnName]:
     """Those of ``columns`` that match a pattern of ``exclude``. Raises SettingsError for patterns
     that match nothing."""
-    return _matching(columns, {"exclude_columns": exclude}, "column")["exclude_columns"]
+    faults: list[str] = []
+    found = _matching(columns, "exclude_columns", exclude, "column", faults)
+    _raise(faults)
+    return found
 
 
 def _matching(
-    every: Iterable[_Named], given: Mapping[str, Sequence[str]], what: str
-) -> dict[str, set[_Named]]:
-    """What matches the patterns of each setting, by its key."""
-    matching = _all_matching(every, {pattern for listed in given.values() for pattern in listed})
-    unmatched = [
+    every: Iterable[_Named], key: str, patterns: Sequence[str], what: str, faults: list[str]
+) -> set[_Named]:
+    """What matches the patterns of the setting ``key``. A line for each that matches nothing is
+    added to ``faults``."""
+    matching = _all_matching(every, set(patterns))
+    faults += [
         f"{key}: {pattern!r} matches no {what} that mssql_user may see"
-        for key, listed in given.items()
-        for pattern in listed
+        for pattern in patterns
         if not matching[pattern]
     ]
-    if unmatched:
-        raise SettingsError("The configuration is wrong:\n" + "\n".join(unmatched))
-    return {
-        key: {name for pattern in listed for name in matching[pattern]}
-        for key, listed in given.items()
-    }
+    return {name for pattern in patterns for name in matching[pattern]}
+
+
+def _raise(faults: Sequence[str]) -> None:
+    if faults:
+        raise SettingsError("The configuration is wrong:\n" + "\n".join(faults))
 
 
 def _all_matching(every: Iterable[_Named], patterns: set[str]) -> dict[str, set[_Named]]:
