@@ -83,3 +83,18 @@ def create_plain(server: Source, count: int = 30, name: str = "t") -> None:
     rows = [(i, f"value {i}") for i in range(count)]
     columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
     server.create_table("dbo", name, columns, key=["id"], rows=rows)
+
+
+def change(server: MssqlSandbox, first: int = 0) -> None:
+    """An insert, an update, a delete, a change of a key, and a row that comes and goes."""
+    server.insert("dbo.t", [(1_000 + first, "new"), (2_000 + first, "gone again")])
+    server.update("dbo.t", {"id": first + 1}, v="changed")
+    server.delete("dbo.t", {"id": first + 2})
+    server.update("dbo.t", {"id": first + 3}, id=3_000 + first)
+    server.delete("dbo.t", {"id": 2_000 + first})
+
+
+def assert_equal(project: Project, server: MssqlSandbox, table: str = "t") -> None:
+    """What is stored is what the source has."""
+    stored = sorted((row["id"], row["v"]) for row in project.rows(table))
+    assert stored == sorted(server.execute(f"SELECT id, v FROM dbo.{table}"))  # noqa: S608

@@ -15,6 +15,8 @@ import pytest
 from tests.connectors.mssql import (
     DATA,
     Columns,
+    assert_equal,
+    change,
     configuration,
     create_plain,
     create_timed,
@@ -46,20 +48,6 @@ def track(server: MssqlSandbox, table: str = "t") -> None:
 def create_tracked(server: MssqlSandbox, count: int = 30, name: str = "t") -> None:
     create_plain(server, count, name)
     track(server, name)
-
-
-def change(server: MssqlSandbox, first: int = 0) -> None:
-    """An insert, an update, a delete, a change of a key, and a row that comes and goes."""
-    server.insert("dbo.t", [(1_000 + first, "new"), (2_000 + first, "gone again")])
-    server.update("dbo.t", {"id": first + 1}, v="changed")
-    server.delete("dbo.t", {"id": first + 2})
-    server.update("dbo.t", {"id": first + 3}, id=3_000 + first)
-    server.delete("dbo.t", {"id": 2_000 + first})
-
-
-def assert_equal(project: Project, server: MssqlSandbox, table: str = "t") -> None:
-    stored = sorted((row["id"], row["v"]) for row in project.rows(table))
-    assert stored == sorted(server.execute(f"SELECT id, v FROM dbo.{table}"))  # noqa: S608
 
 
 # Change Tracking
