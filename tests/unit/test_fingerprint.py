@@ -1,10 +1,14 @@
 """Fingerprints of the rows of a read."""
 
 import random
+from copy import deepcopy
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from shared.fingerprint import Fingerprint, after_storing
+from shared.fingerprint import Encoder, Fingerprint, after_storing, count_rows
+from shared.rest import parse_json
 
 Rows = dict[int, str]
 
@@ -105,3 +109,85 @@ def test_the_state_stays_small() -> None:
     """Whatever the size of the table."""
     assert len(taken(rows(1_000)).to_text()) <= 40
     assert len(taken(rows(30_000)).to_text()) <= 512
+
+
+def test_a_stored_key_that_is_missing_has_all_rows_replace_the_table() -> None:
+    """Though the list is what it was: the destination has one row more."""
+    before = rows(5_000)
+    text = after_storing(taken(before).to_text(), [encoded(5_000)])
+    assert taken(before, text).to_send() is None
+    flags = taken({**before, 5_000: "new"}, text).to_send()
+    assert flags is not None
+    assert flags[5_000]
+    assert sum(flags) < 5_000 / 20
+
+
+def test_stored_keys_fill_the_text_up_to_its_limit() -> None:
+    """Then nothing is known any more."""
+    text, longest = taken(rows(5_000)).to_text(), 0
+    for key in range(100):
+        text = after_storing(text, [encoded(key), encoded(key)])
+        longest = max(longest, len(text))
+        if not text:
+            break
+        assert not taken(rows(5_000), text).is_unchanged
+        flags = taken(rows(5_000), text).to_send()
+        assert flags is not None
+        assert all(flags[: key + 1])
+    assert not text
+    assert key > 15
+    assert longest <= 512
+
+
+def test_a_table_that_keeps_its_rows_gets_those_that_changed() -> None:
+    """Whatever is missing, and wherever new ones come."""
+    before = rows(20_000)
+    after = {20_000: "new", **before, 7: "changed"}
+    del after[9]
+    flags = taken(after, taken(before).to_text()).to_add()
+    found = {key for key, flag in zip(after, flags, strict=True) if flag}
+    assert {20_000, 7} <= found
+    assert len(found) < 20_000 / 8
+    assert not any(taken(before, taken(before).to_text()).to_add())
+    assert all(taken(before).to_add())
+
+
+def test_without_keys_only_the_whole_is_told_from_another() -> None:
+    """And it is the same as with keys."""
+    fingerprint = Fingerprint()
+    fingerprint.add_without_keys([repr(item).encode() for item in rows(5_000).items()])
+    text = fingerprint.to_text()
+    assert len(text) == 40
+    assert taken(rows(5_000), text).is_unchanged
+    assert taken({**rows(5_000), 7: "changed"}, text).to_send() is None
+    assert count_rows(text) == count_rows(taken(rows(5_000)).to_text()) == 5_000
+    assert count_rows("") == 0
+
+
+def test_rows_that_differ_have_other_bytes() -> None:
+    """By a value, its type, or the column that it is in; equal ones have the same, also where a
+    number knows its text."""
+    encoder = Encoder({"a": "STRING", "b": "JSON", "at": "UTC_DATETIME"})
+    moment = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    values: list[Any] = [
+        None,
+        "",
+        "1",
+        1,
+        1.0,
+        True,
+        [],
+        {},
+        [None],
+        {"x": 1},
+        {"x": "1"},
+        "\ud800",
+        2**70,
+    ]
+    values += [parse_json("[0.1]"), parse_json("[0.2]"), [0.1, None]]
+    given = [{"a": "x", "b": value, "at": moment} for value in values]
+    given += [{"a": None, "b": "x", "at": None}, {"a": "x", "b": None, "at": None}]
+    given += [{"a": "x", "b": None, "at": moment + timedelta(microseconds=1)}]
+    assert len(set(encoder.encode(given))) == len(given)
+    assert encoder.encode(given) == encoder.encode(deepcopy(given))
+    assert [encoder.encode([row]) for row in given] == [[row] for row in encoder.encode(given)]
