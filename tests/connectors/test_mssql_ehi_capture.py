@@ -294,6 +294,20 @@ def test_a_lost_right_fails_the_table(project: Project, server: MssqlSandbox) ->
     assert_equal(project, server)
 
 
+def test_a_changed_key_of_a_table_without_a_primary_key(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """The instance has no index that tells rows apart, so that it logs an update."""
+    columns: Columns = [("id", "int", False), ("v", "varchar(40)")]
+    rows = [(i, "v") for i in range(9)]
+    server.create_table("dbo", "t", columns, unique=[["id"]], rows=rows)
+    server.enable_cdc("dbo.t")
+    synced(project, server)
+    server.update("dbo.t", {"id": 3}, id=33)
+    assert synced(project, server).counts["Truncates"] == 0
+    assert_equal(project, server)
+
+
 def test_composite_keys_and_odd_names(project: Project, server: MssqlSandbox) -> None:
     """Names with brackets and per cent signs are quoted."""
     columns: Columns = [("a]b", "varchar(10)", False), ("50%", "int", False), ("v", "varchar(9)")]

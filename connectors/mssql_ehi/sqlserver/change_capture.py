@@ -90,11 +90,12 @@ def _function(instance: str) -> str:
 
 def source_of(capture: Capture, start: str, end: str, keys: Iterable[str]) -> str:
     """The FROM clause for the keys that changed behind LSN ``start``, up to ``end``. ``keys``:
-    their quoted names."""
+    their quoted names. It has the rows from before an update, too: without an index of the
+    instance that tells rows apart, a key that changed is an update, not a delete and an insert."""
     return (
         f"(SELECT DISTINCT {', '.join(keys)} FROM cdc.{_function(capture.instance)}("  # noqa: S608
         f"sys.fn_cdc_increment_lsn(CONVERT(binary(10), {_lsn(start)}, 1)), "
-        f"CONVERT(binary(10), {_lsn(end)}, 1), N'all'))"
+        f"CONVERT(binary(10), {_lsn(end)}, 1), N'all update old'))"
     )
 
 
