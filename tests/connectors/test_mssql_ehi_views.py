@@ -106,6 +106,13 @@ def test_a_declared_key_that_is_not_unique(
     assert ids(project, name) == list(range(50))
 
 
+def test_declared_keys_that_python_hashes_alike(project: Project, server: MssqlSandbox) -> None:
+    """-1 and -2 stand for rows that are unknown or deleted in many warehouses."""
+    server.create_table("dbo", "t", [("id", "int"), ("v", "int")], rows=[(-1, 0), (-2, 0)])
+    synced(project, server, keys="t: id")
+    assert ids(project) == [-2, -1]
+
+
 def test_a_declared_key_of_several_columns(project: Project, server: MssqlSandbox) -> None:
     """Rows whose key has a null are skipped, and reported."""
     columns: Columns = [("id", "int"), ("line", "varchar(9)"), ("v", "varchar(40)")]
