@@ -202,6 +202,21 @@ def test_a_read_that_broke_off_is_not_taken_for_unchanged(
     assert stored(project) == {i: f"value {i}" for i in range(50)}
 
 
+def test_a_full_load_without_a_new_cursor_tells_nothing_of_the_window(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Even if the source is then what it was before: the destination has rows of in between."""
+    create_ties(server, 2 * HOUR)
+    synced(project, server)
+    server.update("dbo.t", {"id": 7}, v="mistaken")
+    server.faults.add(faults.fail(8115, match="SYSDATETIME", times=2))
+    assert "there is no new cursor" in synced(project, server).output
+    assert stored(project)[7] == "mistaken"
+    server.update("dbo.t", {"id": 7}, v="value 7")
+    synced(project, server)
+    assert stored(project)[7] == "value 7"
+
+
 # Full loads
 
 

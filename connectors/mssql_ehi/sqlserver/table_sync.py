@@ -177,11 +177,12 @@ class TableSync:
             if progress := start.resume():
                 self.plan = start.plan
                 return self._read(progress)
-            if self._label in self._sync.unchanged:
+            progress = start.incremental()
+            if progress and self._label in self._sync.unchanged:
                 version = self._sync.unchanged[self._label]
-                return self._leave(CHANGES, replace(self._state.cursor, version=version))
-            if (progress := start.incremental()) and (cursor := start.unchanged(progress)):
-                return self._leave(INCREMENTAL, cursor)
+                return self._leave(progress, replace(self._state.cursor, version=version))
+            if progress and (cursor := start.unchanged(progress)):
+                return self._leave(progress, cursor)
             progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
             start.check(progress)
@@ -225,7 +226,8 @@ class TableSync:
                 f"{self._label}: {error}: there is no new cursor, so the next sync starts where "
                 "this one did"
             )
-        self._last_cursor = self._state.cursor
+        # The rows that are read now may be others than those that its window tells.
+        self._last_cursor = replace(self._state.cursor, window=None)
         self.plan = replace(self.plan, column=None, tracked=False, captured=False)
         return self._start().full(small=self._is_small)
 
@@ -236,13 +238,14 @@ class TableSync:
     def _warn(self, message: str) -> None:
         self._in_turn(op.warning, f"{self._label}: {message}")
 
-    def _leave(self, mode: str, cursor: Cursor) -> int:
+    def _leave(self, progress: ReadProgress, cursor: Cursor) -> int:
         """Nothing is read, since nothing changed."""
-        self.mode = mode
+        self.mode = progress.mode
         cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
         self._in_turn(self._checkpoints.put, self._label, self._state)
         self._sync.log.detail(f"{self._label}: unchanged since the last sync")
+        self._count_nulls(progress)
         return 0
 
     # Reading
