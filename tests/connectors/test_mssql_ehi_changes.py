@@ -134,6 +134,17 @@ def test_tracked_tables_without_a_change_cost_no_statement(
     assert modes == {"first", "changes"}
 
 
+def test_a_new_column_of_a_table_without_a_change_is_told(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Change Tracking tells no change then, but rows may have a default there."""
+    create_tracked(server)
+    synced(project, server)
+    server.execute("ALTER TABLE dbo.t ADD w int NOT NULL DEFAULT 7")
+    assert "dbo.t: new columns (w) are filled for rows" in synced(project, server).output
+    assert "new columns" not in synced(project, server).output
+
+
 @pytest.mark.parametrize("cause", ["changed", "cleaned up", "refused", "switched off and on"])
 def test_what_happens_while_tracked_tables_are_asked(
     project: Project, server: MssqlSandbox, cause: str

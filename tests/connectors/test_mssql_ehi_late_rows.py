@@ -268,6 +268,20 @@ def test_rows_without_a_moment_are_told(
     assert ids(project) == list(range(5))
 
 
+def test_rows_without_a_moment_are_told_of_a_quiet_table(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Whose other rows are not read, since they are what they were."""
+    columns: Columns = [("id", "int", False), ("ModifiedDate", "datetime2(7)")]
+    rows = [(i, local(server)) for i in range(5)]
+    server.create_table("dbo", "t", columns, key=["id"], rows=rows, indexes=[["ModifiedDate"]])
+    synced(project, server)
+    server.insert("dbo.t", [(7, None), (8, None)])
+    result = synced(project, server)
+    assert upserts(result) == 0
+    assert "dbo.t (2 rows without ModifiedDate)" in result.output
+
+
 def test_a_full_load_counts_them_by_itself(project: Project, server: MssqlSandbox) -> None:
     """No index is needed, since it reads them."""
     without_moment(server, indexed=False)

@@ -160,6 +160,52 @@ def test_an_open_transaction_takes_the_cursor_back(
     assert stored(project)[99] == "late"
 
 
+@pytest.mark.parametrize("mode", ["first", "incremental"])
+def test_a_late_row_that_comes_during_the_read_arrives(
+    project: Project, server: MssqlSandbox, mode: str
+) -> None:
+    """The fingerprint of the window is that of the rows from before the read."""
+    create_ties(server, 2 * HOUR)
+    if mode == "incremental":
+        synced(project, server)
+        server.update("dbo.t", {"id": 7}, v="changed")
+    late = (99, "late", HERE - 2 * HOUR)
+    server.faults.add(faults.call(lambda: server.insert("dbo.t", [late]), DATA, after_rows=1))
+    synced(project, server)
+    assert 99 not in stored(project)
+    synced(project, server)
+    assert stored(project)[99] == "late"
+    assert upserts(synced(project, server)) == 0
+
+
+@pytest.mark.parametrize("hours", [0, 3])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_row_that_changes_behind_a_first_load_arrives(
+    project: Project, server: MssqlSandbox, hours: int, dies: bool
+) -> None:
+    """Also if rows are stamped by a clock that is eight hours behind the server's, and the load
+    takes longer than the look-back, or more than one sync."""
+    create_ties(server, 8 * HOUR)
+    later = timedelta(hours=hours, seconds=2)
+
+    def act() -> None:
+        moment = HERE - 8 * HOUR + timedelta(seconds=1)
+        server.update("dbo.t", {"id": 0}, v="behind", ModifiedDate=moment)
+        server.update("dbo.t", {"id": 49}, v="ahead", ModifiedDate=moment + later)
+        server.set_clock(NOW + later)
+
+    server.faults.add(faults.call(act, DATA, skip=2))
+    options = {"slice_rows": "10"}
+    if dies:
+        server.faults.add(faults.drop(DATA, skip=3, times=2))
+        failed(project, server, retry_attempts="0", **options)
+    synced(project, server, **options)
+    assert (stored(project)[0], stored(project)[49]) == ("value 0", "ahead")
+    synced(project, server, **options)
+    assert stored(project)[0] == "behind"
+    assert upserts(synced(project, server)) == 0
+
+
 @pytest.mark.parametrize("missing", ["BINARY_CHECKSUM", "HASHBYTES"])
 def test_a_server_that_does_not_know_a_function(
     project: Project, server: MssqlSandbox, missing: str
@@ -200,6 +246,21 @@ def test_a_read_that_broke_off_is_not_taken_for_unchanged(
     (project.path / "files" / "state.json").write_text(json.dumps(state))
     synced(project, server)
     assert stored(project) == {i: f"value {i}" for i in range(50)}
+
+
+def test_a_full_load_without_a_new_cursor_tells_nothing_of_the_window(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Even if the source is then what it was before: the destination has rows of in between."""
+    create_ties(server, 2 * HOUR)
+    synced(project, server)
+    server.update("dbo.t", {"id": 7}, v="mistaken")
+    server.faults.add(faults.fail(8115, match="SYSDATETIME", times=2))
+    assert "there is no new cursor" in synced(project, server).output
+    assert stored(project)[7] == "mistaken"
+    server.update("dbo.t", {"id": 7}, v="value 7")
+    synced(project, server)
+    assert stored(project)[7] == "value 7"
 
 
 # Full loads

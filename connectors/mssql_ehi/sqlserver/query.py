@@ -7,7 +7,7 @@ type_mapping).
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -188,6 +188,16 @@ class Plan:
         )
         return sql + _where(conditions), parameters.values
 
+    def greatest_statement(self, start: str | None) -> tuple[str, dict[str, Any]]:
+        """A SELECT of the greatest moment of ``column``, as a row has it, from ``start`` on (None:
+        of all), null for no rows."""
+        assert self.column is not None  # noqa: S101
+        parameters, name = _Parameters(), f"T.{quoted(self.column.name)}"
+        conditions = [] if start is None else [f"{name} >= {parameters.add(self.column, start)}"]
+        greatest = self.column.type_mapping.select.format(f"MAX({name})")
+        sql = f"SELECT {greatest} AS greatest FROM {_name(self.table)} AS T"  # noqa: S608
+        return sql + _where(conditions), parameters.values
+
     def position(self, row: Values) -> Position:
         """The position of a row that was read with all columns."""
         places = [self.table.columns.index(column) for column in self.order]
@@ -213,9 +223,12 @@ class Plan:
         texts = [column.type_mapping.text(row[place]) for row in batch if row[place] is not None]
         if before is not None:
             texts.append(before)
-        # In one column they have one form, and sort as the moments do, unless they have offsets.
-        by = column.type_mapping.convert if column.info.name == "datetimeoffset" else None
-        return max(texts, key=by, default=None)
+        return max(texts, key=_sort_key(column), default=None)
+
+    def earlier(self, moment: str, other: str) -> str:
+        """The earlier one of two moments of ``column``."""
+        assert self.column is not None  # noqa: S101
+        return min(moment, other, key=_sort_key(self.column) or str)
 
     def nulls(self, batch: Sequence[Values]) -> int:
         """How many rows of a batch have no value of ``column``."""
@@ -448,6 +461,11 @@ def is_settled(column: Column, greatest: str, clock: str, lookback: timedelta) -
     if name == "date":
         margin += timedelta(days=1)
     return age > lookback + margin
+
+
+def _sort_key(column: Column) -> Callable[[Any], Any] | None:
+    # In one column moments have one form, and sort as texts do, unless they have offsets.
+    return column.type_mapping.convert if column.info.name == "datetimeoffset" else None
 
 
 def _naive(moment: Any) -> datetime:

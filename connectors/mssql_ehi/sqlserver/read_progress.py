@@ -36,6 +36,8 @@ class ReadProgress:
     offset: int = 0
     position: Position | None = None  # of the last row that was stored
     greatest: str | None = None
+    latest: str | None = None  # the greatest moment of the table when the read began
+    window: str | None = None  # fingerprint, then, of the rows that the next sync reads again
     stored: int = 0  # rows, since the read began, by earlier syncs, too
     skipped: int = 0  # rows, since then
     nulls: int = 0  # rows without a value of the plan's column, since then
@@ -60,6 +62,8 @@ class ReadProgress:
             offset=self.offset,
             position=None if self.position is None else encryption.encrypt(self.position),
             greatest=self.greatest,
+            latest=self.latest,
+            window=self.window,
             stored=self.stored,
             skipped=self.skipped,
             nulls=self.nulls,
@@ -75,6 +79,8 @@ class ReadProgress:
             offset=saved.offset,
             position=None if saved.position is None else encryption.decrypt(saved.position),
             greatest=saved.greatest,
+            latest=saved.latest,
+            window=saved.window,
             stored=saved.stored,
             skipped=saved.skipped,
             nulls=saved.nulls,

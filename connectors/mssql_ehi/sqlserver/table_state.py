@@ -80,6 +80,8 @@ class SavedRead:
     offset     minutes by which the server's clock was ahead of UTC
     position   the position of the last row that was stored, encrypted; None: there is none
     greatest   the greatest moment of the plan's column so far
+    latest     the greatest one that the table had when this read began
+    window     fingerprint, then, of the rows that the next sync reads again
     stored     rows stored since the read began
     skipped    rows skipped since then
     nulls      rows without a value of the plan's column since then
@@ -93,6 +95,8 @@ class SavedRead:
     offset: int = 0
     position: str | None = None
     greatest: str | None = None
+    latest: str | None = None
+    window: str | None = None
     stored: int = 0
     skipped: int = 0
     nulls: int = 0
@@ -117,6 +121,8 @@ _READ_KEYS = {
     "offset": "offset",
     "position": "after",
     "greatest": "greatest",
+    "latest": "latest",
+    "window": "window",
     "stored": "sent",
     "skipped": "rejected",
     "nulls": "nulls",

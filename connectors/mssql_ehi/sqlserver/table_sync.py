@@ -178,11 +178,12 @@ class TableSync:
             if progress := start.resume():
                 self.plan = start.plan
                 return self._read(progress)
-            if self._label in self._sync.unchanged:
+            progress = start.incremental()
+            if progress and self._label in self._sync.unchanged:
                 version = self._sync.unchanged[self._label]
-                return self._leave(CHANGES, replace(self._state.cursor, version=version))
-            if (progress := start.incremental()) and (cursor := start.unchanged(progress)):
-                return self._leave(INCREMENTAL, cursor)
+                return self._leave(progress, replace(self._state.cursor, version=version))
+            if progress and (cursor := start.unchanged(progress)):
+                return self._leave(progress, cursor)
             progress = progress or start.full(small=self._is_small)
             self.plan = start.plan
             start.check(progress)
@@ -226,7 +227,8 @@ class TableSync:
                 f"{self._label}: {error}: there is no new cursor, so the next sync starts where "
                 "this one did"
             )
-        self._last_cursor = self._state.cursor
+        # The rows that are read now may be others than those that its window tells.
+        self._last_cursor = replace(self._state.cursor, window=None)
         self.plan = replace(self.plan, column=None, tracked=False, captured=False)
         return self._start().full(small=self._is_small)
 
@@ -237,13 +239,14 @@ class TableSync:
     def _warn(self, message: str) -> None:
         self._in_turn(op.warning, f"{self._label}: {message}")
 
-    def _leave(self, mode: str, cursor: Cursor) -> int:
+    def _leave(self, progress: ReadProgress, cursor: Cursor) -> int:
         """Nothing is read, since nothing changed."""
-        self.mode = mode
+        self.mode = progress.mode
         cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
         self._in_turn(self._checkpoints.put, self._label, self._state)
         self._sync.log.detail(f"{self._label}: unchanged since the last sync")
+        self._count_nulls(progress)
         return 0
 
     # Reading
@@ -251,6 +254,7 @@ class TableSync:
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
+        self._look_ahead(progress)
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
             try:
@@ -258,10 +262,25 @@ class TableSync:
             except SourceError:
                 self._in_turn(self._break_off, progress)
                 raise
-            window = self._window(progress)
-            self._in_turn(self._finish, progress, window)
+            self._in_turn(self._finish, progress)
         self._count_nulls(progress)
         return progress.rows
+
+    def _look_ahead(self, progress: ReadProgress) -> None:
+        """Asks for the greatest moment that the table has, and for the fingerprint of the rows
+        that the next sync would read again, unless some may still come or change under the moments
+        that are read now. Before any row is read: what changes behind the read, or after it, is
+        not what the fingerprint tells."""
+        plan, lookback = self.plan, self._sync.lookback
+        if not plan.is_timed or progress.position is not None:
+            return
+        assert plan.column is not None  # noqa: S101
+        windows = self._sync.windows
+        latest = windows.greatest(self._session, plan, progress.start)
+        progress.latest, progress.window = latest, None
+        if latest is not None and is_settled(plan.column, latest, progress.clock, lookback):
+            start = next_start(plan.column, latest, progress.clock, lookback)
+            progress.window = windows.fingerprint(self._session, plan, start, latest)
 
     def _begin(self, progress: ReadProgress) -> None:
         """From here on the destination may have other rows than the state tells."""
@@ -548,7 +567,7 @@ class TableSync:
             self._state = replace(self._state, rows=progress.stored, emptied=False)
         return replace(self._state, read=progress.saved(self.plan, self._sync.encryption))
 
-    def _finish(self, progress: ReadProgress, window: str | None) -> None:
+    def _finish(self, progress: ReadProgress) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""
         self._check_skipped(progress, complete=True)
         self._check_declared_key(progress)
@@ -561,7 +580,7 @@ class TableSync:
             rows=max(rows_before, progress.stored) if progress.is_incremental else progress.stored,
             has_stale=keeps_stale,
             # With a cursor no later sync would delete the rows that this one had to leave.
-            cursor=Cursor() if keeps_stale else self._cursor(progress, window),
+            cursor=Cursor() if keeps_stale else self._cursor(progress),
             fingerprint=None if keeps_stale else self._writer.fingerprint(),
         )
         self._checkpoints.put(self._label, entry)
@@ -610,19 +629,7 @@ class TableSync:
                 f"{self._label}: {sent} of {len(changed)} rows are sent, the others did not change"
             )
 
-    def _window(self, progress: ReadProgress) -> str | None:
-        """The fingerprint of the rows that the next sync would read again. None: it has to read
-        them, since some may still come or change under the moments that were read."""
-        plan, lookback = self.plan, self._sync.lookback
-        if not plan.is_timed or progress.greatest is None or self._last_cursor is not None:
-            return None
-        assert plan.column is not None  # noqa: S101
-        if not is_settled(plan.column, progress.greatest, progress.clock, lookback):
-            return None
-        start = next_start(plan.column, progress.greatest, progress.clock, lookback)
-        return self._sync.windows.fingerprint(self._session, plan, start, progress.greatest)
-
-    def _cursor(self, progress: ReadProgress, window: str | None) -> Cursor:
+    def _cursor(self, progress: ReadProgress) -> Cursor:
         """Where the next incremental read starts."""
         if self._last_cursor is not None:
             return self._last_cursor
@@ -638,8 +645,9 @@ class TableSync:
         signed = column_digest(column)
         if self.plan.by_version:
             return Cursor(column=signed, rowversion=progress.clock, columns=columns)
-        if progress.greatest is not None:
-            moment = next_start(column, progress.greatest, progress.clock, self._sync.lookback)
+        greatest, window = self._greatest(progress)
+        if greatest is not None:
+            moment = next_start(column, greatest, progress.clock, self._sync.lookback)
         elif progress.start is not None:  # nothing but nulls, or no rows
             moment = next_start(column, progress.start, progress.clock, timedelta())
         else:
@@ -651,6 +659,18 @@ class TableSync:
             offset=progress.offset,
             window=window,
         )
+
+    def _greatest(self, progress: ReadProgress) -> tuple[str | None, str | None]:
+        """The greatest moment that counts, and the fingerprint of the window up to it, None if
+        there is none or it would not be found again, since later rows were read."""
+        greatest, latest = progress.greatest, progress.latest
+        if greatest is None or latest is None:
+            return greatest, None
+        earlier = self.plan.earlier(greatest, latest)
+        window = progress.window if earlier == greatest else None
+        # In the order of the key a row may have changed behind the read, and been stamped by a
+        # clock that is behind the server's.
+        return earlier if self.plan.whole else greatest, window
 
     def _count_nulls(self, progress: ReadProgress) -> None:
         """Reports how many rows of the table an incremental read does not see."""

@@ -17,12 +17,24 @@ _UNKNOWN = (102, 156, 174, 189, 195, 10763)
 
 
 class WindowProbe:
-    """Asks for fingerprints of windows. Usable from several threads, each with its own session."""
+    """Asks for windows and their fingerprints. Usable from several threads, each with its own
+    session."""
 
     def __init__(self) -> None:
         # What is hashed: whole rows or, for Azure Synapse, which has no checksum of them, their
         # keys and moments alone. What the server does not know is not tried again.
         self._whole_rows = [True, False]
+
+    def greatest(self, session: Session, plan: Plan, start: str | None) -> str | None:
+        """The greatest moment of the rows from ``start`` on (None: of all), in the form of a
+        position. None if there is none, or the server does not tell it. Raises SourceError for a
+        login that is refused."""
+        try:
+            found = session.rows(*plan.greatest_statement(start))
+        except (StatementError, TransientError) as error:
+            _note(session, plan, error)
+            return None
+        return found[0][0] if len(found) == 1 else None
 
     def fingerprint(
         self, session: Session, plan: Plan, start: str, end: str | None = None
@@ -37,9 +49,7 @@ class WindowProbe:
             try:
                 found = session.rows(*statement)
             except (StatementError, TransientError) as error:
-                if session.unreachable and isinstance(error, StatementError):  # it was the login
-                    raise
-                Logging.info(f"{plan.table.label}: its last rows are not compared: {error}")
+                _note(session, plan, error)
                 if not isinstance(error, StatementError) or error.number not in _UNKNOWN:
                     return None
                 self._whole_rows = [other for other in self._whole_rows if other != whole_rows]
@@ -50,3 +60,10 @@ class WindowProbe:
                 digest = hashlib.blake2b(f"{rows} {total}".encode(), digest_size=8).digest()
                 return base64.b64encode(digest).decode().rstrip("=")
         return None
+
+
+def _note(session: Session, plan: Plan, error: StatementError | TransientError) -> None:
+    """Logs why rows are not compared. Raises ``error`` if it is of the login."""
+    if session.unreachable and isinstance(error, StatementError):
+        raise error
+    Logging.info(f"{plan.table.label}: its last rows are not compared: {error}")
