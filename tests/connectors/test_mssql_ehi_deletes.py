@@ -1,14 +1,16 @@
 """mssql_ehi: rows that the source marks as deleted."""
 
+import re
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
 
-from tests.connectors.mssql import NOW, Columns, ids, synced, upserts
+from tests.connectors.mssql import NOW, Columns, configuration, ids, synced, upserts
 from tests.sandbox.fivetran import Project
 from tests.sandbox.mssql import MssqlSandbox
+from tests.soak.crashes import Crash, Process
 
 pytestmark = pytest.mark.usefixtures("slept", "small_steps")
 SETTING = {"deleted_column": "_IsDeleted, IsDeleted"}
@@ -67,6 +69,34 @@ def test_a_table_that_proves_too_large_to_be_replaced(
     monkeypatch.setattr(import_module("sqlserver.table_sync"), "LARGEST_WAITING", 500)
     synced(project, server, **SETTING)
     assert ids(project) == [i for i in LIVE if i not in (7, 37)]
+
+
+def test_a_marked_row_that_a_killed_sync_has_stored(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """The first load that resumes deletes it."""
+    create(server, "replacement")
+    process = Process("in-checkpoint", 3)
+    with process.running(), pytest.raises(Crash):
+        project.sync(configuration(server, **SETTING))
+    stored = ids(project)
+    assert stored
+    server.drop_connections()
+    server.update("dbo.t", {"id": stored[-1]}, isdeleted=1)
+    synced(project, server, **SETTING)
+    assert ids(project) == [i for i in LIVE if i != stored[-1]]
+
+
+def test_a_marked_row_without_a_usable_key_is_named_by_its_place(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Counted among all rows, as any other."""
+    columns: Columns = [("id", "int"), ("v", "varchar(40)"), ("IsDeleted", "bit")]
+    rows = [(i, "v", 0) for i in range(30)]
+    server.create_table("dbo", "t", columns, rows=[*rows[:9], (None, "v", 1), *rows[9:]])
+    output = synced(project, server, keys="t: id", **SETTING).output
+    assert re.search(r"row 1\b", output)
+    assert ids(project) == list(range(30))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from fivetran_connector_sdk import Logging, Operations as op
 from shared.completeness import Keys
 from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
-from shared.fingerprint import encode
 from shared.rows import SkippedRecords
 from shared.state import State
 
@@ -284,7 +283,8 @@ class TableSync:
 
     def _begin(self, progress: ReadProgress) -> None:
         """From here on the destination may have other rows than the state tells."""
-        empties = progress.mode in (FIRST, REPLACEMENT)
+        # A sync that was killed may have stored what a first load that resumes finds marked.
+        empties = progress.mode in (FIRST, REPLACEMENT) and progress.position is None
         self._writer.begin(self._fingerprint_before(progress), self._form, empties=empties)
         self._advise(progress)
         if progress.mode != REPLACEMENT:
@@ -370,8 +370,9 @@ class TableSync:
                 check_columns(self._session, self._table)
                 progress.clock = version
             self._store_rows(progress)
-        if not self._session.snapshots:
-            self._check_changes(progress)  # the server may have forgotten some meanwhile
+        # The server may have forgotten some meanwhile, of captured ones under a snapshot, too.
+        if self.plan.captured or not self._session.snapshots:
+            self._check_changes(progress)
 
     def _store_rows(self, progress: ReadProgress) -> None:
         """Stores the rows from the position on, slice by slice."""
@@ -476,8 +477,7 @@ class TableSync:
             self._writer.stop_comparing()
         if self._keys is not None and not progress.is_incremental:
             places = [self._table.columns.index(column) for column in self._table.key]
-            # As bytes: to Python's own hash -1 and -2, which are frequent keys, are the same.
-            self._keys.add(encode(lambda: (tuple(row[i] for i in places) for row in batch)))
+            self._keys.add(tuple(row[place] for place in places) for row in batch)
             self._keyed_rows += len(batch)
         self._advance(progress, batch)
         self._log.log(progress)

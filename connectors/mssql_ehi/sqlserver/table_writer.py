@@ -8,7 +8,7 @@ All of it runs in the thread that makes checkpoints.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -94,38 +94,57 @@ class TableWriter:
 
     def write(self, batch: Sequence[Values], before: int) -> Written:
         """Stores a batch that comes after ``before`` rows of the read."""
-        place = self._deleted_place
-        if place is None or not any(_is_true(values[place]) for values in batch):
-            return self._write_live(batch, before)
-        live = [values for values in batch if not _is_true(values[place])]
-        gone = self._mapper.rows([values for values in batch if _is_true(values[place])])
-        for number in sorted(gone.invalid):
-            self.skip(before + number, gone.invalid[number])
-        keys = [{name: row[name] for name in self._key} for row in gone.rows]
+        mapped = self._mapper.rows(batch)
+        for place in sorted(mapped.invalid):
+            self.skip(before + place, mapped.invalid[place])
+        marked = self._marked(batch)
+        for place, name in mapped.odd:
+            if place not in marked:
+                self._skipped.add_odd(self._label, name, f"row {before + 1 + place}")
+        rows, gone = mapped.rows, list[Row]()
+        if marked:
+            places = [place for place in range(len(batch)) if place not in mapped.invalid]
+            rows = [
+                row for place, row in zip(places, mapped.rows, strict=True) if place not in marked
+            ]
+            gone = [row for place, row in zip(places, mapped.rows, strict=True) if place in marked]
+            batch = [values for place, values in enumerate(batch) if place not in marked]
+        self._compare(batch, mapped)
+        self._hand_over_deletes(gone)
+        if self._spool is None:
+            self._upsert(rows)
+        else:
+            self._spool.add(rows)
+        return Written(len(rows), len(mapped.invalid))
+
+    def _marked(self, batch: Sequence[Values]) -> set[int]:
+        """The places of the rows that count as deleted."""
+        column = self._deleted_place
+        if column is None:
+            return set()
+        return {place for place, values in enumerate(batch) if _is_true(values[column])}
+
+    def _hand_over_deletes(self, rows: Sequence[Row]) -> None:
+        keys = [{name: row[name] for name in self._key} for row in rows]
         if self._waiting_deletes is not None:
             self._waiting_deletes.add(keys)
         elif self._sends_deletes:
-            self._delete(keys)
-        written = self._write_live(live, before) if live else Written(0, 0)
-        return Written(written.stored, written.skipped + len(gone.invalid))
+            self._delete_all(keys)
 
-    def _delete(self, keys: Sequence[Row]) -> None:
+    def _delete_all(self, keys: Sequence[Row]) -> None:
         for key in keys:
-            op.delete(self._destination, key)
-        self.deleted += len(keys)
+            with suppress(InvalidRecord):  # such a row was never stored either
+                self._delete(key)
 
-    def _write_live(self, batch: Sequence[Values], before: int) -> Written:
-        mapped = self._mapper.rows(batch)
-        self._compare(batch, mapped)
-        for place in sorted(mapped.invalid):
-            self.skip(before + place, mapped.invalid[place])
-        for place, name in mapped.odd:
-            self._skipped.add_odd(self._label, name, f"row {before + 1 + place}")
-        if self._spool is None:
-            self._upsert(mapped.rows)
-        else:
-            self._spool.add(mapped.rows)
-        return Written(len(mapped.rows), len(mapped.invalid))
+    def _delete(self, key: Row) -> None:
+        """Raises InvalidRecord for a key that the SDK refuses."""
+        if None in key.values():
+            raise InvalidRecord("a part of its key is missing")
+        try:
+            op.delete(self._destination, key)
+        except (TypeError, ValueError) as error:
+            raise InvalidRecord(f"the SDK refuses its key ({type(error).__name__})") from None
+        self.deleted += 1
 
     def stop_comparing(self) -> None:
         """The rows of this read get no fingerprint."""
@@ -156,18 +175,16 @@ class TableWriter:
         return self._fingerprint.to_text() if self._fingerprint else None
 
     def write_changes(self, batch: Sequence[Values], before: int) -> Written:
-        """The same for changes by Change Tracking, of which some are deletes."""
+        """The same for changes that the server keeps, of which some are deletes."""
         live, skipped = [], 0
         for place, change in enumerate(batch):
             if not self._mapper.is_deleted(change):
                 live.append(change)
             elif change[-1] == _DELETED:  # else it was changed after the version, then deleted
                 try:
-                    op.delete(self._destination, self._mapper.key(change))
-                    self.deleted += 1
-                except (TypeError, ValueError) as error:  # such a key was never stored either
-                    reason = f"the SDK refuses its key ({type(error).__name__})"
-                    self.skip(before + place, InvalidRecord(reason))
+                    self._delete(self._mapper.key(change))
+                except InvalidRecord as reason:  # such a row was never stored either
+                    self.skip(before + place, reason)
                     skipped += 1
         written = self.write(live, before)
         return Written(written.stored, written.skipped + skipped)
@@ -192,7 +209,7 @@ class TableWriter:
         """Deletes the rows that wait for that, where the others do not take the table's place."""
         assert self._waiting_deletes is not None  # noqa: S101
         for keys in self._waiting_deletes.batches():
-            self._delete(keys)
+            self._delete_all(keys)
 
     def stop_replacing(self, *, empties: bool) -> None:
         """The rows that wait are stored over those before, unless the table was truncated."""
