@@ -18,7 +18,8 @@ class Keys:
 
     def add(self, keys: Iterable[Hashable]) -> int:
         """Notes the keys of a page. Returns how many distinct ones it has."""
-        hashes = array("q", map(hash, keys))
+        # Of their texts: to Python's hash -1 and -2 are the same, and so are other numbers.
+        hashes = array("q", map(hash, map(repr, keys)))
         self._hashes += hashes
         return len(set(hashes))
 
