@@ -294,6 +294,33 @@ def test_a_lost_right_fails_the_table(project: Project, server: MssqlSandbox) ->
     assert_equal(project, server)
 
 
+def test_a_column_that_only_a_newer_instance_captures(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Both instances are read until the newer one has been there for a whole sync."""
+    create_captured(server)
+    server.execute("ALTER TABLE dbo.t ADD w int")
+    synced(project, server)
+    server.enable_cdc("dbo.t", "second")
+    server.update("dbo.t", {"id": 3}, w=7)
+    server.update("dbo.t", {"id": 4}, v="changed")
+    assert upserts(synced(project, server)) == 2
+    assert {row["id"]: row["w"] for row in project.rows("t")}[3] == 7
+
+
+def test_a_restored_database_is_loaded_anew(project: Project, server: MssqlSandbox) -> None:
+    """Its LSNs are behind that of the last sync, and go on from there."""
+    create_captured(server)
+    synced(project, server)
+    server.update("dbo.t", {"id": 3}, v="changed")
+    state = project.state
+    state["tables"]["dbo.t"]["l"] = "0x00ffffff000000000001"
+    result = project.sync(configuration(server), state)
+    assert result.code == 0, result.output
+    assert "as after a restored backup: the table is reloaded" in result.output
+    assert_equal(project, server)
+
+
 def test_a_changed_key_of_a_table_without_a_primary_key(
     project: Project, server: MssqlSandbox
 ) -> None:

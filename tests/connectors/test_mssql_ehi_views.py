@@ -107,6 +107,25 @@ def test_a_declared_key_that_is_not_unique(
     assert ids(project, name) == list(range(50))
 
 
+def test_a_rowversion_of_a_view_is_not_used(project: Project, server: MssqlSandbox) -> None:
+    """It may be that of another database, whose open transactions nobody tells here."""
+    columns: Columns = [("id", "int", False), ("rv", "rowversion")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=[(i,) for i in range(9)])
+    server.create_view("dbo", "vt", "SELECT id, rv FROM dbo.t")
+    synced(project, server, **VIEWS)
+    plans = {row["table_name"]: row["plan"] for row in project.rows("sync_validation_tables")}
+    assert plans == {"dbo.t": "incremental by rv", "dbo.vt": "in full, in key order"}
+
+
+def test_a_key_counts_for_each_table_of_its_name(project: Project, server: MssqlSandbox) -> None:
+    """Of several schemas."""
+    server.create_schema("more")
+    for schema in ("dbo", "more"):
+        server.create_table(schema, "t", [("id", "int")], rows=[(1,), (2,)])
+    synced(project, server, keys="t: id")
+    assert table_state(project, "dbo.t").key == table_state(project, "more.t").key == ["id"]
+
+
 def test_declared_keys_that_python_hashes_alike(project: Project, server: MssqlSandbox) -> None:
     """-1 and -2 stand for rows that are unknown or deleted in many warehouses."""
     server.create_table("dbo", "t", [("id", "int"), ("v", "int")], rows=[(-1, 0), (-2, 0)])

@@ -211,20 +211,22 @@ def _with_declared_keys(
     found, faults = naming.of_each(names, keys), []
     by_name = {(table.schema, table.name): table for table in tables}
     for pattern, matching in found.items():
-        table = by_name.get(matching[0]) if matching else None
         if not matching:
             faults.append(f"keys: {pattern!r} is no table or view that is synced")
-        elif table is not None:
+        for name in matching:
+            table = by_name.get(name)
+            if table is None:  # it is not synced
+                continue
             columns = {column.name.casefold(): column.name for column in table.columns}
-            missing = [name for name in keys[pattern] if name.casefold() not in columns]
-            if any(not _is_nullable(table, i) for i in indexes.get(matching[0], ())):
+            missing = [column for column in keys[pattern] if column.casefold() not in columns]
+            if any(not _is_nullable(table, i) for i in indexes.get(name, ())):
                 faults.append(f"keys: {table.label} has a key of its own: remove it from keys")
             elif missing:
                 faults.append(f"keys: {table.label} has no column {', '.join(missing)}")
             else:
-                key = tuple(columns[name.casefold()] for name in keys[pattern])
-                indexes[matching[0]] = [Index(key, primary=True, clustered=False)]
-                by_name[matching[0]] = replace(table, has_declared_key=True)
+                key = tuple(columns[column.casefold()] for column in keys[pattern])
+                indexes[name] = [Index(key, primary=True, clustered=False)]
+                by_name[name] = replace(table, has_declared_key=True)
     if faults:
         raise SettingsError("The configuration is wrong:\n" + "\n".join(faults))
     return tuple(by_name.values())

@@ -88,15 +88,32 @@ def _function(instance: str) -> str:
     return "[fn_cdc_get_all_changes_" + instance.replace("]", "]]").replace("%", "%%") + "]"
 
 
-def source_of(capture: Capture, start: str, end: str, keys: Iterable[str]) -> str:
+def source_of(captures: Sequence[Capture], start: str, end: str, keys: Sequence[str]) -> str:
     """The FROM clause for the keys that changed behind LSN ``start``, up to ``end``. ``keys``:
-    their quoted names. It has the rows from before an update, too: without an index of the
-    instance that tells rows apart, a key that changed is an update, not a delete and an insert."""
-    return (
-        f"(SELECT DISTINCT {', '.join(keys)} FROM cdc.{_function(capture.instance)}("  # noqa: S608
-        f"sys.fn_cdc_increment_lsn(CONVERT(binary(10), {_lsn(start)}, 1)), "
-        f"CONVERT(binary(10), {_lsn(end)}, 1), N'all update old'))"
+    their quoted names.
+
+    An instance that is newer than ``start`` is read beside the one that knows all since then: it
+    may capture a column that the older one does not. Rows from before an update count, too:
+    without an index of the instance that tells rows apart, a key that changed is an update, not a
+    delete and an insert. Raises ChangesExpired if no instance knows all.
+    """
+    known, newer = newest(captures, start), _newer(captures, start, end)
+    if known is None:
+        raise ChangesExpired(f"no instance of Change Data Capture knows all since LSN {start}")
+    first = f"sys.fn_cdc_increment_lsn(CONVERT(binary(10), {_lsn(start)}, 1))"
+    ranges = [(known, first)]
+    ranges += [(c, f"sys.fn_cdc_get_min_lsn({literal(c.instance)})") for c in newer]
+    selects = (
+        f"SELECT {', '.join(keys)} FROM cdc.{_function(capture.instance)}("  # noqa: S608
+        f"{begins}, CONVERT(binary(10), {_lsn(end)}, 1), N'all update old') AS C"
+        for capture, begins in ranges
     )
+    return f"(SELECT DISTINCT {', '.join(keys)} FROM ({' UNION ALL '.join(selects)}) AS U)"  # noqa: S608
+
+
+def _newer(captures: Sequence[Capture], start: str, end: str) -> list[Capture]:
+    """The instances that began behind LSN ``start``, and not behind ``end``."""
+    return [c for c in captures if int(start, 16) < int(c.start, 16) <= int(end, 16)]
 
 
 def _lsn(text: str) -> str:
@@ -125,6 +142,11 @@ def check(session: Session, capture: Capture, since: str) -> str | None:
         f"CONVERT(varchar(22), sys.fn_cdc_get_min_lsn({literal(capture.instance)}), 1) AS oldest"
     )
     now = now or NO_LSN
+    if int(since, 16) > max(int(now, 16), int(capture.start, 16)):
+        raise ChangesExpired(
+            f"Change Data Capture is at LSN {now}, before {since}, that of the last sync, as "
+            "after a restored backup"
+        )
     # NULL: the agent has not come to the instance yet. Zeros: it is gone, or cannot be read.
     if oldest == NO_LSN or (oldest is not None and int(first, 16) < int(oldest, 16)):
         raise ChangesExpired(

@@ -75,7 +75,8 @@ class LateRows:
     def note(self, label: str, column: Column, rows: int) -> None:
         """Notes how many rows of the table have no moment."""
         if rows:
-            self._without_moment[label] = f"{label} ({rows} rows without {column.name})"
+            number = "1 row" if rows == 1 else f"{rows} rows"
+            self._without_moment[label] = f"{label} ({number} without {column.name})"
 
     def report(self) -> None:
         """Warns of the tables that have rows without a moment."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from .change_capture import newest, source_of
+from .change_capture import source_of
 from .naming import quoted
 from .restrictions import MASKED
 from .session import Values
@@ -281,9 +281,8 @@ class Changes(Plan):
         conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
         if self.captured:
             assert start is not None and end is not None  # noqa: S101, PT018
-            capture = newest(self.table.captures, start)
-            assert capture is not None  # noqa: S101  # else the table is reloaded
-            changes = source_of(capture, start, end, (quoted(c.name) for c in self.key))
+            keys = [quoted(column.name) for column in self.key]
+            changes = source_of(self.table.captures, start, end, keys)
         else:
             changes = f"CHANGETABLE(CHANGES {source}, {int(start or 0)})"  # the snapshot ends it
         sql = (
@@ -385,7 +384,7 @@ def choose(table: SourceTable, candidates: Sequence[str], *, versions: bool) -> 
     by_name |= {column.name: column for column in times}
     names = [name if name in by_name else name.casefold() for name in candidates]
     found = [by_name[name] for name in names if name in by_name]
-    if versions:
+    if versions and not table.is_view:  # a view may show those of another database
         found += [column for column in table.columns if is_version(column)]
     # Without a key at the destination a changed row would be stored beside the old one.
     usable = found and table.order and table.key
