@@ -29,6 +29,7 @@ from sqlserver.catalogue import Catalogue, Selection
 from sqlserver.change_capture import warn_of_lag
 from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints, was_killed
+from sqlserver.deletes import Deletes, KeyBudget, hours_by_table, minutes_now
 from sqlserver.entra import AccessTokens
 from sqlserver.errors import explain_login, unexpected
 from sqlserver.late_rows import LateRows
@@ -156,7 +157,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     try:
         database = _discover_as_declared(session, settings, saved)
         _warn(database)
-        _forget_other_tables(saved, database)
+        killed = was_killed(saved)
+        _forget_other_tables(saved, database, was_killed=killed)
         snapshots = allows_snapshots(session)
         plans = _choose_plans(session, database, settings)
         plans = with_indexes(session, plans, len(database.all))
@@ -189,6 +191,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         WindowProbe(),
         Checkpoints(saved, CHECKPOINT_INTERVAL),
         SyncLog(len(plans)),
+        _deletes(settings, database, saved, was_killed=killed),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
     sync.checkpoints.begin()
@@ -218,6 +221,17 @@ def _unchanged(session: Session, plans: Sequence[Plan], saved: State) -> dict[st
             versions[table.label] = since
             tables.append(table)
     return unchanged(session, tables, versions) if tables else {}
+
+
+def _deletes(
+    settings: Settings, database: DatabaseSchema, saved: State, *, was_killed: bool
+) -> Deletes:
+    hours, others = hours_by_table(
+        settings.full_refresh_hours, database.tables, settings.mssql_database
+    )
+    return Deletes(
+        settings.delete_sweep_hours, hours, others, KeyBudget(saved), was_killed, minutes_now()
+    )
 
 
 def _encryption(settings: Settings) -> Encryption:
@@ -564,7 +578,7 @@ def _some(labels: Sequence[str]) -> str:
     return ", ".join(labels[:_NAMED]) + more
 
 
-def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
+def _forget_other_tables(saved: State, database: DatabaseSchema, *, was_killed: bool) -> None:
     """Drops the cursors of tables that are not synced now, and miss changes: they are reloaded
     when they are synced again."""
     if saved.values["tables"] and not database.all:
@@ -573,7 +587,7 @@ def _forget_other_tables(saved: State, database: DatabaseSchema) -> None:
             "the rights of mssql_user"
         )
     states = database.states
-    if was_killed(saved):
+    if was_killed:
         Logging.info("The last sync was killed: rows may be sent again that did not change")
         states = {label: state.undigested() for label, state in states.items()}
     saved.values["tables"] = {label: state.to_json(label) for label, state in states.items()}

@@ -10,7 +10,7 @@ from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, RealServer
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 # Statements that read rows of a table, not those that look for changes.
-DATA = r"^SELECT (?!COUNT_BIG|TOP \(1\) 1|\S+ MAX\().* FROM \[(dbo|archive)\]"
+DATA = r"^SELECT (?!COUNT_BIG|TOP \(1\) 1|\S+ MAX\(|MIN\(R).* FROM \[(dbo|archive)\]"
 Source = MssqlSandbox | RealServer
 Columns = list[ColumnSpec | tuple[str, str] | tuple[str, str, bool]]
 

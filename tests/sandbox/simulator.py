@@ -124,6 +124,10 @@ class Simulator:
         """One of ``conditions`` holds from now on, until ``calm``; ``number`` tells how."""
         raise NotImplementedError
 
+    def set_back(self) -> None:
+        """The next sync is given an earlier state than the last one, or settings that are not its
+        own: nobody may know of rows that were delivered then, and deleted."""
+
     def at_request(self, number: int, act: Callable[[], object]) -> None:
         """Calls ``act`` when request ``number`` arrives, before its response."""
         raise NotImplementedError

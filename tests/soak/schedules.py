@@ -224,6 +224,8 @@ class _Schedule:
         missing, _ = differences(self.project, self.simulator)
         if strict:
             assert not missing, f"a sync left changed rows out: {_some(missing)}"
+        if "delete_sweep_hours" in self._known:
+            self.take("wait 25")  # sweeps and full refreshes are due
         all_anew = ["none"] if self._forged and not self._reconciles else []
         output = self._pass(all_anew, reconcile_hours="0")
         if "lists nothing" in output:  # an empty list replaces a table at the second sync
@@ -248,6 +250,8 @@ class _Schedule:
         """One sync; returns what it printed. It must succeed unless ``words`` give a reason to
         fail."""
         process, state, excused = self._prepare(words)
+        if state is not None or self._configured:
+            self.simulator.set_back()
         valid = self.states if state is None else self._states_up_to(state)
         changes = {key: value for key, value in changes.items() if key in self._known}
         changes |= self._settings(words)

@@ -95,6 +95,31 @@ def _within(parts: Parts, database: str, depth: int) -> Parts:
     return (schema or "dbo", *rest)
 
 
+# A number of hours, of all tables or, behind a name and "=", of those that it names.
+_HOURS = re.compile(
+    r'\s*(?:((?:\[(?:[^\]]|\]\])+\]|"(?:[^"]|"")+"|[^,="\[\]])+)=)?\s*(\d{1,5})\s*(?:,|$)',
+    re.ASCII,
+)
+Hours = tuple[Parts, int]  # of a table, () for all of them
+
+
+def _parse_hours(text: str) -> tuple[Hours, ...]:
+    """The names in a comma-separated list with their hours; without a name: of all tables."""
+    found: list[Hours] = []
+    place = 0
+    while place < len(text):
+        match = _HOURS.match(text, place)
+        if not match:
+            raise ValueError
+        place = match.end()
+        name, hours = match.groups()
+        names = _parse_names(name) if name else ((),)
+        if len(names) != 1 or (not name and () in dict(found)):
+            raise ValueError
+        found.append((names[0], int(hours)))
+    return tuple(found)
+
+
 def _parse_domain(text: str) -> str:
     if not re.fullmatch(r"[\w.$-]{1,255}", text):
         raise ValueError
@@ -117,6 +142,9 @@ TENANT = Kind("the id or a domain of a tenant", _parse_tenant)
 NAMES = Kind("a comma-separated list", _parse_names)
 KEYS = Kind("a list as schema.view: column, column; schema.table: column", _parse_keys)
 COLUMNS = Kind("a comma-separated list", _parse_columns)
+HOURS = Kind(
+    "a number of hours up to 99999, or a comma-separated list of schema.table=hours", _parse_hours
+)
 
 # Caboodle has _LastUpdatedInstant, Clarity UPDATE_DATE.
 _CHANGE_COLUMNS = (
@@ -219,6 +247,19 @@ class Settings:
         "Columns that are true in rows that count as deleted, the preferred one first",
         COLUMNS,
         default="",
+    )
+    delete_sweep_hours: int = setting(
+        "Sweep for deletes",
+        "Hours between two sweeps for deleted rows, where the key is a whole number; 0: none",
+        integer(0, 99_999),
+        default="24",
+    )
+    full_refresh_hours: tuple[Hours, ...] = setting(
+        "Full refresh",
+        "Hours between two full refreshes of tables whose deletes nothing else tells, or a list "
+        "of schema.table=hours; 0: none",
+        HOURS,
+        default="0",
     )
     lookback_seconds: int = setting(
         "Look-back",

@@ -34,18 +34,30 @@ class Cursor:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Cursor":
         """The cursor in the entry of a table."""
-        return cls(
-            **{
-                name: entry.get(key, entry.get(_OLDER_CURSOR_KEYS.get(name, "")))
-                for name, key in _CURSOR_KEYS.items()
-            }
-        )
+        values = {
+            name: entry.get(key, entry.get(_OLDER_CURSOR_KEYS.get(name, "")))
+            for name, key in _CURSOR_KEYS.items()
+        }
+        if values["moment"] is not None and values["offset"] is None:
+            values["offset"] = 0
+        digests = str(entry.get("c", "")).split(";")
+        if len(digests) == len(_DIGESTS):
+            values |= {n: text or None for n, text in zip(_DIGESTS, digests, strict=True)}
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
-        return _without_empty({key: getattr(self, name) for name, key in _CURSOR_KEYS.items()})
+        entry = {key: getattr(self, name) for name, key in _CURSOR_KEYS.items()}
+        if isinstance(self.column, str):
+            digests = (getattr(self, name) or "" for name in _DIGESTS)
+            entry |= {**dict.fromkeys("bcw"), "c": ";".join(digests)}
+        if self.moment is not None:
+            entry["o"] = self.offset or None
+        return _without_empty(entry)
 
 
-# The state has the entries of ten thousand tables: their keys are short.
+# The state has the entries of ten thousand tables: their keys are short, and no digest has one of
+# its own where all of them are there.
+_DIGESTS = ("columns", "column", "window")
 _CURSOR_KEYS = {
     "column": "b",
     "moment": "m",
@@ -143,6 +155,11 @@ class TableState:
     emptied       the last read found the table empty, and did not replace it
     has_stale     the destination has rows that are deleted at the source: all is read next
     fingerprint   of the rows that the last full read has left at the destination
+    delivered     the keys of the rows that the destination has, as ``KeyRanges`` writes them; or
+                  TOO_MANY
+    swept         when the last sweep for deleted rows began, in minutes since 1970
+    doubted       the last sweep missed so many rows that it deleted none
+    refreshed     when the last full read began, of a table that has one from time to time
     cursor        where the next incremental read starts
     read          the read that was interrupted
     others        what other versions of the connector saved; it is kept until a read is complete
@@ -158,6 +175,10 @@ class TableState:
     emptied: bool = False
     has_stale: bool = False
     fingerprint: str | None = None
+    delivered: str | None = None
+    swept: int | None = None
+    doubted: bool = False
+    refreshed: int | None = None
     cursor: Cursor = Cursor()
     read: SavedRead | None = None
     others: dict[str, Any] = field(default_factory=dict)
@@ -173,6 +194,9 @@ class TableState:
             columns = [column.rpartition(":") for column in _list(entry[_KEY])]
             values["key"] = [name for name, _, _ in columns]
             values["key_types"] = [_TYPES.get(short, short) for _, _, short in columns]
+        if DELIVERED in entry:
+            values["delivered"], _, swept = entry[DELIVERED].partition(" ")
+            values["swept"] = int(swept, 16) if swept else None
         return cls(
             **values,
             cursor=Cursor.from_json(entry),
@@ -192,6 +216,9 @@ class TableState:
                 saved["as"] = None
         else:  # an older version saved only one of them
             saved |= {"key": self.key, "types": self.key_types}
+        if self.delivered is not None:
+            swept = "" if self.swept is None else f" {self.swept:x}"
+            saved[DELIVERED] = self.delivered + swept
         entry |= {**_without_empty(saved), **self.cursor.to_json()}
         return {**entry, _READ: self.read.to_json()} if self.read else entry
 
@@ -233,6 +260,8 @@ class TableState:
 
 
 _READ, _KEY = "read", "k"
+DELIVERED = "d"
+TOO_MANY = "-"  # in place of keys: there is no room for them
 _KEYS = {
     "destination": "as",
     "identity": "i",
@@ -242,10 +271,12 @@ _KEYS = {
     "emptied": "emptied",
     "has_stale": "mixed",
     "fingerprint": "f",
+    "doubted": "doubted",
+    "refreshed": "u",
 }
 _OLDER_KEYS = {"key": "key", "key_types": "types", "identity": "id", "rows": "rows"}
 _KNOWN = {
-    *(_READ, _KEY),
+    *(_READ, _KEY, DELIVERED),
     *(*_KEYS.values(), *_OLDER_KEYS.values()),
     *(*_CURSOR_KEYS.values(), *_OLDER_CURSOR_KEYS.values()),
 }

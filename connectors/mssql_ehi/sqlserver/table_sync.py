@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
@@ -18,6 +19,7 @@ from . import change_capture
 from .change_capture import NO_LSN, newest
 from .change_tracking import check_changes
 from .checkpoints import Checkpoints
+from .deletes import Deletes, DeliveredKeys, is_due
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows
 from .naming import bracketed, quoted
@@ -38,6 +40,7 @@ from .rows import MAPPING_VERSION, size
 from .session import Session, Values
 from .source_clock import SourceClock, check_columns
 from .source_tables import fingerprint
+from .sweep import TableSweep
 from .table_keys import types_of
 from .table_state import Cursor, TableState
 from .table_writer import TableWriter
@@ -60,7 +63,8 @@ class Sync:
 
     ``get_data`` streams the rows of a plan in batches; ``unchanged`` has the tables that Change
     Tracking has no change of, and up to which version; ``checkpoint_rows`` is after how many rows
-    a checkpoint comes; ``slice_rows`` is how many rows a statement reads at most.
+    a checkpoint comes; ``slice_rows`` is how many rows a statement reads at most; ``deletes`` says
+    how deletes are found that the server does not tell.
     """
 
     get_data: GetData
@@ -78,6 +82,7 @@ class Sync:
     windows: WindowProbe
     checkpoints: Checkpoints
     log: SyncLog
+    deletes: Deletes
 
 
 class TableSync:
@@ -93,7 +98,6 @@ class TableSync:
         self._sync, self._in_turn = sync, sync.workers.in_turn
         self._checkpoints = sync.checkpoints
         self._table, self._label = plan.table, plan.table.label
-        self._writer = TableWriter(plan.table, sync.skipped, sync.deleted_columns)
         self._saved = TableState.from_json(sync.state.table(self._label), self._label)
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
@@ -101,11 +105,29 @@ class TableSync:
             self._state = replace(self._lasting, rows=self._saved.rows)
             if self._saved.is_known:
                 op.warning(f"{self._label}: {reason}: the table is reloaded")
+        self._delivered = self._delivered_keys()
+        self._writer = TableWriter(plan.table, sync.skipped, sync.deleted_columns, self._delivered)
+        # The hours between two full reads that bring the deletes, 0: there are none.
+        self._refresh_hours = self._hours_of_refresh()
+        self._refreshes = False  # this sync reads the table in full for that
+        self._fingerprint_of_all: str | None = None  # before rows were handed over by this read
         # The cursor of the last sync, if this one cannot find another.
         self._last_cursor: Cursor | None = None
         # Of the rows of this read, if the server knows no key.
         self._keys: Keys | None = None
         self._keyed_rows = 0
+
+    def _delivered_keys(self) -> DeliveredKeys | None:
+        """The keys of the rows that the destination has, None if the table is not swept."""
+        key = self._sync.deletes.sweep_key(self.plan, replaced=self._is_small)
+        if key is None:
+            return None
+        return DeliveredKeys(self._table, key, self._state.delivered, self._sync.deletes.budget)
+
+    def _hours_of_refresh(self) -> int:
+        keys = self._delivered
+        swept = keys is not None and not keys.are_too_many
+        return self._sync.deletes.hours_of_refresh(self.plan, replaced=self._is_small, swept=swept)
 
     def _as_stored(self) -> TableState:
         """What the destination has of the table, however its rows are read."""
@@ -173,9 +195,15 @@ class TableSync:
         """Reads what is due. Where the server refuses an incremental read, for a reason other than
         the rights of the login, all rows are read; the next sync is incremental again."""
         try:
+            self._allow_for_a_kill()
             start = self._start()
             if progress := start.resume():
                 self.plan = start.plan
+                return self._read(progress)
+            if self._is_refresh_due:
+                progress = self._refresh(start)
+                self.plan = start.plan
+                start.check(progress)
                 return self._read(progress)
             progress = start.incremental()
             if progress and self._label in self._sync.unchanged:
@@ -197,6 +225,60 @@ class TableSync:
             self.plan = replace(self.plan, whole=True)
             self.description = str(self.plan)
         return self._read(self._start_full())
+
+    @property
+    def _is_refresh_due(self) -> bool:
+        """Whether the table has to be read in full, for the rows that are gone at the source."""
+        hours, state = self._refresh_hours, self._state
+        if not hours or state.rows is None:
+            return False
+        return is_due(state.refreshed, hours, self._sync.deletes.now)
+
+    def _refresh(self, start: ReadStart) -> ReadProgress:
+        """A read of all rows, which replaces the table or, where it is too large for that, loads
+        it anew."""
+        self._refreshes = True
+        if self._is_small or self._seems_empty():
+            return start.full(small=True)
+        progress = start.full(small=False)
+        progress.mode = FIRST
+        self._warn(
+            f"full_refresh_hours: the table, of about {self._table.estimate} rows, is emptied at "
+            "the destination and loaded anew, so that rows go that are gone at the source"
+        )
+        return progress
+
+    def _seems_empty(self) -> bool:
+        """Whether a table that has rows by the server's statistics shows none: a login that lost
+        its rights must not empty it."""
+        sql, parameters = Plan(self._table, None, ()).statement(limit=1)
+        try:
+            return not self._session.with_retries(
+                self._label, lambda: self._session.rows(sql, parameters)
+            )
+        except UndecodableRow:
+            return False
+
+    def _sweep(self) -> TableSweep | None:
+        """The sweep for rows that are gone at the source, None if the table has none."""
+        if self._delivered is None:
+            return None
+        return TableSweep(
+            self._session,
+            self._table,
+            self._writer,
+            self._delivered,
+            self._sync.deletes,
+            self._checkpoints,
+            self._in_turn,
+            self._warn,
+        )
+
+    def _allow_for_a_kill(self) -> None:
+        """If the last sync was killed, it may have handed over rows that the state does not
+        tell."""
+        if self._sync.deletes.was_killed and self._saved.is_known and (sweep := self._sweep()):
+            sweep.widen()
 
     def _start(self) -> ReadStart:
         return ReadStart(
@@ -241,6 +323,9 @@ class TableSync:
     def _leave(self, progress: ReadProgress, cursor: Cursor) -> int:
         """Nothing is read, since nothing changed."""
         self.mode = progress.mode
+        self._delete_missing()
+        if self._state.cursor.window is None:  # the sweep has deleted rows
+            cursor = replace(cursor, window=None)
         cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
         self._in_turn(self._checkpoints.put, self._label, self._state)
@@ -248,11 +333,19 @@ class TableSync:
         self._count_nulls(progress)
         return 0
 
+    def _delete_missing(self) -> None:
+        """Deletes the rows that are gone at the source, if their table is swept and that is
+        due."""
+        if sweep := self._sweep():
+            self._state = sweep.run(self._state)
+
     # Reading
 
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
+        if progress.mode in (INCREMENTAL, FULL):
+            self._delete_missing()
         self._look_ahead(progress)
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
@@ -315,7 +408,9 @@ class TableSync:
         """The fingerprint of the last full read, "" if there is none. None: this read needs none,
         since it is not one of all rows, or will not be compared with another one."""
         plan, resumes = self.plan, progress.position is not None
-        if plan.column or plan.by_changes or resumes or not self._is_small:
+        if plan.by_changes or progress.is_incremental or resumes or not self._is_small:
+            return None
+        if plan.column and not self._refresh_hours:
             return None
         return self._state.fingerprint or ""
 
@@ -328,6 +423,7 @@ class TableSync:
 
     def _stream(self, progress: ReadProgress) -> None:
         """Rows are handed over as they come from now on."""
+        self._fingerprint_of_all = self._state.fingerprint
         self._state = self._state.undigested()
         self._sync.state.put({self._label: self._state.to_json(self._label)})
         self._checkpoints.follow(self._label, lambda: self._resumable(progress))
@@ -513,7 +609,7 @@ class TableSync:
     def _stop_replacing(self, progress: ReadProgress) -> None:
         """The table proves too large to be replaced: the rows that wait are stored."""
         progress.mode = self.mode = FULL
-        if leaves_stale_rows(self.plan, self._state):
+        if self._refreshes or leaves_stale_rows(self.plan, self._state):
             progress.mode = self.mode = FIRST
             self._truncate()
         self._writer.stop_replacing(empties=progress.mode == FIRST)
@@ -565,7 +661,11 @@ class TableSync:
         if self._state.confirms_empty and progress.stored:
             # An empty table is not believed at once any more.
             self._state = replace(self._state, rows=progress.stored, emptied=False)
-        return replace(self._state, read=progress.saved(self.plan, self._sync.encryption))
+        return replace(
+            self._state,
+            read=progress.saved(self.plan, self._sync.encryption),
+            delivered=self._delivered.to_text() if self._delivered else None,
+        )
 
     def _finish(self, progress: ReadProgress) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""
@@ -581,12 +681,31 @@ class TableSync:
             has_stale=keeps_stale,
             # With a cursor no later sync would delete the rows that this one had to leave.
             cursor=Cursor() if keeps_stale else self._cursor(progress),
-            fingerprint=None if keeps_stale else self._writer.fingerprint(),
+            fingerprint=None if keeps_stale else self._fingerprint_after(progress),
+            **self._about_deletes(progress),
         )
         self._checkpoints.put(self._label, entry)
         self._log.log(progress, done=True)
         if self._checkpoints.is_due():
             self._checkpoints.save()
+
+    def _fingerprint_after(self, progress: ReadProgress) -> str | None:
+        if progress.is_incremental and not progress.rows:
+            return self._fingerprint_of_all
+        return self._writer.fingerprint()
+
+    def _about_deletes(self, progress: ReadProgress) -> dict[str, Any]:
+        """What the next sync has to know to find rows that are gone, as TableState has it."""
+        now, state = self._sync.deletes.now, self._state
+        replaced = progress.mode in (FIRST, REPLACEMENT)
+        found: dict[str, Any] = {}
+        if self._delivered is not None:
+            found["delivered"] = self._delivered.to_text()
+            found["swept"] = now if replaced else state.swept
+            found["doubted"] = state.doubted and not replaced
+        if self._refresh_hours:
+            found["refreshed"] = now if replaced else state.refreshed
+        return found
 
     def _is_first_time_empty(self) -> bool:
         """Notes a table that is empty and had rows: it is replaced if the next sync sees the same,

@@ -18,6 +18,7 @@ from shared.fingerprint import Fingerprint, encode
 from shared.rows import InvalidRecord, Row, SkippedRecords
 from shared.spool import Spool
 
+from .deletes import DeliveredKeys
 from .rows import MappedBatch, RowMapper, is_storable
 from .session import Values
 from .source_tables import Column, SourceTable
@@ -36,14 +37,18 @@ class Written(NamedTuple):
 class TableWriter:
     """Stores rows of ``table`` at the destination, and reports to ``skipped`` what cannot be
     stored there. A row in which the first of ``deleted_columns`` that the table has is true is
-    handed over as a delete."""
+    handed over as a delete. ``delivered`` notes the keys of the rows; None: nobody needs them."""
 
     def __init__(
-        self, table: SourceTable, skipped: SkippedRecords, deleted_columns: Sequence[str] = ()
+        self,
+        table: SourceTable,
+        skipped: SkippedRecords,
+        deleted_columns: Sequence[str] = (),
+        delivered: DeliveredKeys | None = None,
     ) -> None:
         self._destination, self._label = table.destination, table.label
         self._key = {column.destination for column in table.key}
-        self._skipped = skipped
+        self._skipped, self._delivered = skipped, delivered
         self._mapper = RowMapper(table)
         self._key_places = [table.columns.index(column) for column in table.key]
         self.deleted_column = find_deleted_column(table, deleted_columns)
@@ -69,6 +74,8 @@ class TableWriter:
         with Spool() as spool, Spool() as deletes:
             self._spool = spool if wanted else None
             self._waiting_deletes = deletes if wanted else None
+            if self._delivered is not None:
+                self._delivered.wait(wanted=wanted)
             yield
 
     @property
@@ -86,11 +93,15 @@ class TableWriter:
         for spool in (self._spool, self._waiting_deletes):
             if spool is not None:
                 spool.clear()
+        if self._delivered is not None:
+            self._delivered.restart()
         if self._fingerprint is not None:
             self._fingerprint.clear()
 
     def truncate(self) -> None:
         op.truncate(self._destination)
+        if self._delivered is not None:
+            self._delivered.truncate()
 
     def write(self, batch: Sequence[Values], before: int) -> Written:
         """Stores a batch that comes after ``before`` rows of the read."""
@@ -111,6 +122,8 @@ class TableWriter:
             batch = [values for place, values in enumerate(batch) if place not in marked]
         self._compare(batch, mapped)
         self._hand_over_deletes(gone)
+        if self._delivered is not None:
+            self._delivered.add(rows)
         if self._spool is None:
             self._upsert(rows)
         else:
@@ -135,6 +148,12 @@ class TableWriter:
         for key in keys:
             with suppress(InvalidRecord):  # such a row was never stored either
                 self._delete(key)
+
+    def delete_keys(self, name: str, values: Sequence[int]) -> None:
+        """Deletes the rows that have these values in ``name``, which is their whole key."""
+        for value in values:
+            op.delete(self._destination, {name: value})
+        self.deleted += len(values)
 
     def _delete(self, key: Row) -> None:
         """Raises InvalidRecord for a key that the SDK refuses."""
@@ -197,6 +216,8 @@ class TableWriter:
     def replace(self, changed: Sequence[bool] | None) -> None:
         """Stores the rows that wait, or those that ``changed``."""
         assert self._spool is not None  # noqa: S101
+        if self._delivered is not None:
+            self._delivered.release(whole=changed is not None)
         if changed is not None and not any(changed):
             return
         place = 0
@@ -220,6 +241,8 @@ class TableWriter:
         many rows it had, and how many bytes."""
         assert self._spool is not None  # noqa: S101
         spool, self._spool = self._spool, None
+        if self._delivered is not None:
+            self._delivered.release(whole=False)
         self._fingerprint, before = None, 0
         if self._sends_deletes:
             self.delete_waiting()
