@@ -37,10 +37,11 @@ _AS_TEXT: dict[str, Callable[[Any], Any]] = {
 }
 
 # The tables of a small one: one for each way of reading, and one too large to be replaced.
-_SMALL = {
-    f"dbo.{name}": name
-    for name in ("tracked", "captured", "timed", "versioned", "plain", "log", "big")
-}
+_NAMES = ("tracked", "captured", "timed", "versioned", "counted", "plain", "log", "big")
+_SMALL = {f"dbo.{name}": name for name in _NAMES}
+_TIMED = ("timed", "counted")  # read by a moment; the key of "counted" is a number, so it is swept
+_MARKED = ("tracked", "captured", "timed", "counted", "plain")  # these mark rows as deleted
+_REFRESHED = ("timed", "versioned", "big")  # deletes arrive with a full refresh alone
 _TRACKED = ("dbo.Orders", "dbo.tracked", "dbo.captured")
 _LOOKBACK = 30  # seconds; the moments of the seed are seconds apart
 _FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do not arrive
@@ -70,6 +71,8 @@ class MssqlEhi(Simulator):
         "mssql_ehi_connector.BATCH_SIZE": PAGE,
         "mssql_ehi_connector.CHECKPOINT_INTERVAL": 4,
         "sqlserver.table_sync.SMALL": _FEW,
+        "sqlserver.sweep.KEYS_OF_A_STATEMENT": 3,
+        "sqlserver.sweep._DELETED_AT_ONCE": 2,
     }
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)
@@ -83,6 +86,8 @@ class MssqlEhi(Simulator):
         self._number = 0
         self._before: dict[tuple[str, int], Any] = {}  # what rows held before their last change
         self._proxy: Proxy | None = None
+        self._former: list[dict[str, Any]] = []  # what rows of the swept table were
+        self._was_set_back = self._is_syncing = False
 
     def start(self, port: int = 0) -> Self:
         self.server.port = port
@@ -127,7 +132,13 @@ class MssqlEhi(Simulator):
         }
 
     def expected(self) -> dict[str, list[dict[str, Any]]]:
-        return {stored: self._rows(table) for table, stored in self._stored.items()}
+        """Without the rows that are marked as deleted, where the connector knows the mark."""
+        found = {stored: self._rows(table) for table, stored in self._stored.items()}
+        if not self.options.get("deleted_column"):
+            return found
+        return {
+            stored: [row for row in rows if not row.get("gone")] for stored, rows in found.items()
+        }
 
     def fill(self, count: int) -> None:
         """Of a small one. No list has pages here: a table is read in batches of so many rows."""
@@ -224,6 +235,9 @@ class MssqlEhi(Simulator):
             "login_timeout_seconds": "1",
             "parallel_tables": draw.choice(("1", "1", "3")),
             "slice_rows": draw.choice(("500000", "3")),
+            "delete_sweep_hours": draw.choice(("24", "1")),
+            "full_refresh_hours": draw.choice(("0", "24", "big=1, dbo.t*=24, 1")),
+            "deleted_column": draw.choice(("", "gone")),
         }
         return made
 
@@ -231,12 +245,13 @@ class MssqlEhi(Simulator):
         server, key = self.server, ("id", "varchar(20)", False)
         value = ("v", "nvarchar(40)")
         extra: dict[str, list[Any]] = {
-            "timed": [("ModifiedDate", "datetime2(7)")],
+            **{name: [("ModifiedDate", "datetime2(7)")] for name in _TIMED},
             "versioned": [ColumnSpec("version", "rowversion")],
         }
         for name in _SMALL.values():
-            keys = [] if name == "log" else ["id", "part"]
+            keys = {"log": [], "counted": ["part"]}.get(name, ["id", "part"])
             columns = [key, ("part", "int", False), value, *extra.get(name, [])]
+            columns += [("gone", "bit")] if name in _MARKED else []
             server.create_table("dbo", name, columns, key=keys)
             for _ in range(_FEW + 5 if name == "big" else 7):
                 self._insert(name)
@@ -246,15 +261,19 @@ class MssqlEhi(Simulator):
 
     def _insert(self, name: str, draw: random.Random | None = None) -> None:
         self._number += 1
-        row: dict[str, Any] = {"id": f"k{self._number // 3}", "part": self._number, "v": "né"}
+        number = self._number
+        if name == "counted" and draw and draw.random() < 0.4 and not self._is_syncing:
+            live = {part for (part,) in self.server.execute("SELECT part FROM dbo.counted")}
+            number = next((r["part"] for r in self._former if r["part"] not in live), number)
+        row: dict[str, Any] = {"id": f"k{number // 3}", "part": number, "v": "né"}
         self.server.insert(f"dbo.{name}", [{**row, **self._touched(name, draw)}])
 
     def _touched(self, name: str, draw: random.Random | None = None) -> dict[str, Any]:
         """The moment of a change: now or, by ``draw``, the greatest that was there before."""
         now = self.server.instance.fixed_utc
-        if name != "timed" or not now:
+        if name not in _TIMED or not now:
             return {}
-        [[greatest]] = self.server.execute("SELECT MAX(ModifiedDate) FROM dbo.timed")
+        [[greatest]] = self.server.execute(f"SELECT MAX(ModifiedDate) FROM dbo.{name}")  # noqa: S608
         late = draw is not None and greatest is not None and draw.random() < 0.3
         return {"ModifiedDate": greatest if late else now.replace(tzinfo=None)}
 
@@ -263,15 +282,21 @@ class MssqlEhi(Simulator):
         table = f"dbo.{name}"
         count, kinds = server.count(table), ["insert", "insert", "change", "change", "column"]
         parts = server.execute(f"SELECT part FROM {table} ORDER BY part")  # noqa: S608
-        if deletes and name in ("tracked", "captured", "plain", "log"):  # others do not arrive
-            kinds += ["delete"] * 2 if 1 < count < _FEW - 1 else []
-            if count >= _FEW - 1 and name not in ("tracked", "captured"):
+        if deletes and self._brings_deletes(name):
+            kinds += ["delete"] * 2 if 1 < count < _FEW - 1 or name == "big" else []
+            if count >= _FEW - 1 and name not in ("tracked", "captured", "big"):
                 kinds = ["change", "delete"]
+        if name in _MARKED:
+            kinds += ["mark"]
         kind, where = draw.choice(kinds), {"part": draw.choice(parts)[0]}
+        if name == "counted" and kind != "insert":
+            self._former += [row for row in self._rows(table) if row["part"] == where["part"]]
         if kind == "insert":
             self._insert(name, draw)
         elif kind == "delete":
             server.delete(table, where)
+        elif kind == "mark":
+            self._mark(name, where["part"])
         elif kind == "column" and len(server.table(table).columns) < 7:
             self._number += 1
             new = "more" + "abcdefgh"[len(server.table(table).columns)]
@@ -286,6 +311,34 @@ class MssqlEhi(Simulator):
             self._before[name, where["part"]] = before
             server.update(table, where, v=str(draw.random()), **self._touched(name, draw))
 
+    def _brings_deletes(self, name: str) -> bool:
+        return name not in _REFRESHED or self.options["full_refresh_hours"] != "0"
+
+    def _mark(self, name: str, part: int) -> None:
+        """Marks a row as deleted, or takes the mark away. While a sync is under way it does not:
+        the row might be there again when it has been deleted at the destination."""
+        [[marked]] = self.server.execute(f"SELECT gone FROM dbo.{name} WHERE part = {part}")  # noqa: S608
+        rows = [row for row in self._rows(f"dbo.{name}") if not row["gone"]]
+        if (marked and not self._is_syncing) or (not marked and len(rows) > 2):
+            mark = {"gone": int(not marked)}
+            self.server.update(f"dbo.{name}", {"part": part}, **mark, **self._touched(name))
+
+    def set_back(self) -> None:
+        self._was_set_back = True
+
+    def remembered(self) -> dict[str, list[dict[str, Any]]]:
+        """An earlier state does not know all keys that were delivered, and a sync that does not
+        know the mark stores rows that have it."""
+        if not self._was_set_back:
+            return {}
+        kept = {
+            name: [row for row in self._rows(f"dbo.{name}") if row["gone"]] for name in _MARKED
+        }
+        # Columns may have come since a row went.
+        names = [_stored(column.name) for column in self.server.table("dbo.counted").columns]
+        gone = [{**dict.fromkeys(names), **row} for row in self._former]
+        return {**kept, "counted": [*kept["counted"], *gone]}
+
     def restore(self, draw: random.Random) -> bool:
         """In a table that is read in full, so that the next sync finds it."""
         full = [(name, part) for name, part in self._before if name in ("plain", "log")]
@@ -298,7 +351,12 @@ class MssqlEhi(Simulator):
         self.server.faults.add({**_TROUBLES, **_REFUSALS}[kind](number - 1))
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:
-        self.server.faults.add(faults.call(act, match=_DATA, skip=number - 1))
+        def during() -> None:
+            self._is_syncing = True
+            act()
+            self._is_syncing = False
+
+        self.server.faults.add(faults.call(during, match=_DATA, skip=number - 1))
 
     def be_hostile(self, kind: str, draw: random.Random) -> None:
         after = int(10 ** draw.uniform(1, 4.7))  # bytes; a sync takes some 50,000
