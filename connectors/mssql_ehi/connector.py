@@ -100,12 +100,15 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     try:
         read_at = time.monotonic()
         found = catalogue.read(session, _selection(settings))
-        tables = _complete(session, found, saved).tables
+        tables = _complete(session, found, saved, settings).tables
     finally:
         session.close()
     # A table that cannot be synced might be declared with another key than the destination's.
     declarations = [table.declaration() for table in tables if not table.fault]
-    keys = {entry["table"]: {*entry.get("primary_key", ())} for entry in declarations}
+    keys = {
+        (entry.get("schema"), entry["table"]): {*entry.get("primary_key", ())}
+        for entry in declarations
+    }
     _declared[:] = [_Declared(keys, by_state=known_state is not None)]
     _found[:] = [_Found(found, settings, read_at)]
     return [*declarations, *TABLES]
@@ -115,7 +118,7 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
 class _Declared:
     """The keys of the tables that schema() has declared, and whether it knew the state."""
 
-    keys: Mapping[str, set[str]]
+    keys: Mapping[tuple[str | None, str], set[str]]  # by schema and table at the destination
     by_state: bool
 
 
@@ -194,6 +197,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         _deletes(settings, database, saved, was_killed=killed),
     )
     tables = _in_order([TableSync(plan, sync) for plan in plans])
+    _warn_of_moved(tables)
     sync.checkpoints.begin()
     for table in tables:
         sync.log.expect(table.plan.table.label, table.rows_to_read)
@@ -480,13 +484,19 @@ def _discover(session: Session, settings: Settings) -> DatabaseSchema:
 
 
 def _complete(
-    session: Session, found: Catalogue, saved: State, *, keep_names: bool = True
+    session: Session,
+    found: Catalogue,
+    saved: State,
+    settings: Settings,
+    *,
+    keep_names: bool = True,
 ) -> DatabaseSchema:
     states = {
         label: TableState.from_json(entry, label)
         for label, entry in saved.values["tables"].items()
     }
-    return complete(session, found, states, keep_names=keep_names)
+    schemas = settings.destination_schemas
+    return complete(session, found, states, keep_names=keep_names, schemas=schemas)
 
 
 def _discover_as_declared(session: Session, settings: Settings, saved: State) -> DatabaseSchema:
@@ -496,10 +506,13 @@ def _discover_as_declared(session: Session, settings: Settings, saved: State) ->
     if found is None:
         found = catalogue.read(session, _selection(settings))
     if not _declared:
-        return _complete(session, found, saved)
+        return _complete(session, found, saved, settings)
     [declared] = _declared
-    database = _complete(session, found, saved, keep_names=declared.by_state)
-    tables = [_if_declared(t, declared.keys.get(t.destination)) for t in database.tables]
+    database = _complete(session, found, saved, settings, keep_names=declared.by_state)
+    tables = [
+        _if_declared(t, declared.keys.get((t.destination_schema, t.destination)))
+        for t in database.tables
+    ]
     return replace(database, tables=tuple(tables))
 
 
@@ -571,6 +584,15 @@ def _warn_of_full_reads(plans: Sequence[Plan], settings: Settings) -> None:
     warning, _ = full_read_warning(plans, settings.incremental_column)
     if warning:
         op.warning(warning)
+
+
+def _warn_of_moved(tables: Sequence[TableSync]) -> None:
+    if moved := [table.plan.table.label for table in tables if table.is_moved]:
+        were = "1 table is" if len(moved) == 1 else f"{len(moved):,} tables are"
+        op.warning(
+            f"Schemas at the destination changed, by destination_schemas: {were} reloaded into "
+            f"the new ones, and what the former ones hold stays as it is: {_some(moved)}"
+        )
 
 
 def _some(labels: Sequence[str]) -> str:

@@ -180,17 +180,20 @@ def _matches(name: tuple[str, ...], expression: re.Pattern[str], pattern: str) -
 
 
 def of_tables(
-    tables: Sequence[Name], kept: Mapping[Name, str] | None = None, taken: Iterable[str] = ()
+    tables: Sequence[Name],
+    kept: Mapping[Name, str] | None = None,
+    taken: Iterable[str] = (),
+    reserved: Iterable[str] = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES),
 ) -> tuple[list[str], list[str]]:
     """The names at the destination, and warnings. ``tables`` are in the order in which they were
-    created; ``kept``: names that tables have already; ``taken``: names of other tables.
+    created; ``kept``: names that tables have already; ``taken``: names of other tables;
+    ``reserved``: names that no table gets.
 
     Of tables that would have the same name, those outside dbo get the name of their schema as a
     prefix; where that is not enough, the later one gets a number.
     """
     kept = kept or {}
-    own = (SYNC_VALIDATION, SYNC_VALIDATION_TABLES)
-    used = {stored_table_name(name) for name in (*own, *taken)}
+    used = {stored_table_name(name) for name in (*reserved, *taken)}
     destinations = {}
     for table, name in kept.items():
         if stored_table_name(name) not in used:

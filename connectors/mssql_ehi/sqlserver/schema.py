@@ -7,7 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from . import change_capture, naming, restrictions, table_keys, type_mapping
+from . import (
+    change_capture,
+    destination_schemas,
+    naming,
+    restrictions,
+    table_keys,
+    type_mapping,
+)
 from .catalogue import Catalogue, Details
 from .naming import Name, quoted
 from .session import Session
@@ -37,20 +44,28 @@ class DatabaseSchema:
 
 
 def complete(
-    session: Session, catalogue: Catalogue, states: TableStates, *, keep_names: bool = True
+    session: Session,
+    catalogue: Catalogue,
+    states: TableStates,
+    *,
+    keep_names: bool = True,
+    schemas: bool = False,
 ) -> DatabaseSchema:
     """The tables of the ``catalogue`` with their names and keys at the destination. ``states``:
     what the last sync saved of them. Without ``keep_names`` they are named as if nothing was
-    saved, and a table that had other names is reloaded. Raises SourceError.
+    saved, and a table that had other names is reloaded. With ``schemas`` each keeps the name of
+    its schema at the destination. Raises SourceError.
     """
     labels = {name: naming.label(*name) for name in catalogue.names}
     states = _by_present_labels(labels, states)
-    named, warnings = _name_tables(catalogue, labels, states if keep_names else {})
+    known = states if keep_names else {}
+    named, warnings = _name_tables(catalogue, labels, known, schemas=schemas)
     completed = []
     complete_table = _Completion(session, catalogue, keep_names=keep_names).complete
     for table in catalogue.tables:
         state = states.get(table.label, TableState())
-        renamed = replace(table, destination=named[_name(table)])
+        schema, destination = named[_name(table)]
+        renamed = replace(table, destination=destination, destination_schema=schema)
         completed_table, more = complete_table(renamed, state)
         completed.append(completed_table)
         warnings += more
@@ -91,11 +106,11 @@ def _by_present_labels(labels: Mapping[Name, str], states: TableStates) -> dict[
 
 
 def _name_tables(
-    catalogue: Catalogue, labels: Mapping[Name, str], states: TableStates
-) -> tuple[dict[Name, str], list[str]]:
-    """The names at the destination of the tables that are selected, and warnings. A table keeps
-    the name that it has in the state, also when it is not there: the destination still has its
-    rows, and its key."""
+    catalogue: Catalogue, labels: Mapping[Name, str], states: TableStates, *, schemas: bool
+) -> tuple[dict[Name, destination_schemas.Stored], list[str]]:
+    """The schemas and names at the destination of the tables that are selected, and warnings. A
+    table keeps the name that it has in the state, also when it is not there: the destination still
+    has its rows, and its key."""
     nothing = Details(0, "", "", shipped=False)
 
     def created(table: Name) -> tuple[str, int]:
@@ -104,15 +119,14 @@ def _name_tables(
 
     selected = {labels[name]: name for name in catalogue.selected}
     saved = {
-        label: state.destination
+        label: (state.destination_schema, state.destination)
         for label, state in states.items()
         if state.destination is not None
     }
     kept = {selected[label]: known for label, known in saved.items() if label in selected}
     taken = [destination for label, destination in saved.items() if label not in selected]
     in_order = sorted(catalogue.selected, key=created)
-    destinations, warnings = naming.of_tables(in_order, kept, taken)
-    return dict(zip(in_order, destinations, strict=True)), warnings
+    return destination_schemas.of_tables(in_order, kept, taken, schemas=schemas)
 
 
 def _name_columns(table: SourceTable, state: TableState) -> tuple[SourceTable, list[str]]:
@@ -156,7 +170,7 @@ class _Completion:
         """The table with its columns, its key and what else is known of it, and warnings."""
         name = _name(table)
         table, warnings = self._with_column_names(table, state)
-        if state.destination not in (None, table.destination):
+        if _is_stored_elsewhere(table, state):
             state = TableState()  # there is no key yet under the name that it has now
         table, more = self._with_key(table, state)
         warnings += more
@@ -250,9 +264,20 @@ def _reload_reason(table: SourceTable, state: TableState) -> str:
     """Why what the state says of a table is not of this one, "" if it is."""
     if table.identity is not None and state.identity not in (None, table.identity):
         return "the table was dropped and recreated at the source"
-    if state.destination not in (None, table.destination):
+    if _is_stored_elsewhere(table, state):
+        if state.destination_schema != table.destination_schema:
+            return destination_schemas.CHANGED
         return "its name at the destination changed"
     return ""
+
+
+def _is_stored_elsewhere(table: SourceTable, state: TableState) -> bool:
+    """Whether the state is that of another table at the destination."""
+    stored = state.destination_schema, state.destination
+    return state.destination is not None and stored != (
+        table.destination_schema,
+        table.destination,
+    )
 
 
 def _doubtful_names(table: SourceTable, state: TableState) -> str:

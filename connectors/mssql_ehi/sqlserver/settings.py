@@ -236,6 +236,12 @@ class Settings:
         integer(0, 1_000_000),
         default="10",
     )
+    destination_schemas: bool = setting(
+        "Destination schemas",
+        "Store each table in a schema named like its own, in place of one schema for all",
+        FLAG,
+        default="false",
+    )
     incremental_column: tuple[str, ...] = setting(
         "Incremental column",
         "Columns that tell when a row changed, the preferred one first",

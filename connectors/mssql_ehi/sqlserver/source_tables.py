@@ -69,7 +69,8 @@ class SourceTable:
     at the destination must be kept. ``fault``: why it cannot be synced; ``key_refused``: because
     the destination has another key. ``reload_reason``: why what was stored of it does not count
     any more. ``postponed``: why it is left to the next sync. ``has_declared_key``: its key
-    is one of the settings, which the server does not know.
+    is one of the settings, which the server does not know. ``destination_schema``: that of the
+    destination, if it is not the connection's own.
     """
 
     schema: str
@@ -83,6 +84,7 @@ class SourceTable:
     is_view: bool = False
     has_declared_key: bool = False
     destination: str = ""
+    destination_schema: str | None = None
     excluded_columns: tuple[str, ...] = ()
     identity: str | None = None
     renamed: tuple[tuple[str, str], ...] = ()
@@ -101,10 +103,16 @@ class SourceTable:
         widths = [type_mapping.width(column.info) for column in self.columns]
         return None if None in widths else sum(width or 0 for width in widths)
 
+    @property
+    def within(self) -> dict[str, str]:
+        """The argument by which the SDK is told of the table's schema, if it has one of its own
+        at the destination."""
+        return {} if self.destination_schema is None else {"schema": self.destination_schema}
+
     def declaration(self) -> dict[str, Any]:
         """The table as the SDK's ``schema()`` declares it."""
         types = {column.destination: column.sdk_type for column in self.columns}
-        entry = {"table": self.destination, "columns": types}
+        entry = {**self.within, "table": self.destination, "columns": types}
         key = [column.destination for column in self.key]
         return {**entry, "primary_key": key} if key else entry
 

@@ -146,6 +146,7 @@ class TableState:
     """The entry of a table. What is not known is None or False, and not saved.
 
     destination   name of the table at the destination
+    destination_schema  its schema there, if it is not the connection's own
     key           names of the columns of its key, as the source spells them; []: it has none
     key_types     types of these columns, as ``table_keys.types_of`` names them
     identity      tells the table from another one of its name
@@ -166,6 +167,7 @@ class TableState:
     """
 
     destination: str | None = None
+    destination_schema: str | None = None
     key: list[str] | None = None
     key_types: list[str] | None = None
     identity: str | None = None
@@ -241,6 +243,7 @@ class TableState:
         """What the destination has of the table, however its rows are read."""
         return TableState(
             destination=self.destination,
+            destination_schema=self.destination_schema,
             key=self.key,
             key_types=self.key_types,
             identity=self.identity,
@@ -252,6 +255,7 @@ class TableState:
         return replace(
             self,
             destination=lasting.destination,
+            destination_schema=lasting.destination_schema,
             key=lasting.key,
             key_types=lasting.key_types,
             identity=lasting.identity,
@@ -264,6 +268,7 @@ DELIVERED = "d"
 TOO_MANY = "-"  # in place of keys: there is no room for them
 _KEYS = {
     "destination": "as",
+    "destination_schema": "in",
     "identity": "i",
     "column_names": "names",
     "key_refused": "refused",

@@ -20,6 +20,7 @@ from .change_capture import NO_LSN, newest
 from .change_tracking import check_changes
 from .checkpoints import Checkpoints
 from .deletes import Deletes, DeliveredKeys, is_due
+from .destination_schemas import CHANGED
 from .errors import ADVICE, ChangesExpired, SchemaChanged, StatementError, UndecodableRow
 from .late_rows import LateRows
 from .naming import bracketed, quoted
@@ -103,7 +104,7 @@ class TableSync:
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
         if reason := self._table.reload_reason:
             self._state = replace(self._lasting, rows=self._saved.rows)
-            if self._saved.is_known:
+            if self._saved.is_known and not self.is_moved:
                 op.warning(f"{self._label}: {reason}: the table is reloaded")
         self._delivered = self._delivered_keys()
         self._writer = TableWriter(plan.table, sync.skipped, sync.deleted_columns, self._delivered)
@@ -134,11 +135,17 @@ class TableSync:
         table = self._table
         return TableState(
             destination=table.destination,
+            destination_schema=table.destination_schema,
             key=[column.name for column in table.key],
             key_types=types_of(table.key),
             identity=table.identity or self._saved.identity or None,
             column_names=dict(table.renamed) or None,
         )
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the table was stored in another schema, as all are when the setting changes."""
+        return self._saved.is_known and self._table.reload_reason == CHANGED
 
     @property
     def runs_first(self) -> bool:

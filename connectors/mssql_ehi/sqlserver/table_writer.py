@@ -47,6 +47,7 @@ class TableWriter:
         delivered: DeliveredKeys | None = None,
     ) -> None:
         self._destination, self._label = table.destination, table.label
+        self._within = table.within
         self._key = {column.destination for column in table.key}
         self._skipped, self._delivered = skipped, delivered
         self._mapper = RowMapper(table)
@@ -99,7 +100,7 @@ class TableWriter:
             self._fingerprint.clear()
 
     def truncate(self) -> None:
-        op.truncate(self._destination)
+        op.truncate(self._destination, **self._within)
         if self._delivered is not None:
             self._delivered.truncate()
 
@@ -152,7 +153,7 @@ class TableWriter:
     def delete_keys(self, name: str, values: Sequence[int]) -> None:
         """Deletes the rows that have these values in ``name``, which is their whole key."""
         for value in values:
-            op.delete(self._destination, {name: value})
+            op.delete(self._destination, {name: value}, **self._within)
         self.deleted += len(values)
 
     def _delete(self, key: Row) -> None:
@@ -160,7 +161,7 @@ class TableWriter:
         if None in key.values():
             raise InvalidRecord("a part of its key is missing")
         try:
-            op.delete(self._destination, key)
+            op.delete(self._destination, key, **self._within)
         except (TypeError, ValueError) as error:
             raise InvalidRecord(f"the SDK refuses its key ({type(error).__name__})") from None
         self.deleted += 1
@@ -254,9 +255,10 @@ class TableWriter:
         spool.clear()
 
     def _upsert(self, rows: Sequence[Row]) -> None:
+        within = self._within
         for row in rows:
             try:
-                op.upsert(self._destination, row)
+                op.upsert(self._destination, row, **within)
             except (TypeError, ValueError) as error:  # noqa: PERF203  # raised for this row only
                 self._upsert_without_odd_values(row, error)
         self.sent += len(rows)
@@ -271,7 +273,7 @@ class TableWriter:
         attempts += [[*broken, name] for name in values if name not in broken]
         for odd in attempts:
             try:
-                op.upsert(self._destination, {**row, **dict.fromkeys(odd)})
+                op.upsert(self._destination, {**row, **dict.fromkeys(odd)}, **self._within)
             except (TypeError, ValueError):
                 continue
             for name in odd:
