@@ -321,6 +321,22 @@ def test_a_restored_database_is_loaded_anew(project: Project, server: MssqlSandb
     assert_equal(project, server)
 
 
+def test_a_restored_database_that_has_passed_the_last_sync(
+    project: Project, server: MssqlSandbox
+) -> None:
+    """Its LSNs are those of other changes."""
+    create_captured(server)
+    synced(project, server)
+    state = project.state
+    entry = state["tables"]["dbo.t"]
+    entry["l"] = f"0x{int(entry['l'], 16) + 1:020x}"
+    server.update("dbo.t", {"id": 3}, v="changed")
+    result = project.sync(configuration(server), state)
+    assert result.code == 0, result.output
+    assert "as after a restored backup: the table is reloaded" in result.output
+    assert_equal(project, server)
+
+
 def test_a_changed_key_of_a_table_without_a_primary_key(
     project: Project, server: MssqlSandbox
 ) -> None:

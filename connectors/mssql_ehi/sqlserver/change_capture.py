@@ -135,10 +135,11 @@ def begin(captures: Sequence[Capture], now: str) -> str:
 def check(session: Session, capture: Capture, since: str) -> str | None:
     """The newest LSN, None if nothing came after LSN ``since``. Raises ChangesExpired if the
     instance does not know all changes since then."""
-    [(first, now, oldest)] = session.rows(
-        "SELECT CONVERT(varchar(22), sys.fn_cdc_increment_lsn(CONVERT(binary(10), "
-        f"{_lsn(since)}, 1)), 1) AS first_lsn, "
+    saved = f"CONVERT(binary(10), {_lsn(since)}, 1)"
+    [(first, now, noted, oldest)] = session.rows(
+        f"SELECT CONVERT(varchar(22), sys.fn_cdc_increment_lsn({saved}), 1) AS first_lsn, "
         "CONVERT(varchar(22), sys.fn_cdc_get_max_lsn(), 1) AS now, "
+        f"CASE WHEN sys.fn_cdc_map_lsn_to_time({saved}) IS NULL THEN 0 ELSE 1 END AS noted, "
         f"CONVERT(varchar(22), sys.fn_cdc_get_min_lsn({literal(capture.instance)}), 1) AS oldest"
     )
     now = now or NO_LSN
@@ -152,6 +153,12 @@ def check(session: Session, capture: Capture, since: str) -> str | None:
         raise ChangesExpired(
             f"Change Data Capture ({capture.instance}) does not know all changes since LSN "
             f"{since}, that of the last sync (it knows them from {oldest} on)"
+        )
+    # Every LSN that was the newest one is noted, until clean-up has passed it.
+    if not noted and int(since, 16) > int(capture.start, 16):
+        raise ChangesExpired(
+            f"Change Data Capture does not know LSN {since}, that of the last sync, as after a "
+            "restored backup"
         )
     return now if int(first, 16) <= int(now, 16) else None
 
