@@ -9,7 +9,8 @@ the same run. Only their ratio says something; the figures alone depend on the m
 - A counter replaces the SDK's sink, since a connector cannot save what the SDK costs. Only
   "local row" includes the SDK, in the figure and in the floor.
 - CPU is user and system time together; memory is the peak that was resident (Linux only).
-- benchmarks/mssql_ehi.py, mssql_tables.py and rest.py say what each figure means.
+- benchmarks/mssql_ehi.py, mssql_tables.py, mssql_parallel.py and rest.py say what each figure
+  means.
 
 The largest table has `--rows` rows (by default 1,000,000 in mssql_ehi, 400,000 over HTTP). Memory
 is measured with this table, CPU by row with a fifth or a tenth of it.

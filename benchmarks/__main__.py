@@ -10,10 +10,14 @@ from rich.table import Table
 
 import benchmarks
 
-from . import mssql_ehi, mssql_tables, rest, sources
+from . import mssql_ehi, mssql_parallel, mssql_tables, rest, sources
 from .measure import Figure, Plan
 
-_RUNS = {"mssql_ehi": mssql_ehi.run, "mssql_ehi_tables": mssql_tables.run}
+_RUNS = {
+    "mssql_ehi": mssql_ehi.run,
+    "mssql_ehi_tables": mssql_tables.run,
+    "mssql_ehi_parallel": mssql_parallel.run,
+}
 NAMES = (*_RUNS, *sources.NAMES)
 
 

@@ -19,7 +19,12 @@ if sys.platform == "win32":
 else:
     PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["benchmarks.rest", "benchmarks.mssql_ehi", "benchmarks.mssql_tables"]
+    [
+        "benchmarks.rest",
+        "benchmarks.mssql_ehi",
+        "benchmarks.mssql_parallel",
+        "benchmarks.mssql_tables",
+    ]
 )
 
 
