@@ -1,4 +1,4 @@
-"""What `parallel_tables` brings mssql_ehi, whose process has half a core, as on Fivetran's platform.
+"""What `parallel_tables` brings mssql_ehi where its process has half a core, as on the platform.
 
 Measured are the seconds of a first sync by 2 and by 4 connections, to those by one. The simulator
 runs in a process of its own, and responds at once, or waits for 20 ms before each response, as a

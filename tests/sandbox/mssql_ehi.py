@@ -42,7 +42,7 @@ _SMALL = {f"dbo.{name}": name for name in _NAMES}
 _TIMED = ("timed", "counted")  # read by a moment; the key of "counted" is a number, so it is swept
 _MARKED = ("tracked", "captured", "timed", "counted", "plain")  # these mark rows as deleted
 _REFRESHED = ("timed", "versioned", "big")  # deletes arrive with a full refresh alone
-_TRACKED = ("dbo.Orders", "dbo.tracked", "dbo.captured")
+_TRACKED = ("dbo.Orders", "dbo.Providers", "dbo.tracked", "dbo.captured")
 _LOOKBACK = 30  # seconds; the moments of the seed are seconds apart
 _FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do not arrive
 _BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -101,9 +101,11 @@ class MssqlEhi(Simulator):
         return self
 
     def _create_more(self) -> None:
-        """What the seed has none of: Change Tracking, and a rowversion without a time."""
+        """What the seed has none of: Change Tracking, Change Data Capture, and a rowversion
+        without a time."""
         self.server.info.tracking = True
         self.server.execute("ALTER TABLE dbo.Orders ENABLE CHANGE_TRACKING")
+        self.server.enable_cdc("dbo.Providers")
         columns = [ColumnSpec("Name", "nvarchar(40)", nullable=False), ColumnSpec("Beds", "int")]
         columns += [ColumnSpec("RowVer", "rowversion")]
         wards = [("Cardiology", 12), ("Oncology", 20), ("Emergency", 8)]
@@ -201,6 +203,7 @@ class MssqlEhi(Simulator):
         server.update("dbo.Patients", {"PatientKey": 3}, LastName="Łukaszewicz", ModifiedDate=now)
         server.update("dbo.Results", {"OrderNumber": 2}, Value=Decimal("7.5"), ModifiedDate=now)
         server.insert("dbo.Providers", [(9_000, "0000000009", "Nová", "Cardiology", now)])
+        server.delete("dbo.Providers", {"ProviderId": 2})
         server.insert("archive.Patients", [(9_000, "Nový", "2026-01-31")])
         server.delete("archive.Patients", {"PatientKey": 1})
         server.delete("dbo.AccessLog", {"Action": "write"})
