@@ -9,7 +9,12 @@ import pytest
 from tools.paths import NAMES, ROOT
 
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *ROOT.glob("connectors/*/README.md"), *ROOT.glob("tests/**/README.md")]
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("connectors/*/README.md"),
+        *ROOT.glob("tests/**/README.md"),
+    ]
 )
 
 

@@ -343,8 +343,10 @@ class _Schedule:
 def _set_back(text: str) -> dict[str, Any]:
     """A state that a user gives a connection again: without what the destination had then."""
     state: dict[str, Any] = json.loads(text)
+    if state:
+        state["open"] = True  # as that of a sync that was killed
     for entry in state.get("tables", {}).values():
-        for name in ("fingerprint", "days", "f", "w"):
+        for name in ("fingerprint", "days"):
             entry.pop(name, None)
     return state
 
