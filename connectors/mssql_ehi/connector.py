@@ -17,7 +17,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 
 from shared import times
 from shared.encryption import Encryption
-from shared.errors import SourceError, redact_errors
+from shared.errors import SourceError, describe_defect, redact_errors
 from shared.form import setup_form
 from shared.rest import Retry
 from shared.rows import SkippedRecords
@@ -31,7 +31,7 @@ from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints, was_killed
 from sqlserver.deletes import Deletes, KeyBudget, hours_by_table, minutes_now
 from sqlserver.entra import AccessTokens
-from sqlserver.errors import explain_login, unexpected
+from sqlserver.errors import explain_login
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.read_progress import MANY_TABLES, SyncLog
@@ -265,7 +265,7 @@ def _sync_tables(
             outcomes.append(Outcome(table, table.sync(session)))
             session.succeeded()
         except Exception as error:  # the others are synced all the same
-            failure = error if isinstance(error, SourceError) else unexpected(error)
+            failure = error if isinstance(error, SourceError) else describe_defect(error)
             Logging.error(f"{table.plan.table.label}: {failure}")
             # Not the error itself: its traceback would hold the last batch.
             outcomes.append(Outcome(table, error=str(failure)))

@@ -7,13 +7,15 @@ ConnectorError       its message never holds a secret or a row's value
 │   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for;
 │   │                       `concerns_all`: after the last retry it is a SourceUnavailable
 │   └── SourceUnavailable   it concerns every table: credentials are refused, no server responds
-└── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
+└── UnexpectedError  a defect, or a failure of the SDK, named by its type and place
 """
 
 import functools
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fivetran_connector_sdk import Logging
@@ -46,6 +48,16 @@ class SourceUnavailable(SourceError): ...
 
 
 class UnexpectedError(ConnectorError): ...
+
+
+def describe_defect(error: Exception) -> str:
+    """What to say of an error that nobody foresaw: its type and place. Its message may quote data,
+    and is shown where CONNECTOR_DEBUG is "1", as in a local run."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"in {place.name}, line {place.lineno} of {Path(place.filename).name}"
+    if os.environ.get("CONNECTOR_DEBUG") == "1":
+        where += f": {error}"
+    return f"an unexpected {type(error).__name__} {where}: please report it"
 
 
 class TableFailures:
@@ -89,7 +101,7 @@ def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
         except ConnectorError as error:
             failure = error
         except Exception as error:
-            failure = UnexpectedError(f"{type(error).__name__}; its message may quote data")
+            failure = UnexpectedError(describe_defect(error))
             failure.__traceback__ = error.__traceback__
         traceback.clear_frames(failure.__traceback__)
         raise failure from None

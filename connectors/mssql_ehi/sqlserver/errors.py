@@ -16,8 +16,6 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 """
 
 import re
-import traceback
-from pathlib import Path
 from typing import Any
 
 import pytds
@@ -187,15 +185,6 @@ def explain(error: Exception, doing: str) -> SourceError:
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
     return UndecodableRow(f"{doing}: a row cannot be decoded ({type(error).__name__})")
-
-
-def unexpected(error: Exception) -> SourceError:
-    """Our error for a defect. It names its type and place, since its message may quote data."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return SourceError(
-        f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno} of "
-        f"{Path(place.filename).name}: please report it"
-    )
 
 
 def explain_login(
