@@ -21,8 +21,9 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, error_code
-from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
+from shared.rows import Column, Rows, Table, decimal, plain_text, to_flag
 from shared.settings import TOKEN, URL, integer, read, setting
 from shared.state import State, Window, fix_oldest, window
 
@@ -167,7 +168,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     tokens = _tokens(settings, saved)
     client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
     fix_oldest(saved, settings.initial_sync_days, started)
-    skipped, failures, enabled = SkippedRecords(), TableFailures(), _enabled(settings)
+    report, failures, enabled = SyncReport(), TableFailures(), _enabled(settings)
     try:
         for table, get_data, map_data in enabled:
             with failures.collect(table.name):
@@ -184,9 +185,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     changed_at=lambda row: row["updated_at"],
                     volatile=("timestamp",),
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, skipped)
+                ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
     failures.raise_any(len(enabled))
 
 

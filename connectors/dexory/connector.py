@@ -7,7 +7,7 @@ and from clients of it that others have written.
 import gc
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +27,7 @@ from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
 from shared.listing import REPLACED_AT_ONCE
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
+from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
 from shared.settings import TOKEN, Kind, integer, read, setting
@@ -124,31 +125,41 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Reads the list of locations page by page, from its start or from where a sync stopped."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved, skipped = State(state, (OBJECTS.name,)), SkippedRecords()
+    saved, report = State(state, (OBJECTS.name,)), SyncReport()
+    try:
+        with Spool() as locations, Spool() as objects:
+            current = Pass(saved, report.skipped, _first_link(settings), locations, objects)
+            with (
+                report.table(LOCATIONS.name, current.mode) as scans,
+                report.table(OBJECTS.name, current.mode) as expected,
+            ):
+                current.counts = {LOCATIONS.name: scans, OBJECTS.name: expected}
+                _store_pages(settings, saved, current)
+    finally:
+        report.log()
+
+
+def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
+    """Stores the pages of a pass, up to its end or max_pages. Raises SourceError."""
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
-    with Spool() as locations, Spool() as objects:
-        current = Pass(saved, skipped, _first_link(settings), locations, objects)
-        # The page that is read once more does not count: a limit of one page would not be passed.
-        most = settings.max_pages + current.resumed
-        pages = islice(_get_pages(client, settings, current), most)
-        try:
-            for count, page in enumerate(read_ahead(pages, client.closed), 1):
-                current.store(page)
-                saved.values["key_in_query"] = api_key.in_query
-                if page.following is None:
-                    current.finish()
-                elif page.number >= PAGES_AT_ONCE or count == most:
-                    current.save(page)
-            if page.following:
-                op.warning(
-                    f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
-                    "within an hour resumes here, a later one begins with the first page, and "
-                    f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
-                )
-                current.check()
-        finally:
-            current.report()
+    # The page that is read once more does not count: a limit of one page would not be passed.
+    most = settings.max_pages + current.resumed
+    pages = islice(_get_pages(client, settings, current), most)
+    for count, page in enumerate(read_ahead(pages, client.closed), 1):
+        current.store(page)
+        saved.values["key_in_query"] = api_key.in_query
+        if page.following is None:
+            current.finish()
+        elif page.number >= PAGES_AT_ONCE or count == most:
+            current.save(page)
+    if page.following:
+        op.warning(
+            f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
+            "within an hour resumes here, a later one begins with the first page, and "
+            f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
+        )
+        current.check()
 
 
 def configuration_form() -> ConfigurationForm:
@@ -331,7 +342,9 @@ class Pass:
     ) -> None:
         self._saved, self._skipped = saved, skipped
         self._waiting, self._spool = waiting_locations, waiting_objects
-        self._seen, self._never_scanned = Counter[str](), 0  # in this sync
+        self.counts = {name: TableCounts("") for name in (LOCATIONS.name, OBJECTS.name)}
+        self._line = Progress()
+        self._never_scanned = 0  # locations, in this sync
         self._storable = 0  # locations, in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
         self._table_state, now = TableState.from_json(saved.table(OBJECTS.name)), times.now()
@@ -339,9 +352,10 @@ class Pass:
         self._too_many = False  # objects came to wait
         stop = Stop.from_json(saved.values.get("stop"))
         self.resumed = stop is not None and stop.is_valid(self._list, now)
-        self.place, self._started = Place(first), now
+        self.place, self._started, self.mode = Place(first), now, "new pass, from the first page"
         if stop and self.resumed:
             self.place, self._started = stop.place, stop.started
+            self.mode = f"resumed pass, at page {stop.place.number}"
         self._begun = False  # whether this sync has read the first page
         self._streams = self.resumed  # whether rows are handed over as they come
         self._told = _Fingerprints(saved.table(LOCATIONS.name), self._table_state)
@@ -368,9 +382,10 @@ class Pass:
         self._told.objects.add_without_keys(encode(lambda: expected))
         self._add_locations(scanned)
         self._add(rows)
-        if page.number % 10 == 0 or page.following is None:
-            counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
-            Logging.info(f"Page {page.number}: {counts} read")
+        if self._line.is_due:
+            seen = self._seen(LOCATIONS)
+            text = self._line.text(seen, "records", seen, None)
+            Logging.info(f"{LOCATIONS.name}: page {page.number}, {text}")
 
     def _locations(self, records: list[Any], where: str) -> list[Row | InvalidRecord]:
         """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
@@ -389,7 +404,7 @@ class Pass:
         self._never_scanned += sum(row["scan_date"] is None for row in rows)
         keys = (tuple(row[name] for name in LOCATIONS.key) for row in rows)
         self._on_pages += self._keys.add(keys)
-        self._seen[LOCATIONS.name] += len(records)
+        self.counts[LOCATIONS.name].read += len(records)
         return found.rows
 
     def _objects(
@@ -397,7 +412,7 @@ class Pass:
     ) -> list[Row]:
         """The objects that are expected in a location, as rows. What they are made of is added to
         ``expected``, in one for each location."""
-        self._seen[OBJECTS.name] += len(objects.rows)
+        self.counts[OBJECTS.name].read += len(objects.rows)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
         occurrences, rows, values = _Occurrences(), list[Row](), list[tuple[Any, ...]]()
         for row in self._skipped.take(OBJECTS.name, objects, f"{where}, object "):
@@ -450,6 +465,7 @@ class Pass:
             self._withdraw(table)
         for row in rows:
             op.upsert(table.name, row)
+        self.counts[table.name].sent += len(rows)
 
     def _withdraw(self, table: Table) -> None:
         """Before rows come, or go, the state tells nothing of what the destination has: if the
@@ -480,7 +496,8 @@ class Pass:
                 self._note_added()
                 self._checkpoint(stop=None)
             raise
-        objects = self._seen[OBJECTS.name]
+        self._say_never_scanned()
+        objects = self._seen(OBJECTS)
         self._send_locations()
         reason = self._not_whole()
         replaces = not reason and (objects > 0 or self._table_state.confirms_empty)
@@ -540,7 +557,7 @@ class Pass:
 
     def _added(self) -> int:
         """How many objects can be stored, of those that this sync has read."""
-        return self._seen[OBJECTS.name] - self._skipped.counts[OBJECTS.name]
+        return self._seen(OBJECTS) - self._skipped.counts[OBJECTS.name]
 
     def _note_added(self) -> None:
         """Notes that the table has rows now, whatever the last whole pass left."""
@@ -558,18 +575,19 @@ class Pass:
 
     def check(self) -> None:
         """Raises SourceError if more than a tenth of a table's records was skipped."""
-        for table, records in self._seen.items():
-            self._skipped.check(table, records)
+        for table in (LOCATIONS, OBJECTS):
+            self._skipped.check(table.name, self._seen(table))
 
-    def report(self) -> None:
-        """Says what was skipped, and which values are null since their columns cannot hold
-        them."""
+    def _seen(self, table: Table) -> int:
+        """How many of its records this sync has read."""
+        return self.counts[table.name].read
+
+    def _say_never_scanned(self) -> None:
         if self._never_scanned:
             Logging.info(
                 f"{LOCATIONS.name}: {self._never_scanned} were never scanned and have no row; "
                 f"their {OBJECTS.name} have no scan_date"
             )
-        self._skipped.report()
 
     def _checkpoint(self, **others: Any) -> None:
         texts = self._told.texts

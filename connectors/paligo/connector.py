@@ -21,13 +21,13 @@ from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, retry_after
 from shared.rows import (
     Column,
     InvalidRecord,
     Row,
     Rows,
-    SkippedRecords,
     Table,
     convert,
     plain_text,
@@ -145,7 +145,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     fix_oldest(saved, settings.initial_sync_days, started)
     client = _connect(settings)
-    skipped, failures = SkippedRecords(), TableFailures()
+    report, failures = SyncReport(), TableFailures()
     sources = (
         (USERS, get_users_data, _map_user_data),
         (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
@@ -163,9 +163,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     changed_at=_changed_at,
                     volatile=("sync_timestamp",),
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, skipped)
+                ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
     failures.raise_any(len(sources))
 
 

@@ -31,8 +31,9 @@ from shared.form import setup_form
 from shared.listing import Listing
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, SkippedRecords, Table
+from shared.rows import Column, Table
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.state import State, window
 from source_messages import Messages, plain_messages
@@ -164,25 +165,26 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     today = times.now().date()
-    saved, skipped = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SkippedRecords()
+    saved, report = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SyncReport()
     client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
     try:
         for endpoint in settings.static_endpoints:
             with failures.collect(endpoint):
-                _sync_listing(client, STATIC_TABLES[endpoint], saved, skipped, said)
+                _sync_listing(client, STATIC_TABLES[endpoint], saved, report, said)
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
-                hours = HoursSync(plan, today, saved, skipped)
-                _sync_hours(client, hours, settings.chunk_days, said)
+                with report.table(name, plan.mode) as counts:
+                    hours = HoursSync(plan, today, saved, report.skipped, counts)
+                    _sync_hours(client, hours, settings.chunk_days, said)
     finally:
         said.report()
-        skipped.report()
+        report.log()
     failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
 
 
 def _sync_listing(
-    client: RestClient, table: Table, saved: State, skipped: SkippedRecords, said: Messages
+    client: RestClient, table: Table, saved: State, report: SyncReport, said: Messages
 ) -> None:
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
@@ -196,7 +198,7 @@ def _sync_listing(
         pages=lambda: iter([Page(records)]),
         to_rows=table.rows,
     )
-    listing.sync(saved, skipped)
+    listing.sync(saved, report)
 
 
 def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages) -> None:

@@ -11,6 +11,7 @@ from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
+from shared.report import TableCounts
 from shared.rows import Row, SkippedRecords, Table
 from shared.spool import Spool
 from shared.state import State
@@ -74,6 +75,12 @@ class Plan:
     def load(self) -> str:
         return self.state.load
 
+    @property
+    def mode(self) -> str:
+        """What is read, for the log."""
+        kind = {FIRST: "first load", UNFINISHED: "first load, resumed", UNPROVEN: "full refresh"}
+        return f"{kind.get(self.load, 'hours')}, from {self.begin} on"
+
     def after(self, end: date, today: date, load: str) -> HoursState:
         """The state of the table when it has the days before ``end``. Yesterday is never over:
         the account's zone may be behind UTC."""
@@ -103,8 +110,16 @@ class HoursSync:
     are read again, those that did not change are not sent.
     """
 
-    def __init__(self, plan: Plan, today: date, state: State, skipped: SkippedRecords) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        today: date,
+        state: State,
+        skipped: SkippedRecords,
+        counts: TableCounts,
+    ) -> None:
         self.plan, self.today, self.waiting = plan, today, Spool()
+        self._counts = counts
         self._state, self._skipped = state, skipped
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
@@ -120,6 +135,7 @@ class HoursSync:
         rows = self._skipped.take(table.name, table.rows(chunk.records), where)
         self._end = chunk.end
         self._records += len(chunk.records)
+        self._counts.read += len(chunk.records)
         self._has_messages |= bool(chunk.messages)
         if not self._waits:
             self._upsert(rows)
@@ -178,6 +194,7 @@ class HoursSync:
             self._withdraw()
         for row in to_send:
             op.upsert(self.plan.table.name, row)
+        self._counts.sent += len(to_send)
         self._days.note(rows)
         if len(to_send) < len(rows):
             Logging.info(

@@ -12,8 +12,9 @@ from hypothesis import given, settings, strategies as st
 
 from shared.listing import Listing
 from shared.pages import Page
+from shared.report import SyncReport
 from shared.rest import RestClient, Retry
-from shared.rows import Column, SkippedRecords, Table
+from shared.rows import Column, Table
 from shared.state import State, window
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
@@ -98,7 +99,7 @@ class World:
             changed_at=lambda row: row["updated_at"],
             deletions=feed,
             volatile=("synced_at",),
-        ).sync(state, SkippedRecords())
+        ).sync(state, SyncReport())
 
     def _pages(self) -> Iterator[Page]:
         total = len({row["id"] for row in self.source.values()}) + (self.skips is not None)

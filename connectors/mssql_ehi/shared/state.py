@@ -130,12 +130,13 @@ def fix_oldest(state: State, days: int | None, started: datetime) -> None:
 class Window:
     """What to read: rows that changed at ``since`` or later (None: all). ``started``: when the
     read began. ``full``: the rows replace the table. ``history``: how far back the source knows of
-    changes and deletes (None: of all)."""
+    changes and deletes (None: of all). ``mode``: the same for the log, and why it is so."""
 
     since: datetime | None
     started: datetime
     full: bool
     history: timedelta | None = None
+    mode: str = "all records"
 
     def covers(self, cursor: datetime) -> bool:
         """Whether the source knows all that happened since ``cursor``: it is not in the future,
@@ -157,13 +158,27 @@ def window(
     older than the ``history`` of changes and deletes that the source keeps (None: all).
     """
     started, table = times.now(), TableState.from_json(entry)
+    cursor = table.cursor
+    reason = _reason_for_all(table, started, reconcile_hours, history)
+    mode = reason or f"changes since {times.to_text(cursor) if cursor else ''}"
+    since = oldest if reason else cursor
+    return Window(since, started, bool(reason), history, mode)
+
+
+def _reason_for_all(
+    table: TableState, started: datetime, hours: int, history: timedelta | None
+) -> str:
+    """Why all records are read, "" if they are not."""
     cursor, listed = table.cursor, table.listed_at
-    full = (
-        cursor is None
-        or listed is None
-        or table.unfinished
-        or cursor > started
-        or not listed <= started < listed + timedelta(hours=reconcile_hours)
-        or (history is not None and cursor < started - history)
-    )
-    return Window(oldest if full else cursor, started, full, history)
+    if cursor is None and not table.is_known:
+        return "first load"
+    if cursor is None or listed is None or table.unfinished:
+        return "full refresh, since no sync has completed one that is proven whole"
+    if cursor > started or listed > started:
+        return "full refresh, since the state is ahead of the clock"
+    if not started < listed + timedelta(hours=hours):
+        due = "as at every sync" if not hours else f"since the last one was {hours} hours ago"
+        return f"full refresh, {due}"
+    if history is not None and cursor < started - history:
+        return "full refresh, since the source does not keep all changes since the last sync"
+    return ""

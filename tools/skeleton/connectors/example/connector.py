@@ -18,8 +18,9 @@ from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.pages import NumberedPages, Page
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry
-from shared.rows import Column, SkippedRecords, Table, decimal
+from shared.rows import Column, Table, decimal
 from shared.settings import TOKEN, read, setting
 from shared.state import State, window
 
@@ -65,7 +66,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the items: those that changed since the cursor or, when it is due, all of them."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved, skipped, client = State(state, (ITEMS.name,)), SkippedRecords(), _connect(settings)
+    saved, report, client = State(state, (ITEMS.name,)), SyncReport(), _connect(settings)
     to_read = window(saved.table(ITEMS.name), settings.reconcile_hours)
     try:
         Listing(
@@ -76,9 +77,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
             deletions=partial(get_deleted_items, client, settings.page_size),
             to_rows=ITEMS.rows,
             changed_at=lambda row: row["updated_at"],
-        ).sync(saved, skipped)
+        ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
 
 
 def configuration_form() -> ConfigurationForm:
