@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -302,7 +303,7 @@ def test_locations_that_were_never_scanned_are_counted_apart(
     sandbox.change(3, occupancy="half", **{OBJECTS: [{"sku": "planned"}]})
     result = synced(dexory, sandbox)
     assert "locations: 20 were never scanned and have no row" in result.output
-    assert "skipped" not in result.output
+    assert "were skipped" not in result.output
     assert "no date" not in result.output
     assert result.counts["Truncates"] == 1
     [planned] = [row for row in dexory.rows(OBJECTS) if row["sku"] == "planned"]
@@ -655,12 +656,18 @@ def test_waits_double_from_the_base_delay(
     assert all(b / 2 <= wait <= b for wait, b in zip(waits, bounds, strict=True))
 
 
-def test_progress_is_logged_every_ten_pages(dexory: Project, sandbox: Dexory) -> None:
-    """And at the end, with the counts."""
+def test_the_log_says_what_was_done_to_each_table(
+    dexory: Project, sandbox: Dexory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How it is read, how far it has come, and in the end what was read and sent."""
+    load("dexory")
+    monkeypatch.setattr("shared.report._INTERVAL", 0.0)
     output = synced(dexory, sandbox, **MANY).output
-    logged = [n for n in range(1, 27) if f"Page {n}: " in output]
-    assert logged == [10, 20, 26]
-    assert f"Page 26: 130 locations, {len(dexory.rows(OBJECTS))} {OBJECTS} read" in output
+    assert "locations: new pass, from the first page" in output
+    assert "locations: page 20, 100 records read, " in output
+    objects = len(dexory.rows(OBJECTS))
+    assert re.search(r" locations +new pass +130 +130 +0 +0 ", output)
+    assert re.search(rf" {OBJECTS} +new pass +{objects} +{objects} +0 +0 ", output)
 
 
 # Links
