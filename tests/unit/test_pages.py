@@ -182,7 +182,7 @@ def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
 
 def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
     """Four that are told to wait do so together, and nothing is sent meanwhile."""
-    together, waiting = threading.Barrier(4), threading.Event()
+    together, pausing, waiting = threading.Barrier(4), threading.Barrier(4), threading.Event()
     waited, disturbed, limited = list[float](), list[int](), set[int]()
 
     def respond(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
@@ -198,6 +198,7 @@ def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
     def wait(_closed: threading.Event, seconds: float) -> bool:
         waiting.set()
         waited.append(seconds)
+        pausing.wait(10)  # a thread that comes late would take the retry of another for a request
         threading.Event().wait(0.02)  # for requests that would not wait
         waiting.clear()
         return False
