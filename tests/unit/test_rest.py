@@ -572,6 +572,97 @@ def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch
         client().get("/a")
 
 
+@responses.activate
+def test_a_response_is_limited_by_what_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are counted before it is parsed: a few bytes each, they take a hundred times as
+    many in memory."""
+    bomb = gzip.compress(b"[" + b"{}," * rest.MOST_VALUES + b"{}]")
+    assert len(bomb) < 100_000
+    monkeypatch.setattr(rest, "parse_json", lambda text: pytest.fail("it was parsed"))
+    responses.get(URL + "/a", body=bomb, headers={"Content-Encoding": "gzip"})
+    advised = client(to_lower="page_size")
+    message = r"/a: more than 2000000 JSON values in a response\. Lower page_size$"
+    with pytest.raises(SourceError, match=message):
+        advised.get("/a")
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
+def test_no_value_is_missed_where_they_are_counted(value: Any) -> None:
+    """In any of the encodings that JSON may have."""
+
+    def count(item: Any) -> int:
+        inner = item.values() if isinstance(item, dict) else item
+        return 1 + (sum(map(count, inner)) if isinstance(item, (dict, list)) else 0)
+
+    text = json.dumps(value)
+    for encoding in ("utf-8", "utf-16", "utf-32-be"):
+        assert rest.count_values(text.encode(encoding)) >= count(value)
+
+
+@responses.activate
+def test_a_response_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to lower."""
+
+    def parse(_text: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(rest, "parse_json", parse)
+    responses.get(URL + "/a", json=1)
+    message = rf"^GET {URL}/a: the response takes more memory than there is\. Lower page_size$"
+    with pytest.raises(SourceError, match=message):
+        client(to_lower="page_size").get("/a")
+
+
+@responses.activate
+def test_one_large_response_at_a_time_is_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all threads and clients: until it is parsed no other one is read to its end, whatever
+    becomes of it."""
+    monkeypatch.setattr(rest, "LARGE_RESPONSE", 10)
+    unparsed, most, parse = list[str](), list[int](), rest.parse_json
+    may_parse = threading.Barrier(2)
+
+    def slow(text: str) -> Any:
+        unparsed.append(text)
+        with suppress(threading.BrokenBarrierError):
+            may_parse.wait(0.05)  # both would meet here if both came
+        most.append(len(unparsed))
+        unparsed.remove(text)
+        return parse(text)
+
+    monkeypatch.setattr(rest, "parse_json", slow)
+    responses.get(URL + "/a", json="x" * 20)
+    threads = [threading.Thread(target=client().get, args=("/a",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+    responses.get(URL + "/b", body='"' + "x" * 20, content_type="application/json")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="cut or damaged"):
+            client().get("/b")
+
+
+@responses.activate
+def test_of_an_error_only_the_beginning_is_kept() -> None:
+    """Whatever its size is, no other response has to wait for it."""
+    kept = list[int]()
+    responses.get(URL + "/a", status=404, body="x" * 10_000_000)
+
+    def explain(response: Response) -> str:
+        kept.append(len(response.body))
+        return ""
+
+    with pytest.raises(SourceError, match="status 404"):
+        client(explain=explain).get("/a")
+    assert kept[0] <= 128 * 1024
+
+
 def _trickle(listener: socket.socket, response: bytes) -> None:
     """Sends each connection the response byte by byte, until the listener ends."""
     with suppress(OSError):
