@@ -841,6 +841,11 @@ def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
             (link, None)
             for link in ("http://u@h/c", "http://h\\@g/c", "http://h:0/c", "http://h:x/")
         ),
+        *(
+            (link, None)
+            for link in ("\\\\g\\c", "/\\g/c", "?page=2\n", "\t?page=2", "https:\t//h/c")
+        ),
+        ("../c?page=2", "https://h/c?page=2"),
         *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
     ],
 )

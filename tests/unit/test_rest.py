@@ -406,10 +406,26 @@ def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
         "https://evil.example.com\\@api.example.com/a",
         "https://api.example.com@evil.example.com/a",
         "https://api.example.com:99999/a",
+        "//evil.example.com/../a",
+        "@evil.example.com/a",
+        ".evil.example.com/a",
+        "\\@evil.example.com/a",
+        ":x/a",
+        "/a\r\nb",
+        "/a\tb?c=\n",
+        "/a\\b",
+        "/\\evil.example.com/",
+        "/a/../../b",
+        "/a/%2E./b",
+        "https:\t//evil.example.com/a",
+        "https://api.example.com%2f.evil.example.com/a",
+        "https://api.example.com%40evil.example.com/a",
+        "https://[::1",
+        "https://api.example.com\x00.evil.example.com/",
     ],
 )
 def test_another_origin_gets_no_request(link: str) -> None:
-    """Another host, the same host without TLS and an ambiguous host get none."""
+    """Another host, the same host without TLS and an ambiguous address get none."""
     with pytest.raises(SourceError, match="it gets no request"):
         client().get(link)
     assert len(responses.calls) == 0
@@ -421,6 +437,23 @@ def test_a_link_of_the_same_origin_is_followed() -> None:
     responses.get(URL + ":443/a", json=1)
     assert client().get(f"{URL}:443/a?page=2") == 1
     assert str(responses.calls[0].request.url).endswith("/a?page=2")
+
+
+@responses.activate
+def test_what_is_not_ambiguous_is_sent() -> None:
+    """An ``@``, a space or a backslash in a query tells nobody another host."""
+    responses.get(URL + "/a@b/.c..", json=1)
+    assert client().get("/a@b/.c..?user=a@b.example&site=A B\\C") == 1
+
+
+@responses.activate
+def test_cookies_are_not_kept() -> None:
+    """They would be credentials that nobody has configured."""
+    responses.get(URL + "/a", json=1, headers={"Set-Cookie": "session=s3cret; Path=/"})
+    keeping = client()
+    for _ in range(2):
+        keeping.get("/a")
+    assert "Cookie" not in responses.calls[1].request.headers
 
 
 @responses.activate

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,14 @@ from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
 from .errors import SourceError, SourceUnavailable, T, TransientError
-from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
+from .network import (
+    PROXY_REFUSES,
+    Adapter,
+    Deadline,
+    NoConnection,
+    is_ambiguous,
+    is_loopback,
+)
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 32 * 1024 * 1024  # bytes after decompression
@@ -333,6 +341,11 @@ class RestClient:
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
+        if is_ambiguous(url):  # it is not shown, since it may hold anything
+            raise SourceError(
+                f"{method}: an address that can be read in several ways may not be below "
+                f"{self.base_url}: it gets no request"
+            )
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
@@ -510,8 +523,18 @@ class RestClient:
 
 
 class _Session(requests.Session):
-    """A session that does not look at a redirect: even one that is not followed is read by
-    requests as a whole, without a limit, and its address taken apart."""
+    """A session that keeps no cookies, sends what goes to this machine to no proxy, and does not
+    look at a redirect: even one that is not followed is read by requests as a whole, without a
+    limit, and its address taken apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
+        """The credentials go in the clear where the address is http."""
+        merged = super().merge_environment_settings(url, *settings)
+        return {**merged, "proxies": {}} if is_loopback(urlsplit(url).hostname) else merged
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -555,12 +578,7 @@ def _is_unsendable(error: Exception) -> bool:
     return isinstance(error, (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema))
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Scheme, host and port; None for an address that libraries read in several ways (``\\``,
-    ``@``)."""
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address that is not ambiguous."""
     parts, usual = urlsplit(url), {"https": 443, "http": 80}
-    try:
-        origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
-    except ValueError:
-        return None
-    return None if "\\" in parts.netloc or "@" in parts.netloc else origin
+    return parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
