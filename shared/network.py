@@ -7,6 +7,7 @@ the password for the host.
 """
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ import threading
 from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -43,6 +45,11 @@ _LOST = "the connection broke off before it was complete"
 _REFUSED = "the connection was refused: nothing listens at that port, or a firewall refuses it"
 _TIMED_OUT = "timed out connecting: the host is down, or a firewall drops what it is sent"
 
+# Python leaves some control characters out, and browsers take a backslash for a slash.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]|^[^?]*\\")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s%@\[\]:]+)(?::[0-9]{0,5})?")
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
 # Not every platform has every one. All other codes mean that the DNS gave no response.
 _NO_SUCH_HOST = {
     getattr(socket, name, socket.EAI_NONAME)
@@ -62,6 +69,30 @@ _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool],
     (TimeoutError, _TIMED_OUT, False),
     (ValueError, _NOT_FOUND, True),  # a name that no host can have
 )
+
+
+def is_ambiguous(url: str) -> bool:
+    """Whether it may depend on the library to which host, or which path, an absolute ``url``
+    leads: it has control characters, a backslash before its query, a user name (``@``), an
+    escaped host, no valid port, or segments of dots."""
+    try:
+        parts = urlsplit(url)
+        return bool(
+            _CONTROL.search(url)
+            or not _HOST.fullmatch(parts.netloc)
+            or parts.port == 0
+            or _DOTS.search(parts.path)
+        )
+    except ValueError:
+        return True
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether ``host`` is this machine, by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 class NoConnection(Exception):

@@ -273,6 +273,7 @@ def _connect(
         reset_header="X-RateLimit-Reset",
         explain=explain,
         parallel=settings.parallel_requests,
+        to_lower="max_records_per_page and parallel_requests",
         **authentication,
     )
 

@@ -25,7 +25,7 @@ from shared.completeness import Keys
 from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
 from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
-from shared.listing import REPLACED_AT_ONCE
+from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
@@ -146,7 +146,7 @@ def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
     # The page that is read once more does not count: a limit of one page would not be passed.
     most = settings.max_pages + current.resumed
     pages = islice(_get_pages(client, settings, current), most)
-    for count, page in enumerate(read_ahead(pages, client.closed), 1):
+    for count, page in enumerate(read_ahead(pages, client.closed, client.ahead), 1):
         current.store(page)
         saved.values["key_in_query"] = api_key.in_query
         if page.following is None:
@@ -183,6 +183,7 @@ def _connect(settings: Settings, api_key: "ApiKey") -> RestClient:
         auth=api_key,
         unauthorized=api_key.try_other_place,
         explain=_explain,
+        to_lower="page_size",
     )
 
 
@@ -241,6 +242,7 @@ def _get_pages(client: RestClient, settings: Settings, current: "Pass") -> Itera
             pages = iter(LinkedPages(PATH, fetch, _identities, Place(_first_link(settings))))
         else:
             yield first
+            del first
     yield from pages
 
 
@@ -365,13 +367,29 @@ class Pass:
         """Hands the locations of a page over. Its objects wait, are handed over, or both."""
         if page.number == 1:
             self._started, self._begun, self._streams = self._now, True, False
-        where = f"page {page.number}, record "
-        records, things = _take_objects(page.records)
-        locations, objects = self._locations(records, where), _map_object_data(things)
+        records, before, keys = page.records, 0, list[tuple[Any, ...]]()
+        page.records = []  # it may be large, and the next one is read while this one has a name
+        for portion in _take_objects(records):
+            keys += self._store(portion, f"page {page.number}, record ", before)
+            before += len(portion)
+        self._on_pages += self._keys.add(keys)
+        if self._line.is_due:
+            seen = self._seen(LOCATIONS)
+            text = self._line.text(seen, "records", seen, None)
+            Logging.info(f"{LOCATIONS.name}: page {page.number}, {text}")
+
+    def _store(
+        self, portion: list[tuple[Any, list[Any]]], where: str, before: int
+    ) -> list[tuple[Any, ...]]:
+        """Takes locations, each with its objects, after so many ``before`` on their page. Returns
+        the keys of the locations."""
+        found = self._locations([record for record, _ in portion], where, before)
+        locations, objects = found.rows, _map_object_data([things for _, things in portion])
         rows: list[Row] = []
         scanned: list[Row] = []
         expected: list[tuple[Any, ...]] = []
-        for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
+        pairs = zip(locations, objects, strict=True)
+        for position, (location, its) in enumerate(pairs, before + 1):
             if isinstance(location, InvalidRecord):
                 lost = InvalidRecord("its location cannot be stored")
                 its = Rows([lost] * len(its.rows))
@@ -382,12 +400,10 @@ class Pass:
         self._told.objects.add_without_keys(encode(lambda: expected))
         self._add_locations(scanned)
         self._add(rows)
-        if self._line.is_due:
-            seen = self._seen(LOCATIONS)
-            text = self._line.text(seen, "records", seen, None)
-            Logging.info(f"{LOCATIONS.name}: page {page.number}, {text}")
+        named = (row for row in locations if isinstance(row, dict))
+        return [tuple(row[name] for name in LOCATIONS.key) for row in named]
 
-    def _locations(self, records: list[Any], where: str) -> list[Row | InvalidRecord]:
+    def _locations(self, records: list[Any], where: str, before: int) -> Rows:
         """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
         of the table, but has the name under which its objects are stored."""
         found = convert_lists_to_strings(records, LOCATIONS)
@@ -399,13 +415,11 @@ class Pass:
         named = convert_lists_to_strings([records[index] for index in never_scanned], _UNSCANNED)
         for index, row in zip(never_scanned, named.rows, strict=True):
             found.rows[index] = row
-        rows = self._skipped.take(LOCATIONS.name, found, where)
+        rows = self._skipped.take(LOCATIONS.name, found, where, before)
         self._storable += len(rows)
         self._never_scanned += sum(row["scan_date"] is None for row in rows)
-        keys = (tuple(row[name] for name in LOCATIONS.key) for row in rows)
-        self._on_pages += self._keys.add(keys)
         self.counts[LOCATIONS.name].read += len(records)
-        return found.rows
+        return found
 
     def _objects(
         self, location: Row, objects: Rows, where: str, expected: list[tuple[Any, ...]]
@@ -673,10 +687,17 @@ def _was_never_scanned(record: Any) -> bool:
     return False
 
 
-def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
-    """Locations without their expected objects, and these."""
-    pairs = [_take_its_objects(record) for record in records]
-    return [left for left, _ in pairs], [taken for _, taken in pairs]
+def _take_objects(records: list[Any]) -> Iterator[list[tuple[Any, list[Any]]]]:
+    """Pairs of a location without its expected objects and these. They come in portions, since
+    rows take as much memory as what they are made of."""
+    portion, size = list[tuple[Any, list[Any]]](), 0
+    for record in records:
+        portion.append(_take_its_objects(record))
+        size += 1 + len(portion[-1][1])
+        if size >= RECORDS_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+    yield portion
 
 
 def _take_its_objects(record: Any) -> tuple[Any, list[Any]]:

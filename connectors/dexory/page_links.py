@@ -1,7 +1,10 @@
 """Links of pages: whether one may be followed, and which page it is."""
 
+import re
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote_plus, urljoin, urlsplit
+
+from shared.network import is_ambiguous
 
 PATH = "/customer-api/v1/locations"
 LONGEST_LINK = 4_000  # characters; it stands in the state, which must stay small
@@ -14,15 +17,15 @@ def resolve(link: str, given: str, key: str) -> str:
     are followed over ``https:`` as the page was. Raises ValueError, TypeError or AttributeError if
     it cannot be the link of a page.
     """
+    # urljoin leaves control characters out, and takes dots for what they mean.
+    ambiguous = re.search(r"[\x00-\x1f\x7f]", given) or is_ambiguous(urljoin(link, given))
     page, new = urlsplit(link), urlsplit(urljoin(link, given))
-    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
     https = new._replace(scheme="https")
     if page.scheme == "https" and new.scheme == "http" and _host(https) == _host(page):
         new = https
     pairs = [(pair, unquote_plus(pair).partition("=")) for pair in new.query.split("&")]
     query = "&".join(p for p, (name, _, value) in pairs if name != "api_key" and value != key)
     resolved = new._replace(query=query).geturl()
-    # Where one of these stands before a host, libraries do not agree on which host is meant.
     if not given or ambiguous or key in unquote_plus(resolved) or len(resolved) > LONGEST_LINK:
         raise ValueError
     return resolved

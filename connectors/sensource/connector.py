@@ -207,9 +207,10 @@ def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages)
     chunks = in_order(client, _chunks(client, hours.plan, days, hours.today))
     with hours.waiting:
         try:
-            for chunk in read_ahead(chunks, client.closed):
+            for chunk in read_ahead(chunks, client.closed, client.ahead):
                 said.add(hours.plan.table.name, chunk.messages)
                 hours.add(chunk)
+                del chunk  # it may be large, and so may the next one
             hours.end()
         except SourceError:
             hours.break_off()
@@ -243,6 +244,7 @@ def _connect(settings: Settings, token: "Token") -> RestClient:
         explain=_explain,
         parallel=settings.parallel_requests,
         closed=token.client.closed,
+        to_lower="chunk_days and parallel_requests",
     )
 
 

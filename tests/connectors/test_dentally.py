@@ -461,6 +461,45 @@ def test_tokens_of_unknown_lifetime_wait_for_a_refusal(
     assert sent == sent_later == ["r1"]
 
 
+@pytest.mark.parametrize("refresh", ["r\r\nX-Other: 1", "r" * 40_000, "\ud800"])
+def test_a_refresh_token_that_cannot_be_sent_is_not_stored(
+    checkpoints: list[str], refresh: str
+) -> None:
+    """The one that the configuration has stays in use beside the new access token."""
+    one, sent = tokens(State({}, ()), {**PAIR, "refresh_token": refresh}, PAIR)
+    assert one.renew(signed(one), 1)
+    later, sent_later = tokens(State(json.loads(checkpoints[-1]), ()), PAIR)
+    assert signed(later).headers["Authorization"] == "Bearer access-two"
+    later.renew(signed(later), 1)
+    assert sent == sent_later == ["r1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({"renew_at": "soon"}, "access-two"),
+        ({"renew_at": [1]}, "access-two"),
+        ({"access": "a\r\nb"}, "a1"),
+        ({"refresh": "r\x00"}, "a1"),
+        ({"refresh": 7}, "a1"),
+        ({"access": ""}, "a1"),
+    ],
+)
+def test_tokens_of_the_state_that_cannot_be_sent_are_not_used(
+    checkpoints: list[str], capsys: pytest.CaptureFixture[str], changes: dict[str, Any], used: str
+) -> None:
+    """An earlier version may have stored them. An end that cannot be read is unknown."""
+    one, _ = tokens(State({}, ()), PAIR)
+    one.renew(signed(one), 1)
+    state, encryption = json.loads(checkpoints[-1]), one._encryption
+    content = {**encryption.decrypt(state["tokens"]["sealed"]), **changes}
+    state["tokens"]["sealed"] = encryption.encrypt(content)
+    later, _ = tokens(State(state, ()))
+    later.renew_if_due()
+    assert signed(later).headers["Authorization"] == f"Bearer {used}"
+    assert ("cannot be sent" in capsys.readouterr().out) is (used == "a1")
+
+
 def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None:
     """Another thread may have renewed it already; a second refusal is final."""
     one, sent = tokens(State({}, ()), PAIR)
@@ -476,6 +515,7 @@ def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None
     "response",
     [
         *({}, [], None, {"access_token": ""}, {"access_token": 7}),
+        *({**PAIR, "access_token": "a\r\nb"}, {**PAIR, "access_token": "a" * 40_000}),
     ],
 )
 def test_a_response_without_usable_tokens_is_an_error(

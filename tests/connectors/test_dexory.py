@@ -848,6 +848,11 @@ def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
             (link, None)
             for link in ("http://u@h/c", "http://h\\@g/c", "http://h:0/c", "http://h:x/")
         ),
+        *(
+            (link, None)
+            for link in ("\\\\g\\c", "/\\g/c", "?page=2\n", "\t?page=2", "https:\t//h/c")
+        ),
+        ("../c?page=2", "https://h/c?page=2"),
         *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
     ],
 )
@@ -1099,10 +1104,13 @@ def test_objects_that_a_part_of_a_pass_added_are_guarded(
     assert counted(operations) == after
 
 
+@pytest.mark.parametrize("at_once", [5_000, 1])
 def test_records_of_a_page_are_named_by_their_place(
-    operations: list[Any], new_pass: NewPass
+    at_once: int, operations: list[Any], new_pass: NewPass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records that can be stored are; the objects of a skipped location are counted, too."""
+    """Records that can be stored are, however many become rows at once; the objects of a skipped
+    location are counted, too."""
+    monkeypatch.setattr(load("dexory"), "RECORDS_AT_ONCE", at_once)
     skipped = SkippedRecords()
     current = new_pass({}, skipped)
     records = [location("A1", {"sku": "x"}), location(None, {"sku": "y"})]

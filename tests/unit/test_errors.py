@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from shared.errors import ConnectorError, SourceError, UnexpectedError, redact_errors
+from shared.errors import (
+    ConnectorError,
+    SourceError,
+    TableFailures,
+    UnexpectedError,
+    redact_errors,
+)
 
 
 def inner(secret: str, error: Exception) -> None:
@@ -55,6 +61,19 @@ def test_an_unknown_error_is_named_by_its_type_and_place(
         str(caught.value),
     )
     assert ("s3cret" in str(caught.value)) == shown
+
+
+def test_a_lack_of_memory_says_what_to_lower() -> None:
+    """It ends a table, or the sync, with an error of ours."""
+    with pytest.raises(SourceError, match=r"takes more memory than there is\. Lower the number"):
+        update({"secret": "x"}, state={"error": MemoryError()})
+    failures = TableFailures()
+    with failures.collect("rooms"):
+        raise MemoryError
+    with failures.collect("sites"):
+        pass
+    with pytest.raises(SourceError, match=r"1 of 2 tables failed:\nrooms: the sync takes more"):
+        failures.raise_any(2)
 
 
 def test_what_succeeds_is_returned() -> None:

@@ -399,8 +399,12 @@ def test_a_first_load_that_broke_off_begins_again(sync: Any) -> None:
     assert "unfinished" not in done.entry
 
 
-def test_records_are_named_by_page_and_position(sync: Any) -> None:
-    """Never by a value."""
+@pytest.mark.parametrize("at_once", [5_000, 2])
+def test_records_are_named_by_page_and_position(
+    at_once: int, sync: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never by a value, and however many of a page become rows at once."""
+    monkeypatch.setattr("shared.listing.RECORDS_AT_ONCE", at_once)
     done = sync(KNOWN, Source(([[*range(20), None], [20, ""]], 23)))
     assert done.skipped.examples == {
         "things": ["page 1, record 21: id is missing", "page 2, record 2: id is missing"]

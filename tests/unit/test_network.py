@@ -278,6 +278,18 @@ def test_a_proxy_gets_the_request_and_its_password(
     assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXQ=" in listener.heard[0]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_what_goes_to_this_machine_goes_to_no_proxy(
+    listen: Any, monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
+    """Without TLS the proxy would get the credentials in the clear."""
+    proxy, listener = listen(JSON + b'{"n": 1}'), listen(JSON + b'{"n": 2}')
+    _proxy(monkeypatch, proxy.port, name)
+    assert RestClient(f"http://{host}:{listener.port}", 30, Retry(0)).get("/a") == {"n": 2}
+    assert proxy.heard == []
+
+
 @pytest.mark.parametrize("status", [407, 403, 405, 404, 302])
 def test_a_proxy_that_refuses(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from itertools import count, islice
@@ -224,6 +225,34 @@ def test_a_large_response_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch
         assert source.parallel == 4
         source.get("/a")
         assert source.parallel == 1
+
+
+@pytest.mark.parametrize("body", ["[1, 2, 3, 4]", '"long text"'])
+def test_nothing_is_read_ahead_after_a_large_response(
+    body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of its size, or with as many values, would take too much memory; and the one before is
+    gone by then."""
+    monkeypatch.setattr("shared.rest.LARGE_RESPONSE", 8 if body[0] == '"' else 100)
+    monkeypatch.setattr("shared.rest.MANY_VALUES", 3)
+    source, begun, alive = client(4), list[int](), weakref.WeakValueDictionary[int, Page]()
+
+    def call(number: int) -> Page:
+        begun.append(number)
+        assert not alive
+        page = Page([source.get("/a")], number, pages=6)
+        alive[number] = page
+        return page
+
+    with responses.RequestsMock() as server:
+        server.get("https://api.example.com/a", body=body, content_type="application/json")
+        pages = iter(NumberedPages(source, "/a", call, 1, ("id",)))
+        monkeypatch.setattr(RepeatedPages, "is_repeated", lambda pages, records: False)
+        for page in read_ahead(pages, source.closed, source.ahead):
+            assert begun == [*range(1, page.number + 1)]
+            if page.number == 6:
+                break
+            del page
 
 
 def test_the_client_can_be_used_after_an_early_stop() -> None:

@@ -60,6 +60,12 @@ def describe_defect(error: Exception) -> str:
     return f"an unexpected {type(error).__name__} {where}: please report it"
 
 
+_NO_MEMORY = (
+    "the sync takes more memory than there is. Lower the number of records or days in a request "
+    "and that of concurrent requests or tables"
+)
+
+
 class TableFailures:
     """The tables of a sync that failed. The others are synced all the same."""
 
@@ -75,8 +81,13 @@ class TableFailures:
             raise
         except SourceError as error:
             # Not the error itself: its traceback would hold rows.
-            self._reasons[table] = str(error)
-            Logging.error(f"{table}: {error}")
+            reason = str(error)
+        except MemoryError:
+            reason = _NO_MEMORY
+        else:
+            return
+        self._reasons[table] = reason
+        Logging.error(f"{table}: {reason}")
 
     def raise_any(self, tables: int) -> None:
         """Raises SourceError with all reasons, if any of so many ``tables`` failed."""
@@ -100,6 +111,9 @@ def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
             return entry_point(configuration, **kwargs)
         except ConnectorError as error:
             failure = error
+        except MemoryError as error:
+            failure = SourceError(_NO_MEMORY)
+            failure.__traceback__ = error.__traceback__
         except Exception as error:
             failure = UnexpectedError(describe_defect(error))
             failure.__traceback__ = error.__traceback__

@@ -23,6 +23,7 @@ from .state import OVERLAP, State, TableState, Window
 CHECKPOINT_ROWS = 5_000
 REPLACED_AT_ONCE = 1_000_000  # rows that may wait; a longer list is stored, and replaces nothing
 STREAMED_FIRST_LOAD = 100_000  # rows of a first load that may wait; more are handed over at once
+RECORDS_AT_ONCE = 5_000  # of a page become rows, which take as much memory as they do
 
 
 @dataclass(repr=False)
@@ -133,7 +134,7 @@ class Listing:
         skipped: SkippedRecords,
     ) -> ReadProgress:
         name, progress = self.table.name, ReadProgress()
-        for page in read_ahead(deletions(since), self.client.closed):
+        for page in read_ahead(deletions(since), self.client.closed, self.client.ahead):
             found = self.table.keys(page.records)
             keys = skipped.take(f"{name} (deletes)", found, f"page {page.number}, record ")
             stored.note(keys)
@@ -150,26 +151,31 @@ class Listing:
     ) -> ReadProgress:
         name, progress, line = self.table.name, ReadProgress(), Progress()
         staged.begin()
-        for page in read_ahead(pages(), self.client.closed):
-            staged.add(self._rows(page, progress, skipped))
+        for page in read_ahead(pages(), self.client.closed, self.client.ahead):
+            for rows in self._rows(page, progress, skipped):
+                staged.add(rows)
             if self.log_pages or line.is_due:
                 of = f" of {page.pages}" if page.pages else ""
                 text = line.text(progress.seen, "records", progress.seen, progress.total)
                 Logging.info(f"{name}: page {page.number}{of}, {text}")
+            del page  # it may be large, and so may the next one
         progress.end()
         staged.counts.read += progress.seen
         return progress
 
-    def _rows(self, page: Page, progress: ReadProgress, skipped: SkippedRecords) -> list[Row]:
-        """The rows of a page that are to be stored."""
-        found = self.to_rows(page.records)
-        rows = skipped.take(self.table.name, found, f"page {page.number}, record ")
-        keys = map(itemgetter(*self.table.key), rows)
-        progress.note(page, keys, skipped=len(page.records) - len(rows))
-        since = self.window.since
-        if not since:
-            return rows
-        return [row for row in rows if (self.changed_at(row) or since) >= since]
+    def _rows(
+        self, page: Page, progress: ReadProgress, skipped: SkippedRecords
+    ) -> Iterator[list[Row]]:
+        """The rows of a page that are to be stored, those of RECORDS_AT_ONCE at a time."""
+        where, since, keys = f"page {page.number}, record ", self.window.since, list[Any]()
+        for begin in range(0, len(page.records), RECORDS_AT_ONCE):
+            found = self.to_rows(page.records[begin : begin + RECORDS_AT_ONCE])
+            rows = skipped.take(self.table.name, found, where, begin)
+            keys += map(itemgetter(*self.table.key), rows)
+            if since:
+                rows = [row for row in rows if (self.changed_at(row) or since) >= since]
+            yield rows
+        progress.note(page, keys, skipped=len(page.records) - len(keys))
 
     def _note_empty(self, before: TableState, stored: "_Stored") -> None:
         name = self.table.name

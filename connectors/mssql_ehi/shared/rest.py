@@ -11,10 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,12 +27,27 @@ from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
 from .errors import SourceError, SourceUnavailable, T, TransientError
-from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
+from .network import (
+    PROXY_REFUSES,
+    Adapter,
+    Deadline,
+    NoConnection,
+    is_ambiguous,
+    is_loopback,
+)
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
-LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
+LARGEST_RESPONSE = 32 * 1024 * 1024  # bytes after decompression
+MOST_VALUES = (
+    2_000_000  # in the JSON of a response; "[{},{},..." takes 24 times its size in memory
+)
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
 LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+MANY_VALUES = 500_000  # the same for JSON values
+_KEPT_OF_AN_ERROR = 64 * 1024  # bytes; nothing is looked for behind them
+# One response at a time, in all threads, may be read beyond LARGE_RESPONSE until it is parsed: of
+# the four requests that a sync sends concurrently, at most 64 MiB are unparsed at once.
+_large = threading.Lock()
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
 _ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
@@ -183,9 +200,7 @@ def parse_json(text: str) -> Any:
 
 
 # Control characters stand in texts of sources that do not escape them.
-_loads = functools.partial(
-    json.loads, strict=False, parse_float=_number_or_text, parse_constant=str
-)
+_loads = partial(json.loads, strict=False, parse_float=_number_or_text, parse_constant=str)
 
 
 def _integer_or_text(text: str) -> int | str:
@@ -200,7 +215,7 @@ def _characters(found: re.Match[str]) -> str:
     return json.dumps(pairs.decode("utf-16-be", "replace"))[1:-1] or found[0]
 
 
-def decode(body: bytes, media_type: str) -> str:
+def decode(body: bytes | bytearray, media_type: str) -> str:
     """The text of JSON in ``body``: in UTF-16 or UTF-32 where its first bytes say so, else in the
     charset that ``media_type`` names, else in UTF-8. What is no character there becomes U+FFFD."""
     encoding: str = json.detect_encoding(body)
@@ -220,6 +235,12 @@ def _extending_ascii(charset: str) -> str:
     return charset if extends and codecs.lookup(charset).name != "ascii" else "utf-8"
 
 
+def count_values(body: bytes | bytearray) -> int:
+    """At least as many as there are JSON values in ``body``: each follows a comma or the beginning
+    of a list or an object."""
+    return sum(map(body.count, (b",", b"[", b"{"))) + 1
+
+
 def as_list(value: Any) -> list[Any] | None:
     """A list as it is, and the values of an object whose keys are all numbers, which PHP makes of
     a list that has gaps; else None."""
@@ -236,7 +257,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     request: requests.PreparedRequest
 
 
@@ -266,7 +287,8 @@ class RestClient:
     ``concerns_all``: whatever fails here for good is a SourceUnavailable, as at the endpoint that
     gives the tokens for all others.
     ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
-    and a large response makes it 1.
+    and a large response makes it 1. ``ahead`` tells how many may be sent while a page is stored.
+    ``to_lower`` names the settings that make responses smaller.
     ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
     each other share it. ``pause`` waits, ``clock`` tells seconds.
     """
@@ -282,12 +304,14 @@ class RestClient:
     explain: Callable[[Response], str] = lambda response: ""
     concerns_all: bool = False
     parallel: int = 1
+    to_lower: str = ""
     closed: threading.Event = field(default_factory=threading.Event)
     pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
+        self._has_large = False  # whether a large response came
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = _Session()
@@ -317,6 +341,11 @@ class RestClient:
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
+        if is_ambiguous(url):  # it is not shown, since it may hold anything
+            raise SourceError(
+                f"{method}: an address that can be read in several ways may not be below "
+                f"{self.base_url}: it gets no request"
+            )
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
@@ -329,6 +358,11 @@ class RestClient:
                 raise
             raise SourceUnavailable(str(error)) from None
 
+    def ahead(self) -> int:
+        """How many results a caller may have requested while it works on one: ``parallel``, or
+        none once a large response came, since two would take too much memory."""
+        return 0 if self._has_large else self.parallel
+
     def sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile. Raises SourceError when the client is
         closed."""
@@ -340,12 +374,30 @@ class RestClient:
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
             sent = self.clock()
-        response, refusals = self._exchange(what, method, url, content), 0
+        with ExitStack() as unparsed:
+            try:
+                return self._read_json(what, method, url, content, sent, unparsed)
+            except MemoryError:
+                advice = self._too_large("the response takes more memory than there is")
+                raise SourceError(f"{what}: {advice}") from None
+
+    def _read_json(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        content: Mapping[str, Any],
+        sent: float,
+        unparsed: ExitStack,
+    ) -> Any:
+        """``unparsed`` is closed when the response, which may be a large one, is parsed."""
+        exchange = partial(self._exchange, what, method, url, content, unparsed)
+        response, refusals = exchange(), 0
         while response.status == 401:
             refusals += 1
             if not self.unauthorized(response.request, refusals):
                 break
-            response = self._exchange(what, method, url, content)
+            response = exchange()
         self._check(what, response, sent)
         return self._content(what, response)
 
@@ -388,6 +440,12 @@ class RestClient:
         told = "Content-Length" in headers or "Transfer-Encoding" in headers
         if not body and (told or response.status in (204, 205)):
             raise SourceError(self._final(what, f"{reason}, a response without content", response))
+        values = count_values(body)
+        if values > MOST_VALUES:
+            advice = self._too_large(f"more than {MOST_VALUES} JSON values in a response")
+            raise SourceError(f"{what}: {advice}")
+        if len(body) > LARGE_RESPONSE or values > MANY_VALUES:
+            self.parallel, self._has_large = 1, True
         try:
             return parse_json(decode(body, media_type))
         except (ValueError, RecursionError):
@@ -398,7 +456,17 @@ class RestClient:
     def _final(self, what: str, reason: str, response: Response) -> str:
         return f"{what}: {reason}. {self.explain(response)}".rstrip(". ")
 
-    def _exchange(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Response:
+    def _too_large(self, reason: str) -> str:
+        return f"{reason}. Lower {self.to_lower}" if self.to_lower else reason
+
+    def _exchange(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        content: Mapping[str, Any],
+        unparsed: ExitStack,
+    ) -> Response:
         options = {"timeout": self.timeout, "allow_redirects": False, "stream": True, **content}
         deadline = Deadline(self.timeout * DEADLINE)
         with deadline:
@@ -410,20 +478,28 @@ class RestClient:
                 sent,
                 self._explained(what, deadline, "the response was cut short, or is damaged"),
             ):
-                body = self._read(what, sent)
+                body = self._read(what, sent, unparsed)
         if deadline.passed:  # headers that are cut off look whole
             raise TransientError(_TOO_SLOW)
         return Response(sent.status_code, sent.headers, body, sent.request)
 
-    def _read(self, what: str, sent: requests.Response) -> bytes:
-        body = bytearray()
+    def _read(self, what: str, sent: requests.Response, unparsed: ExitStack) -> bytearray:
+        """The body of a success, and the beginning of that of another response. Before it reads
+        more than LARGE_RESPONSE of a success it waits until no other such response is
+        ``unparsed``."""
+        body, size, waited = bytearray(), 0, False
+        kept = LARGEST_RESPONSE if 200 <= sent.status_code < 300 else _KEPT_OF_AN_ERROR
         while chunk := sent.raw.read1(65_536, decode_content=True):
-            body += chunk
-            if len(body) > LARGEST_RESPONSE:
-                raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
-        if len(body) > LARGE_RESPONSE:
-            self.parallel = 1
-        return bytes(body)
+            size += len(chunk)
+            if size > LARGEST_RESPONSE:
+                advice = self._too_large(f"more than {LARGEST_RESPONSE} bytes in a response")
+                raise SourceError(f"{what}: {advice}")
+            if len(body) < kept:
+                body += chunk
+            if len(body) > LARGE_RESPONSE and not waited:
+                unparsed.enter_context(_large)
+                waited = True
+        return body  # a copy would take its size once more
 
     @contextmanager
     def _explained(self, what: str, deadline: Deadline, otherwise: str) -> Iterator[None]:
@@ -447,8 +523,18 @@ class RestClient:
 
 
 class _Session(requests.Session):
-    """A session that does not look at a redirect: even one that is not followed is read by
-    requests as a whole, without a limit, and its address taken apart."""
+    """A session that keeps no cookies, sends what goes to this machine to no proxy, and does not
+    look at a redirect: even one that is not followed is read by requests as a whole, without a
+    limit, and its address taken apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
+        """The credentials go in the clear where the address is http."""
+        merged = super().merge_environment_settings(url, *settings)
+        return {**merged, "proxies": {}} if is_loopback(urlsplit(url).hostname) else merged
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -492,12 +578,7 @@ def _is_unsendable(error: Exception) -> bool:
     return isinstance(error, (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema))
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Scheme, host and port; None for an address that libraries read in several ways (``\\``,
-    ``@``)."""
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address that is not ambiguous."""
     parts, usual = urlsplit(url), {"https": 443, "http": 80}
-    try:
-        origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
-    except ValueError:
-        return None
-    return None if "\\" in parts.netloc or "@" in parts.netloc else origin
+    return parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
