@@ -59,6 +59,7 @@ class Listing:
         that became empty is believed when the next sync finds it empty, too. Rows that are as the
         state tells that the destination has them are not sent. Raises SourceError.
         """
+        self.client.table = self.table.name
         with report.table(self.table.name, self.window.mode) as counts:
             self._sync(state, report.skipped, counts)
 

@@ -81,12 +81,18 @@ class Retry:
         full = min(self.base_delay * 2.0 ** min(retry, 64), self.longest_delay)
         return full / 2 + random.uniform(0, full / 2)
 
-    def run(self, what: str, once: Callable[[], T], sleep: Callable[[float], object]) -> T:
+    def run(
+        self,
+        what: str,
+        once: Callable[[], T],
+        sleep: Callable[[float], object],
+        whose: str = "",
+    ) -> T:
         """The result of ``once``, which is called again after a TransientError.
 
-        ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError after the last
-        retry, SourceUnavailable if its failure concerns every table, or if the source asks to wait
-        for more than LONGEST_WAIT.
+        ``what`` names it, in the log behind ``whose`` it is; ``sleep`` takes seconds. Raises
+        SourceError after the last retry, SourceUnavailable if its failure concerns every table, or
+        if the source asks to wait for more than LONGEST_WAIT.
         """
         for retry in range(self.retries + 1):
             try:
@@ -100,9 +106,8 @@ class Retry:
                     f"{LONGEST_WAIT:.0f} s at most: the next sync resumes here"
                 )
             if retry < self.retries:
-                Logging.warning(
-                    f"{what}: {failure}; retry {retry + 1} of {self.retries} in {wait:.1f} s"
-                )
+                next_try = f"retry {retry + 1} of {self.retries} in {wait:.1f} s"
+                Logging.warning(f"{whose}{what}: {failure}; {next_try}")
                 sleep(wait)
         kind = SourceUnavailable if failure.concerns_all else SourceError
         raise kind(f"{what}: {failure}; gave up after {_retries(self.retries)}")
@@ -290,7 +295,8 @@ class RestClient:
     and a large response makes it 1. ``ahead`` tells how many may be sent while a page is stored.
     ``to_lower`` names the settings that make responses smaller.
     ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
-    each other share it. ``pause`` waits, ``clock`` tells seconds.
+    each other share it. ``pause`` waits, ``clock`` tells seconds. ``table``: the one that is being
+    read, for the log.
     """
 
     base_url: str
@@ -308,6 +314,7 @@ class RestClient:
     closed: threading.Event = field(default_factory=threading.Event)
     pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
     clock: Callable[[], float] = time.monotonic
+    table: str = ""
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
@@ -351,12 +358,20 @@ class RestClient:
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
         try:
             return self.retry.run(
-                what, lambda: read(self._once(what, method, url, content)), self.sleep
+                what,
+                lambda: read(self._once(what, method, url, content)),
+                self.sleep,
+                self._whose(content.get("params") or {}),
             )
         except SourceError as error:
             if not self.concerns_all or isinstance(error, SourceUnavailable):
                 raise
             raise SourceUnavailable(str(error)) from None
+
+    def _whose(self, params: Mapping[str, Any]) -> str:
+        """The table, and the page if it has a number, that a request is for."""
+        page = f", page {params['page']}" if "page" in params else ""
+        return f"{self.table}{page}: " if self.table else ""
 
     def ahead(self) -> int:
         """How many results a caller may have requested while it works on one: ``parallel``, or

@@ -143,6 +143,7 @@ def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
     """Stores the pages of a pass, up to its end or max_pages. Raises SourceError."""
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
+    client.table = LOCATIONS.name
     # The page that is read once more does not count: a limit of one page would not be passed.
     most = settings.max_pages + current.resumed
     pages = islice(_get_pages(client, settings, current), most)

@@ -174,6 +174,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
+                client.table = name
                 with report.table(name, plan.mode) as counts:
                     hours = HoursSync(plan, today, saved, report.skipped, counts)
                     _sync_hours(client, hours, settings.chunk_days, said)
@@ -189,6 +190,7 @@ def _sync_listing(
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
     to_read = window(saved.table(table.name), reconcile_hours=0)
+    client.table = table.name
     records, messages = fetch_static_data(client, table.name)
     said.add(table.name, messages)
     listing = Listing(

@@ -1051,6 +1051,7 @@ def test_the_debug_script_shows_every_scenario() -> None:
     assert output.count("as it should be") == len(names)
     for told in (
         "waits: 30.0 s",
+        "users, page 1: GET ",
         "status 503; retry 1 of 3",
         "status 401",
         "no response within 1",
