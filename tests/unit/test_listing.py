@@ -661,7 +661,7 @@ def test_the_log_says_what_became_of_the_rows(
         deletions = [page(7, 8, total=3), page(9, total=3, number=2)]
         table.sync([page(3, total=1)], deletions=lambda _: iter(deletions))
     output = capsys.readouterr().out
-    assert "things: 1 rows were stored, and nothing was taken away\n" in output
+    assert "things: 1 row stored, and nothing taken away\n" in output
     assert "things (deletes): 3 since 2026-06-10 11:50:00+00:00\n" in output
     assert shown == []
 

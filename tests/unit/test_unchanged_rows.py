@@ -180,8 +180,9 @@ def test_a_list_that_did_not_change_is_not_sent(
         world.sync()
         assert (world.sent, world.truncates) == (0, 0)
     assert world.fingerprint == before
-    assert f"things: {number} rows, as at the last full refresh: nothing was sent" in (
-        capsys.readouterr().out
+    assert (
+        f"things: {number} row{'s' * (number > 1)}, as at the last full refresh: nothing was sent"
+        in (capsys.readouterr().out)
     )
 
 

@@ -225,8 +225,9 @@ class Listing:
             done = " replaced the table"
         else:
             staged.hand_over(only_last=only_last)
-            done = " were stored, and nothing was taken away"
-        Logging.info(f"{name}: {staged.count} rows{done}")
+            done = " stored, and nothing taken away"
+        rows = "1 row" if staged.count == 1 else f"{staged.count} rows"
+        Logging.info(f"{name}: {rows}{done}")
         return replaces
 
     def _warn(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> None:
