@@ -25,10 +25,11 @@ from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
 from .errors import SourceError, SourceUnavailable, T, TransientError
-from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
+from .network import PROXY_REFUSES, Adapter, Closed, Deadline, NoConnection
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
+ENDED = "the sync has ended, and with it the retries"
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
 LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
@@ -267,8 +268,8 @@ class RestClient:
     gives the tokens for all others.
     ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
     and a large response makes it 1.
-    ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
-    each other share it. ``pause`` waits, ``clock`` tells seconds.
+    ``closed``, when it is set, ends the back-offs and the requests of all threads with an error;
+    clients that need each other share it. ``pause`` waits, ``clock`` tells seconds.
     """
 
     base_url: str
@@ -282,7 +283,7 @@ class RestClient:
     explain: Callable[[Response], str] = lambda response: ""
     concerns_all: bool = False
     parallel: int = 1
-    closed: threading.Event = field(default_factory=threading.Event)
+    closed: Closed = field(default_factory=Closed)
     pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
     clock: Callable[[], float] = time.monotonic
 
@@ -335,11 +336,13 @@ class RestClient:
         end = self.clock() + seconds
         with self._backing_off:
             if self.pause(self.closed, max(0.0, end - self.clock())):
-                raise SourceError("the sync has ended, and with it the retries")
+                raise SourceError(ENDED)
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
             sent = self.clock()
+        if self.closed.is_set():
+            raise SourceError(ENDED)
         response, refusals = self._exchange(what, method, url, content), 0
         while response.status == 401:
             refusals += 1
@@ -400,7 +403,7 @@ class RestClient:
 
     def _exchange(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Response:
         options = {"timeout": self.timeout, "allow_redirects": False, "stream": True, **content}
-        deadline = Deadline(self.timeout * DEADLINE)
+        deadline = Deadline(self.timeout * DEADLINE, self.closed)
         with deadline:
             with self._explained(
                 what, deadline, "the connection broke off before a response came"
@@ -431,10 +434,14 @@ class RestClient:
         try:
             yield
         except NoConnection as failure:
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if failure.final:
                 raise SourceUnavailable(f"{what}: {failure}") from None
             raise TransientError(str(failure), concerns_all=True) from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if deadline.passed:
                 raise TransientError(_TOO_SLOW) from None
             if isinstance(error, requests.Timeout) or isinstance(error.__cause__, TimeoutError):
