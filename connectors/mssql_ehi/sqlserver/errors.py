@@ -180,6 +180,8 @@ class QueryTimeout(ServerUnreachable): ...
 
 def explain(error: Exception, doing: str) -> SourceError:
     """Our error for one of the driver. ``doing``: what failed, for the message."""
+    if isinstance(error, SourceError):  # of what replaces parts of the driver
+        return error
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
