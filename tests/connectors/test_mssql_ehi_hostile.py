@@ -20,7 +20,7 @@ from tests.connectors.tds_responses import (
     read,
 )
 from tests.sandbox.fivetran import Project, load
-from tests.sandbox.mssql import MssqlSandbox, connection, wire
+from tests.sandbox.mssql import MssqlSandbox, connection, tls, wire
 from tests.sandbox.mssql.errors import SqlError
 from tests.width import wide
 
@@ -103,7 +103,7 @@ def test_a_handshake_without_end_is_refused(
         while True:
             self.plain.send(wire.HEADER.pack(wire.PRELOGIN, 1, wire.HEADER_SIZE, 0, 0, 0))
 
-    monkeypatch.setattr(connection.Secure, "handshake", handshake)
+    monkeypatch.setattr(tls.Secure, "handshake", handshake)
     with pytest.raises(SourceError, match="more than 100 messages"):
         log_in(server, tds_patches.ANYONE, 5)
 
