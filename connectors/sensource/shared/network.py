@@ -167,10 +167,12 @@ def look_up(
         except Exception as error:
             told.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
     while True:
         with suppress(queue.Empty):
             found = told.get(timeout=time_slice(end, closed))
+            asking.join()  # it ends now
             if isinstance(found, Exception):
                 raise found
             return list(found)
