@@ -218,7 +218,8 @@ def explain_login(
             f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
             "the certificate has as a subject alternative name"
         )
-    if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
+    # The last one is of a server that asks for encryption where the settings switch it off.
+    if re.search("requested encryption|encryption enabled|ENCRYPT|login.tls_ctx is not set", text):
         return SourceError(
             f"{doing}: the server does not agree on encryption. mssql_encrypt says whether the "
             "session is encrypted"

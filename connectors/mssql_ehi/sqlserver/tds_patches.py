@@ -292,14 +292,6 @@ def _process_param(session: Any) -> None:
     session.output_params.clear()
 
 
-def _establish_channel(session: Any) -> None:
-    """Replaces ``pytds.tls.establish_channel``, which reports a defect where a server asks for
-    encryption and the settings switch it off. No login has been sent yet."""
-    if session.conn._login.tls_ctx is None:
-        raise pytds.Error("the server asks for encryption")
-    _original_establish_channel(session)
-
-
 def _set_packet_size(writer: Any, size: int) -> None:
     """Replaces the setter of ``_TdsWriter.bufsize``, which makes buffers of any size."""
     if size > _LARGEST_PACKET:
@@ -454,7 +446,6 @@ _original_send_login = _session_class.tds7_send_login
 _original_begin_response = _reader_class.begin_response
 _original_get_token_id = _session_class.get_token_id
 _original_process_token = _session_class.process_token
-_original_establish_channel = pytds.tls.establish_channel
 _original_bufsize = _writer_class.bufsize
 _original_max_chunks = pytds.tds_types.PlpReader.chunks
 _original_read_chunks = pytds.tds_base.read_chunks
@@ -469,7 +460,6 @@ PATCHES = (
     Patch.of(pytds.tds_types.PlpReader, "chunks", _max_chunks),
     Patch.of(pytds.tds_base, "read_chunks", _read_chunks),
     Patch.of(pytds.tds_types, "read_chunks", _read_chunks),
-    Patch.of(pytds.tls, "establish_channel", _establish_channel),
     Patch.of(_writer_class, "bufsize", property(_original_bufsize.fget, _set_packet_size)),
     Patch.of(_reader_class, "begin_response", _begin_response),
     Patch.of(_session_class, "get_token_id", _get_token_id),
