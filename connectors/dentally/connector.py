@@ -19,6 +19,7 @@ from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
+from shared.network import Closed
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
 from shared.report import SyncReport
@@ -165,8 +166,11 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, ("sites", "rooms", "treatments"), f". {_RESYNC}")
-    tokens = _tokens(settings, saved)
-    client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
+    closed = Closed()
+    tokens = _tokens(settings, saved, closed)
+    client = _connect(
+        settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew, closed=closed
+    )
     fix_oldest(saved, settings.initial_sync_days, started)
     report, failures, enabled = SyncReport(), TableFailures(), _enabled(settings)
     try:
@@ -227,7 +231,7 @@ def read_each_table(settings: Settings) -> None:
     It is not renewed, for a test has no state to keep new tokens in. A connection that has synced
     has newer ones in its own, so a token that was valid once is no failure. Raises SourceError.
     """
-    client = _connect(settings, _explain_setup, auth=_tokens(settings, State({}, ())))
+    client = _connect(settings, _explain_setup, auth=_tokens(settings, State({}, ()), Closed()))
     try:
         for _, get_data, _ in _enabled(settings):
             next(get_data(client, replace(settings, max_records_per_page=1), None))
@@ -261,9 +265,7 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
     return window(saved.table(table), hours, times.parse(oldest) if oldest else None)
 
 
-def _connect(
-    settings: Settings, explain: Callable[[Response], str], **authentication: Any
-) -> RestClient:
+def _connect(settings: Settings, explain: Callable[[Response], str], **options: Any) -> RestClient:
     return RestClient(
         settings.base_url or (SANDBOX_URL if settings.use_sandbox else PRODUCTION_URL),
         settings.request_timeout_seconds,
@@ -274,7 +276,7 @@ def _connect(
         explain=explain,
         parallel=settings.parallel_requests,
         to_lower="max_records_per_page and parallel_requests",
-        **authentication,
+        **options,
     )
 
 
@@ -293,18 +295,22 @@ def _handle_request_error(response: Response) -> str:
     }.get(response.status, "Check that base_url is a Dentally host")
 
 
-def _tokens(settings: Settings, saved: State) -> Tokens:
+def _tokens(settings: Settings, saved: State, closed: Closed) -> Tokens:
     return Tokens(
         settings.client_secret,
         settings.access_token,
         settings.refresh_token,
-        partial(refresh_access_token, settings),
+        # A response that is given up would be lost, and with it the tokens: only Ctrl-C does so.
+        partial(refresh_access_token, settings, closed=closed.interrupted),
         saved,
     )
 
 
-def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
-    """New tokens for a refresh token. Raises SourceUnavailable if Dentally gives none."""
+def refresh_access_token(
+    settings: Settings, refresh_token: str, closed: Closed | None = None
+) -> AccessToken:
+    """New tokens for a refresh token. ``closed``, when it is set, ends the request. Raises
+    SourceUnavailable if Dentally gives none."""
 
     def explain(response: Response) -> str:
         if error_code(response) == "invalid_client" or response.status == 401:
@@ -320,7 +326,7 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    client = _connect(settings, explain, concerns_all=True)
+    client = _connect(settings, explain, concerns_all=True, closed=closed or Closed())
     return request_token(client, "/oauth/token", data=form)
 
 

@@ -19,6 +19,7 @@ from shared import times
 from shared.encryption import Encryption
 from shared.errors import SourceError, describe_defect, redact_errors
 from shared.form import setup_form
+from shared.network import Closed
 from shared.rest import Retry
 from shared.rows import SkippedRecords
 from shared.settings import read
@@ -56,6 +57,7 @@ from sqlserver.source_tables import SourceTable
 from sqlserver.table_state import TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.table_writer import find_deleted_column
+from sqlserver.tds_patches import LoginLimits
 from sqlserver.validation import TABLES, Outcome, report
 from sqlserver.windows import WindowProbe
 from sqlserver.workers import Workers
@@ -173,7 +175,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     finally:
         session.close()
 
-    workers = Workers(settings.parallel_tables)
+    workers = Workers(settings.parallel_tables, session.closed)
     sessions = [
         session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
     ]
@@ -390,18 +392,21 @@ def connect_to_mssql(settings: Settings) -> Session:
     It is encrypted, and the server's certificate and host name are verified, unless the settings
     say otherwise.
     """
-    trust = _trust(settings)
-    log_in = _login(settings)
+    trust, closed = _trust(settings), Closed()
+    log_in = _login(settings, closed)
     server, login_timeout = settings.mssql_server, settings.login_timeout_seconds
     known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
 
     def open_connection(read_timeout: float | None) -> Any:
         try:
+            credentials = log_in()  # which have timeouts of their own
+            limits = LoginLimits(login_timeout, closed, settings.max_value_mebibytes * 1024**2)
             return tds_patches.connect(
                 trust,
+                limits,
                 dsn=server.host,
                 # Asked each time: the port may change when the instance is restarted.
-                port=known or ask_browser(server.host, server.instance, login_timeout),
+                port=known or ask_browser(server.host, server.instance, login_timeout, closed),
                 database=settings.mssql_database,
                 login_timeout=login_timeout,
                 timeout=read_timeout or settings.query_timeout_seconds,
@@ -409,16 +414,17 @@ def connect_to_mssql(settings: Settings) -> Session:
                 blocksize=_PACKET_SIZE,
                 readonly=settings.read_only_intent,
                 autocommit=True,
-                **log_in(),
+                **credentials,
             )
-        except SourceError:  # of the tokens, the Browser, or a redirect
+        except SourceError:  # of the tokens, the Browser, or the limits
             raise
         except Exception as error:  # what is no SQL Server may respond anything
             windows = bool(settings.mssql_domain)
             failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
         raise failure
 
-    return Session(open_connection, Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY))
+    retry = Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY)
+    return Session(open_connection, retry, closed=closed)
 
 
 def _trust(settings: Settings) -> str | None:
@@ -430,7 +436,7 @@ def _trust(settings: Settings) -> str | None:
     return settings.mssql_ca_certificate or tds_patches.SYSTEM
 
 
-def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
+def _login(settings: Settings, closed: Closed) -> Callable[[], dict[str, Any]]:
     """A function that returns the arguments of the driver for one login."""
     user, password = settings.mssql_user or "", settings.mssql_password or ""
     if settings.mssql_client_secret:
@@ -441,8 +447,9 @@ def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
             settings.mssql_client_secret,
             settings.login_timeout_seconds,
             Retry(settings.retry_attempts),
+            closed,
         )
-        return lambda: {"access_token_callable": tokens}
+        return lambda: {"access_token_callable": partial(str, tokens())}
     if domain := settings.mssql_domain:
         host = settings.mssql_server.host
         return lambda: {"auth": tds_patches.WindowsLogin(domain, user, password, host)}

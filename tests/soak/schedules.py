@@ -163,7 +163,6 @@ def _little_data(name: str) -> Iterator[time_machine.Traveller]:
             return closed.is_set()
 
         stack.enter_context(mock.patch("shared.rest.pause", pause))
-        stack.enter_context(mock.patch("time.sleep"))
         yield clock
 
 

@@ -13,6 +13,7 @@ import requests
 import responses
 
 from shared.errors import SourceError
+from shared.network import Closed
 from shared.pages import (
     LinkedPages,
     NumberedPages,
@@ -85,6 +86,18 @@ def test_stopping_early_leaves_no_thread_behind() -> None:
     assert ended == [True]
     assert not closed.is_set()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_only_an_interrupt_ends_what_must_not_be_lost(error: type[BaseException]) -> None:
+    """Such as a response with new tokens."""
+    closed = Closed()
+    pages_ahead = cast("Generator[int]", read_ahead(iter(range(9)), closed))
+    next(pages_ahead)
+    with pytest.raises(error):
+        pages_ahead.throw(error())
+    assert closed.interrupted.is_set() == (error is KeyboardInterrupt)
+    assert not closed.is_set()
 
 
 class Calls:

@@ -30,6 +30,7 @@ from .errors import SourceError, SourceUnavailable, T, TransientError
 from .network import (
     PROXY_REFUSES,
     Adapter,
+    Closed,
     Deadline,
     NoConnection,
     is_ambiguous,
@@ -38,9 +39,9 @@ from .network import (
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
 LARGEST_RESPONSE = 32 * 1024 * 1024  # bytes after decompression
-MOST_VALUES = (
-    2_000_000  # in the JSON of a response; "[{},{},..." takes 24 times its size in memory
-)
+# In the JSON of a response; "[{},{},..." takes 24 times its size in memory.
+MOST_VALUES = 2_000_000
+ENDED = "the sync has ended, and with it the retries"
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
 LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
 MANY_VALUES = 500_000  # the same for JSON values
@@ -294,9 +295,9 @@ class RestClient:
     ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
     and a large response makes it 1. ``ahead`` tells how many may be sent while a page is stored.
     ``to_lower`` names the settings that make responses smaller.
-    ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
-    each other share it. ``pause`` waits, ``clock`` tells seconds. ``table``: the one that is being
-    read, for the log.
+    ``closed``, when it is set, ends the back-offs and the requests of all threads with an error;
+    clients that need each other share it. ``pause`` waits, ``clock`` tells seconds. ``table``: the
+    one that is being read, for the log.
     """
 
     base_url: str
@@ -311,7 +312,7 @@ class RestClient:
     concerns_all: bool = False
     parallel: int = 1
     to_lower: str = ""
-    closed: threading.Event = field(default_factory=threading.Event)
+    closed: Closed = field(default_factory=Closed)
     pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
     clock: Callable[[], float] = time.monotonic
     table: str = ""
@@ -384,11 +385,13 @@ class RestClient:
         end = self.clock() + seconds
         with self._backing_off:
             if self.pause(self.closed, max(0.0, end - self.clock())):
-                raise SourceError("the sync has ended, and with it the retries")
+                raise SourceError(ENDED)
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
             sent = self.clock()
+        if self.closed.is_set():
+            raise SourceError(ENDED)
         with ExitStack() as unparsed:
             try:
                 return self._read_json(what, method, url, content, sent, unparsed)
@@ -483,7 +486,7 @@ class RestClient:
         unparsed: ExitStack,
     ) -> Response:
         options = {"timeout": self.timeout, "allow_redirects": False, "stream": True, **content}
-        deadline = Deadline(self.timeout * DEADLINE)
+        deadline = Deadline(self.timeout * DEADLINE, self.closed)
         with deadline:
             with self._explained(
                 what, deadline, "the connection broke off before a response came"
@@ -522,10 +525,14 @@ class RestClient:
         try:
             yield
         except NoConnection as failure:
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if failure.final:
                 raise SourceUnavailable(f"{what}: {failure}") from None
             raise TransientError(str(failure), concerns_all=True) from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if deadline.passed:
                 raise TransientError(_TOO_SLOW) from None
             if isinstance(error, requests.Timeout) or isinstance(error.__cause__, TimeoutError):

@@ -11,6 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 from .errors import SourceError, T
+from .network import Closed
 from .rest import RestClient
 
 # With these a source may refuse a page behind the last one.
@@ -68,10 +69,11 @@ def read_ahead(
     """``pages``; a thread reads the next two while the caller works on one, or fewer if ``ahead``
     says so. So a request is sent before the caller takes the page that came last.
 
-    When the caller stops early, ``closed`` is set until the thread has ended: it must end the
-    back-off of a request.
+    When the caller stops early, ``closed`` is set until the thread has ended: it must end a
+    request, in a back-off or not.
     """
     end: Any = object()
+    closes = False  # whoever has set the event clears it
     try:
         with ThreadPoolExecutor(1) as reader:
             try:
@@ -83,13 +85,22 @@ def read_ahead(
                     del page  # it may be large, and so may the next one
                     if not begun:
                         begun.append(reader.submit(next, pages, end))
-            except BaseException:
-                closed.set()
+            except BaseException as error:
+                closes = not closed.is_set()
+                _end(closed, error)
                 raise
     finally:
         if isinstance(pages, Generator):
             pages.close()  # what it has begun may back off, which `closed` still ends
-        closed.clear()
+        if closes:
+            closed.clear()
+
+
+def _end(closed: threading.Event, error: BaseException) -> None:
+    if isinstance(closed, Closed):
+        closed.end(error)
+    else:
+        closed.set()
 
 
 def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
@@ -98,10 +109,11 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
     The first call runs alone, since the size of its response is not known; after it
     ``client.parallel`` calls run concurrently, or have results that wait for the caller. After a
     large response a call begins when the caller has no use for the last result any more. An error
-    or a caller who stops early ends the back-offs of the others, and waits for them.
+    or a caller who stops early ends the others, in a back-off or not, and waits for them.
     """
     left, begun = iter(calls), deque[Future[T]]()
     taken: tuple[T, ...] = ()  # yielded when the next call runs
+    closes = False  # whoever has set the event clears it: at Ctrl-C the thread that reads ahead
     try:
         with ThreadPoolExecutor(client.parallel) as pool:
             try:
@@ -114,11 +126,13 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
                     taken = ()  # it may be large, and so may the next one
                     if begun:
                         taken = (begun.popleft().result(),)
-            except BaseException:
-                client.closed.set()
+            except BaseException as error:
+                closes = not client.closed.is_set()
+                _end(client.closed, error)
                 raise
     finally:
-        client.closed.clear()
+        if closes:
+            client.closed.clear()
 
 
 class NumberedPages:

@@ -178,6 +178,8 @@ class QueryTimeout(ServerUnreachable): ...
 
 def explain(error: Exception, doing: str) -> SourceError:
     """Our error for one of the driver. ``doing``: what failed, for the message."""
+    if isinstance(error, SourceError):  # of what replaces parts of the driver
+        return error
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
@@ -205,7 +207,8 @@ def explain_login(
             f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
             "the certificate has as a subject alternative name"
         )
-    if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
+    # The last one is of a server that asks for encryption where the settings switch it off.
+    if re.search("requested encryption|encryption enabled|ENCRYPT|login.tls_ctx is not set", text):
         return SourceError(
             f"{doing}: the server does not agree on encryption. mssql_encrypt says whether the "
             "session is encrypted"
