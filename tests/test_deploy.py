@@ -1,6 +1,7 @@
 """What `tools deploy` uploads and sends, by the real `fivetran deploy`, to a simulator."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -186,17 +187,29 @@ def test_a_requirements_file_that_was_rewritten_is_an_error(
         module.deploy("dentally", [], {"FIVETRAN_API_KEY": KEY})
 
 
-def test_no_configuration_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the template nor another one; the list of what is deployed goes along."""
-    from tools import deploy, fivetran
+def test_only_what_belongs_is_given_to_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """No configuration, neither the template nor another one, and no file that lies around, which
+    is named; the list of what is deployed goes along."""
+    from tools import deploy as module, staging
 
     folder = copy_connector("paligo", tmp_path / "connectors")
-    (folder / "configuration.prod.json").write_text("{}")
-    monkeypatch.setattr(fivetran, "ROOT", tmp_path)
-    staged = deploy._stage("paligo", tmp_path / "staged")
-    assert not list(staged.rglob("*.json"))
-    assert (staged / ".gitignore").read_text() == (folder / ".gitignore").read_text()
-    assert (staged / "shared" / "rest.py").exists()
+    for name in ("configuration.prod.json", "id_rsa", "old_connector.py"):
+        (folder / name).write_text("{}")
+    command = tmp_path / "fivetran"
+    command.write_text('#!/bin/sh\ncd "$2" && find . -type f && cat .gitignore\n')
+    command.chmod(0o755)
+    monkeypatch.setattr(module, "command", lambda _: str(command))
+    monkeypatch.setattr(staging, "ROOT", tmp_path)
+    assert module.deploy("paligo", [], {"FIVETRAN_API_KEY": KEY, "PATH": os.environ["PATH"]}) == 0
+    printed = capfd.readouterr().out
+    staged = set(re.findall(r"^\./(.*)$", printed, re.M))
+    assert {"connector.py", "shared/rest.py", "README.md", ".gitignore"} <= staged
+    assert not {name for name in staged if not name.endswith((".py", ".md", ".gitignore"))}
+    assert not staged & {"old_connector.py", "test_connector.py"}
+    assert "configuration.prod.json, debug_connector.py, faker_mock/, id_rsa, old_con" in printed
+    assert (folder / ".gitignore").read_text() in printed
 
 
 def test_the_workflow_offers_every_connector() -> None:

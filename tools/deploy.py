@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.fivetran import copy_connector, stub_pipreqs
+from tools.fivetran import stub_pipreqs
 from tools.paths import command
+from tools.staging import stage_connector
 
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")
 _SHORTEST_SECRET = 8  # characters; a shorter value ("true", "100") is hidden nowhere
@@ -33,15 +34,16 @@ def deploy(name: str, options: list[str], environment: dict[str, str]) -> int:
     CONNECTOR_CONFIGURATION: a configuration as JSON, to be stored with the connection; without it
     an existing connection keeps its own.
 
-    The copy has no configuration.json: the command would store the template's placeholders in
-    place of the connection's secrets. Raises SystemExit with a sentence if something is missing.
+    The copy holds what is deployed and nothing else. It has no configuration.json: the command
+    would store the template's placeholders in place of the connection's secrets. Raises SystemExit
+    with a sentence if something is missing.
     """
     given = _configuration(environment.get("CONNECTOR_CONFIGURATION", ""))
     key = environment.get("FIVETRAN_API_KEY", "")
     if not key:
         sys.exit("FIVETRAN_API_KEY is not set")
     with tempfile.TemporaryDirectory() as folder:
-        staged = _stage(name, Path(folder))
+        staged = stage_connector(name, Path(folder))
         pinned = _read(staged / "requirements.txt")
         if given:
             path = Path(folder) / "configuration.json"
@@ -75,12 +77,6 @@ def _configuration(text: str) -> dict[str, str]:
     if left:
         sys.exit(f"CONNECTOR_CONFIGURATION holds placeholders: {', '.join(left)}")
     return given
-
-
-def _stage(name: str, folder: Path) -> Path:
-    """A copy in ``folder`` without any configuration. Of what else lies there, the command takes
-    what the connector's .gitignore lets in."""
-    return copy_connector(name, folder, "configuration*.json")
 
 
 def _without_surprises(environment: dict[str, str], folder: Path) -> dict[str, str]:
