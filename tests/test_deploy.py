@@ -18,7 +18,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
 from tests.sandbox.fivetran_api import KEY, FivetranApi
-from tools.changed import changed
+from tools.changed import changed, check_order
 from tools.deploy import _secrets
 from tools.fivetran import copy_connector
 from tools.masking import masker
@@ -447,3 +447,41 @@ def test_only_what_changed_is_deployed(tmp_path: Path) -> None:
     assert changed("HEAD", tmp_path) == []
     for unknown in ("", "0" * 40, "--output=x"):
         assert changed(unknown, tmp_path) == NAMES
+
+
+def test_no_older_commit_is_deployed_over_a_newer_one(tmp_path: Path) -> None:
+    """Nor one that is not on the branch. What was deployed from a history that the branch no
+    longer has keeps nothing from being deployed."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    commits = []
+    for subject in ("first", "second", "third"):
+        git(tmp_path, "commit", "-q", "--allow-empty", "-m", subject)
+        commits.append(git(tmp_path, "rev-parse", "HEAD"))
+    first, second, third = commits
+    git(tmp_path, "checkout", "-q", "-b", "aside", second)
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "aside")
+    aside = git(tmp_path, "rev-parse", "HEAD")
+    with pytest.raises(SystemExit, match="not on main"):
+        check_order([], "main", tmp_path)
+    git(tmp_path, "checkout", "-q", second)
+    for deployed in ([], [first], [second, first], [aside], ["0" * 40, "--all", "", first]):
+        check_order(deployed, "main", tmp_path)
+    with pytest.raises(SystemExit, match=f"A newer commit, {third}, was deployed"):
+        check_order([second, third, first], "main", tmp_path)
+
+
+def test_the_workflow_asks_for_the_order_and_installs_only_what_it_needs() -> None:
+    """Runs follow one another; the order is checked right before a deployment; what it runs on
+    comes from requirements-deploy.txt, with its hashes."""
+    text = (ROOT / ".github" / "workflows" / "deploy.yml").read_text()
+    assert "\nconcurrency:\n  group: deploy\n  cancel-in-progress: false\n" in text
+    job = text[text.index("\n  deploy:") :]
+    assert 0 < job.index("tools check-order origin/main $deployed") < job.index("tools deploy")
+    installs = re.findall(r"(?:pip|make|uv) \S.*", job)
+    assert installs == ["pip install --quiet --require-hashes -r requirements-deploy.txt"]
+
+
+def test_a_deployment_needs_no_development_package() -> None:
+    """The tool itself imports the standard library alone."""
+    code = "from tools import __main__, changed, deploy"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True)

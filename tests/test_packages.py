@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.compare import assert_equal_to_source
-from tests.contract.test_folders import LEFT_OVERS, deployed, plant
+from tests.contract.test_folders import LEFT_OVERS, MODULES, deployed, plant
 from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
 from tools import package as packing, staging
@@ -124,6 +127,99 @@ def test_what_is_no_regular_file_is_refused(desk: Path) -> None:
     os.mkfifo(desk / "connectors" / "paligo" / "README.md")
     with pytest.raises(SystemExit, match=r"README\.md is neither a file nor a folder"):
         packing.package("paligo")
+
+
+def pins(path: Path) -> list[Requirement]:
+    """The requirements of a file, without the hashes."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"\w", line)]
+
+
+def versions(path: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The versions that a file pins, by the names of the packages, in one environment."""
+    active = [pin for pin in pins(path) if not pin.marker or pin.marker.evaluate(environment)]
+    exact = {pin.name: re.fullmatch(r"==([^*]+)", str(pin.specifier)) for pin in active}
+    assert len(exact) == len(active), "a package is pinned twice"
+    return {name: found[1] for name, found in exact.items() if found}
+
+
+def resolved(package: str, environment: dict[str, str]) -> set[Requirement]:
+    """What a package needs, and what that needs in turn, by what the installed ones say. Of one
+    that is not installed, as a driver for Windows is not on Linux, nothing is known."""
+    try:
+        texts = metadata.requires(package) or []
+    except metadata.PackageNotFoundError:
+        assert package == "sspilib"
+        return set()
+    needed = {
+        requirement
+        for requirement in map(Requirement, texts)
+        if not requirement.marker or requirement.marker.evaluate({**environment, "extra": ""})
+    }
+    return needed.union(*(resolved(each.name, environment) for each in needed))
+
+
+ENVIRONMENTS = [
+    {
+        "python_version": f"3.{minor}",
+        "python_full_version": f"3.{minor}.9",
+        "sys_platform": platform,
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
+    for minor in range(10, 15)
+    for platform in ("linux", "win32", "darwin")
+]
+
+
+@every_connector
+def test_everything_that_a_connector_installs_is_pinned(name: str) -> None:
+    """In every version of Python: what it imports and what that needs, and nothing else; in a
+    version that fits, the one that is tested here."""
+    file = ROOT / "connectors" / name / "requirements.txt"
+    text = "".join(path.read_text() for path in file.parent.rglob("*.py"))
+    for environment in ENVIRONMENTS:
+        pinned = versions(file, environment)
+        imported = {
+            package
+            for package in pinned
+            if re.search(rf"^\s*(import|from) {MODULES.get(package, package)}\b", text, re.M)
+        }
+        needed = set().union(*(resolved(package, environment) for package in imported))
+        assert imported | {canonicalize_name(each.name) for each in needed} == set(pinned)
+        for each in needed:
+            assert each.specifier.contains(pinned[canonicalize_name(each.name)]), each
+        tested = versions(ROOT / "requirements-dev.txt", environment)
+        assert pinned.items() <= tested.items()
+    here = versions(file, {})
+    assert here == {package: metadata.version(package) for package in here}
+
+
+def test_a_deployment_installs_the_sdk_and_what_connectors_pin() -> None:
+    """In the versions that are tested, and no tool of development."""
+    for environment in ENVIRONMENTS:
+        deployed = versions(ROOT / "requirements-deploy.txt", environment)
+        assert deployed.items() <= versions(ROOT / "requirements-dev.txt", environment).items()
+        assert not {"pytest", "mypy", "ruff", "uv", "flask", "zizmor"} & deployed.keys()
+        for name in names():
+            pinned = versions(ROOT / "connectors" / name / "requirements.txt", environment)
+            assert pinned.items() <= deployed.items()
+        assert "fivetran-connector-sdk" in deployed
+
+
+@pytest.mark.parametrize("name", ["requirements-dev.txt", "requirements-deploy.txt"])
+def test_what_is_installed_has_hashes(name: str) -> None:
+    """Each package, and whoever installs from such a file demands them."""
+    entries = re.split(r"\n(?=\w)", (ROOT / name).read_text())
+    assert not [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)]
+    makefile = (ROOT / "Makefile").read_text()
+    files = [makefile.replace("$(INSTALL)", "pip install --require-hashes")]
+    files += [path.read_text() for path in ROOT.glob(".github/workflows/*.yml")]
+    files += [path.read_text() for path in ROOT.glob("*.md")]
+    lines = [line for file in files for line in re.findall(rf"pip install.*-r {name}", file)]
+    assert lines
+    assert not [line for line in lines if "--require-hashes" not in line]
+    assert re.search(r'--generate-hashes --exclude-newer "\d+ days"', makefile)
 
 
 def unzipped(name: str, folder: Path) -> Path:
