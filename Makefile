@@ -9,9 +9,10 @@ PART ?= state
 MUTANTS := build/mutants/.venv
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
-# A package that was tampered with is mostly found within days: no younger one is taken.
+# A package that was tampered with is mostly found within days: no younger one is taken. Extras are
+# kept: pip before 23.3 takes `coverage[toml]` for another package than `coverage`.
 LOCK := .venv/bin/uv pip compile --quiet --universal --no-header --python-version 3.10 \
-	--generate-hashes --exclude-newer "7 days"
+	--generate-hashes --no-strip-extras --exclude-newer "7 days"
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help

@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.checks import SECRET_KEY
 from tools.fivetran import stub_pipreqs
 from tools.masking import masker, printed_forms
-from tools.paths import ROOT, command
+from tools.paths import command
 from tools.staging import stage_connector
 
 _PLACEHOLDER = re.compile(r"<YOUR_[A-Z0-9_]*>")  # a password may look like <ABC>
@@ -53,7 +53,7 @@ def deploy(name: str, options: list[str], environment: dict[str, str]) -> int:
     key = environment.get("FIVETRAN_API_KEY", "")
     if not key:
         sys.exit("FIVETRAN_API_KEY is not set")
-    secrets = [*_secrets_of_the_key(key), *_secrets(given, _template(name))]
+    secrets = [*_secrets_of_the_key(key), *_secrets(given)]
     if environment.get("GITHUB_ACTIONS") == "true":
         _mask_in_later_steps(secrets)
     with _private_folder() as folder:
@@ -106,20 +106,14 @@ def _private_folder() -> Iterator[Path]:
             signal.signal(number, before[number])
 
 
-def _template(name: str) -> dict[str, str]:
-    template: dict[str, str] = json.loads(
-        (ROOT / "connectors" / name / "configuration.json").read_text()
-    )
-    return template
-
-
-def _secrets(given: dict[str, str], template: dict[str, str]) -> list[str]:
+def _secrets(given: dict[str, str]) -> list[str]:
     """What the output must not show of a configuration: secrets however short, and all other
-    values but short ones ("true", "100") and those of the template."""
+    values but short ones ("true", "100")."""
     return [
         value
         for key, value in given.items()
-        if value != template.get(key) and (SECRET_KEY.search(key) or len(value) >= _SHORTEST_VALUE)
+        if (SECRET_KEY.search(key) and value not in ("true", "false"))
+        or len(value) >= _SHORTEST_VALUE
     ]
 
 
