@@ -34,6 +34,12 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
     which = "the commit to compare with; all are listed without one, or if it is unknown"
     changed.add_argument("commit", metavar="COMMIT", nargs="?", default="", help=which)
 
+    order = "end with an error if a newer commit was deployed, or if this one is not on the branch"
+    checked = _add(verbs, "check-order", "tools.changed:check_order", order)
+    checked.add_argument("branch", metavar="BRANCH", help="such as origin/main")
+    them = "the commits that were deployed"
+    checked.add_argument("deployed", metavar="COMMIT", nargs="*", help=them)
+
     writes = "write a further connector, with a simulator and tests"
     new = _add(verbs, "new", "tools.new:print_new", writes)
     new.add_argument("name", metavar="NAME", help="its name: a Python name in lower case")
