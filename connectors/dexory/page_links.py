@@ -15,7 +15,8 @@ def resolve(link: str, given: str, key: str) -> str:
     it cannot be the link of a page.
     """
     page, new = urlsplit(link), urlsplit(urljoin(link, given))
-    ambiguous = "@" in new.netloc or "\\" in new.netloc or new.port == 0
+    # Without a host, a path such as //other is one when it is read again.
+    ambiguous = not new.netloc or "@" in new.netloc or "\\" in new.netloc or new.port == 0
     https = new._replace(scheme="https")
     if page.scheme == "https" and new.scheme == "http" and _host(https) == _host(page):
         new = https

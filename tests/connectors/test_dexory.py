@@ -848,6 +848,7 @@ def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
             (link, None)
             for link in ("http://u@h/c", "http://h\\@g/c", "http://h:0/c", "http://h:x/")
         ),
+        *((link, None) for link in ("http:////g/c", "http:////h:x/c", "http:///c", "mailto:h")),
         *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
     ],
 )
