@@ -49,7 +49,7 @@ class Tokens(AuthBase):
         self._fingerprint = hmac.new(secret, given, hashlib.sha256).hexdigest()[:16]
         self._token = AccessToken(access_token, refresh_token)
         kept = saved.values.get("tokens") or {}
-        if kept.get("replaced") == self._fingerprint:
+        if not isinstance(kept, dict) or kept.get("replaced") == self._fingerprint:
             self._restore(kept)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -22,7 +22,7 @@ from requests.auth import AuthBase
 from page_links import PATH, is_page, resolve
 from shared import fields, times
 from shared.completeness import Keys
-from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
+from shared.errors import SourceError, SourceUnavailable, redact_errors
 from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
@@ -32,7 +32,7 @@ from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
-from shared.state import State, TableState
+from shared.state import ODD, State, TableState, check_types, not_understood
 
 BASE_URL = "https://api.service.dexoryview.com"
 PAGES_AT_ONCE = 200  # a pass of more pages checkpoints after each further one
@@ -304,11 +304,15 @@ class Stop:
         if not stop:
             return None
         try:
-            place = Place(stop["link"], int(stop["number"]), stop["mark"])
+            place = Place(stop["link"], stop["number"], stop["mark"])
             started, saved_at = times.parse(stop["started"]), times.parse(stop["saved_at"])
-            return cls(stop["list"], started, saved_at, place)
-        except (KeyError, TypeError, ValueError):
-            raise StateError("The saved state holds no place in the list") from None
+            read = cls(stop["list"], started, saved_at, place)
+            check_types(place)
+            if not isinstance(read.list, str) or place.number < 1 or "://" not in stop["link"]:
+                raise ValueError
+        except ODD:
+            raise not_understood("holds no place in the list") from None
+        return read
 
     def to_json(self) -> dict[str, Any]:
         moments = {"started": self.started, "saved_at": self.saved_at}

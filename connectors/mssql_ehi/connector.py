@@ -54,7 +54,7 @@ from sqlserver.settings import (
 )
 from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
-from sqlserver.table_state import TableState
+from sqlserver.table_state import READ, TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.table_writer import find_deleted_column
 from sqlserver.tds_patches import LoginLimits
@@ -97,7 +97,7 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
     known_state = _state_at_hand()
-    saved = State(known_state or {}, (_LEGACY,))
+    saved = _saved_state(known_state or {})
     session = connect_to_mssql(settings)
     try:
         read_at = time.monotonic()
@@ -141,6 +141,15 @@ _found: list[_Found] = []
 _MOST_AGE = 300.0  # seconds; rights and sizes may change, which the server does not tell
 
 
+def _saved_state(state: Mapping[str, Any]) -> State:
+    """The state of the last sync. Raises StateError for one that no version wrote."""
+    return State(
+        state,
+        (_LEGACY,),
+        read_entry=lambda entry, label: TableState.from_json(entry, label).check(),
+    )
+
+
 def _state_at_hand() -> Mapping[str, Any] | None:
     """The state of the sync for which the SDK asks for the schema, None if it is not known.
 
@@ -156,7 +165,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables. If some fail, the others are synced, then SourceError names those."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved = State(state, (_LEGACY,))
+    saved = _saved_state(state)
     late_rows, lookback = LateRows(), timedelta(seconds=settings.lookback_seconds)
     session = connect_to_mssql(settings)
     try:
@@ -615,6 +624,12 @@ def _forget_other_tables(saved: State, database: DatabaseSchema, *, was_killed: 
             "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
             "the rights of mssql_user"
         )
+    for label, entry in saved.values["tables"].items():
+        if entry.get(READ) and TableState.from_json(entry, label).read is None:
+            Logging.warning(
+                f"{label}: the state of its unfinished read is not one that this version "
+                "understands: the read restarts"
+            )
     states = database.states
     if was_killed:
         Logging.info("The last sync was killed: rows may be sent again that did not change")

@@ -36,7 +36,7 @@ from shared.rows import (
 )
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
-from shared.state import State, Window, fix_oldest, window
+from shared.state import State, Window, fix_oldest, not_understood, window
 
 # Paligo counts the requests of one minute, for each endpoint and method.
 RATE_LIMIT_SECONDS = 60
@@ -148,6 +148,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     started = times.now()
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     fix_oldest(saved, settings.initial_sync_days, started)
+    if saved.values["oldest"] is None:
+        raise not_understood("does not tell since when assignments are read")
     client = _connect(settings)
     report, failures = SyncReport(), TableFailures()
     sources = (

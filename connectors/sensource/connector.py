@@ -35,7 +35,7 @@ from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list
 from shared.rows import Column, Table
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
-from shared.state import State, window
+from shared.state import State, TableState, window
 from source_messages import Messages, plain_messages
 
 API_URL = "https://vea.sensourceinc.com/api"
@@ -165,7 +165,8 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     today = times.now().date()
-    saved, report = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SyncReport()
+    tables = (*ENTITIES, *STATIC_ENDPOINTS)
+    saved, report = State(state, tables, read_entry=_read_entry), SyncReport()
     client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
     try:
         for endpoint in settings.static_endpoints:
@@ -365,6 +366,10 @@ def _read_results(
     return records, messages
 
 
+def _read_entry(entry: Any, _: str) -> object:
+    return HoursState.from_json(entry) or TableState.from_json(entry)
+
+
 def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) -> Plan:
     """Resumes at the cursor, less the look-back. Begins anew at ``start_date`` if there is no
     cursor, if it is ahead of the clock, or if an earlier day or another metric is wanted now; at
@@ -378,7 +383,9 @@ def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) 
     begin = whole_from = cursor = start
     added = {*fields} - {*before.metrics}
     if before.start <= start and before.cursor <= today and not added:
-        begin = max(start, before.cursor - settings.lookback_days * DAY)
+        lookback = settings.lookback_days * DAY
+        # Of a cursor near the year 1 no look-back can be subtracted.
+        begin = before.cursor - lookback if before.cursor - start > lookback else start
         whole_from = before.start if before.cursor >= start else start
         cursor = before.cursor
     # A table with days that are not read cannot be replaced.

@@ -14,7 +14,7 @@ from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
 from shared.report import TableCounts
 from shared.rows import Row, SkippedRecords, Table
 from shared.spool import Spool
-from shared.state import State
+from shared.state import State, check_types
 
 DAY = timedelta(days=1)
 HOUR = "record_date_hour_1"  # the column of the hour
@@ -43,12 +43,19 @@ class HoursState:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "HoursState | None":
-        """None: the table was never read, or by an older connector whose cursor tells nothing."""
+        """None: the table was never read, or by an older connector whose cursor tells nothing.
+        Raises one of ODD for an entry that no version wrote."""
         if "start" not in entry:
             return None
         cursor, start = (times.parse(entry[key]).date() for key in ("cursor", "start"))
         load, days = (entry.get(key, "") for key in ("load", "days"))
-        return cls(cursor, start, tuple(entry["metrics"]), load, days)
+        days = days if isinstance(days, str) else ""  # as any other text that tells nothing
+        metrics = entry["metrics"]
+        if not isinstance(metrics, list) or load not in ("", FIRST, UNFINISHED, UNPROVEN):
+            raise ValueError
+        read = cls(cursor, start, tuple(metrics), load, days)
+        check_types(read)
+        return read
 
     def to_json(self) -> dict[str, Any]:
         entry = {

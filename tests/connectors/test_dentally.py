@@ -300,12 +300,16 @@ def test_new_tokens_in_the_configuration_win(dentally: Project, sandbox: Dentall
     assert sandbox.renewals == 1
 
 
-def test_tokens_that_cannot_be_decrypted_are_ignored(dentally: Project, sandbox: Dentally) -> None:
+@pytest.mark.parametrize("tokens", [{"sealed": "gAAAAABnot-a-token"}, {"sealed": 5}, "x", [5]])
+def test_tokens_that_cannot_be_decrypted_are_ignored(
+    dentally: Project, sandbox: Dentally, tokens: Any
+) -> None:
     """A warning says so, and the configuration's tokens are used."""
     sandbox.revoke_access_token()
     synced(dentally, sandbox)
     state = dentally.state
-    state["tokens"]["sealed"] = "gAAAAABnot-a-token"
+    changed = {**state["tokens"], **tokens} if isinstance(tokens, dict) else tokens
+    state["tokens"] = changed
     sandbox.access_token = sandbox.first_tokens[0]
     result = dentally.sync(sandbox.configuration(), state)
     assert result.code == 0

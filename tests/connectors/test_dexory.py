@@ -22,7 +22,7 @@ import time_machine
 from fivetran_connector_sdk import Operations
 from werkzeug.serving import make_server
 
-from shared.errors import SourceError, SourceUnavailable
+from shared.errors import ConnectorError, SourceError, SourceUnavailable
 from shared.pages import Page, Place, digest
 from shared.rows import SkippedRecords
 from shared.spool import Spool
@@ -853,6 +853,7 @@ def test_a_page_that_was_moved_on_is_no_repeat(dexory: Project) -> None:
             for link in ("\\\\g\\c", "/\\g/c", "?page=2\n", "\t?page=2", "https:\t//h/c")
         ),
         ("../c?page=2", "https://h/c?page=2"),
+        *((link, None) for link in ("http:////g/c", "http:////h:x/c", "http:///c", "mailto:h")),
         *((link, None) for link in ("/k%2Fey", "?a=1k/ey", "?k/ey", "#k/ey", "https://h:x/c")),
     ],
 )
@@ -1391,6 +1392,23 @@ def test_a_place_of_another_form_is_an_error(dexory: Project, sandbox: Dexory, s
     assert result.code == 1
     assert "holds no place in the list" in result.output
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"number": number} for number in (True, 0, -1, "3", 3.0, None)),
+        *({"link": link} for link in ("x", None, 5)),
+        {"list": 5},
+        {"mark": None},
+        {"saved_at": "soon"},
+    ],
+)
+def test_a_place_with_a_value_of_another_form_is_an_error(changes: dict[str, Any]) -> None:
+    """Pages before it would be taken for read, or none could be requested."""
+    assert load("dexory").Stop.from_json(stopped()["stop"]).place.number == 3
+    with pytest.raises(ConnectorError, match=r"no place in the list: deploy .* or re-sync"):
+        load("dexory").Stop.from_json(stopped(**changes)["stop"])
 
 
 @pytest.mark.posix

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import ConnectorError
 from tests.connectors.mssql import NOW, Columns, configuration
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox
@@ -162,3 +163,69 @@ def test_what_other_versions_save_is_kept() -> None:
     read = {"mode": "first", "clock": "", "after": None}
     assert TableState.from_json({"read": read}, "dbo.t").read is not None
     assert TableState.from_json({"read": {**read, "later": 1}}, "dbo.t").to_json("dbo.t") == {}
+
+
+READ = {"mode": "changes", "clock": "2", "start": "1", "order": ["x"], "after": "gA", "sent": 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({key: None} for key in ("mode", "clock", "start")),
+        {"mode": "other"},
+        {"start": 5},
+        {"clock": "soon"},
+        {"clock": "9" * 5_000},
+        {"offset": 2**62},
+        {"order": "x"},
+        {"greatest": "2026-02-30"},
+        {"sent": True},
+    ],
+)
+def test_an_unfinished_read_that_is_not_understood_is_none(changes: dict[str, Any]) -> None:
+    """It is read from its beginning; what is known of the table stays."""
+    assert TableState.from_json({"read": READ}, "dbo.t").read is not None
+    read = {**READ, **changes}
+    read = {key: value for key, value in read.items() if value is not None}
+    assert TableState.from_json({"read": read, "n": 3}, "dbo.t") == TableState(rows=3)
+    assert TableState.from_json({"read": [read], "n": 3}, "dbo.t") == TableState(rows=3)
+
+
+def test_a_read_that_restarts_is_told(project: Project, server: MssqlSandbox) -> None:
+    """By a warning, and no row is lost."""
+    create_tables(server)
+    state = saved("6-unfinished")
+    del state["tables"]["dbo.plain"]["read"]["mode"]
+    result = project.sync(configuration(server), state)
+    assert result.code == 0, result.output
+    assert result.output.count("dbo.plain: the state of its unfinished read is not one") == 1
+    assert len(project.rows("plain")) == 100
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"k": {}},
+        {"k": [1]},
+        {"key": ["id"], "types": []},
+        {"n": "3"},
+        {"as": 5},
+        {"m": "soon"},
+        {"m": "2026-02-30"},
+        {"r": "x"},
+        {"l": ""},
+        {"o": 2**62},
+        {"v": "1"},
+        {"c": 5},
+        {"d": 5},
+        {"d": "pA== soon"},
+        {"u": 2**62},
+        {"names": {"a": 1}},
+        {"mixed": 1},
+    ],
+)
+def test_an_entry_that_no_version_wrote_is_refused(entry: dict[str, Any]) -> None:
+    """By an error that names the table and says what to do."""
+    state = {"version": 1, "tables": {"dbo.t": entry}}
+    with pytest.raises(ConnectorError, match=r"of the table dbo.t is not one .* re-sync"):
+        load("mssql_ehi")._saved_state(state)

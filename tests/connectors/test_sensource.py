@@ -20,7 +20,8 @@ import time_machine
 from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
-from shared.errors import SettingsError, TransientError
+from shared.errors import ConnectorError, SettingsError, TransientError
+from shared.state import State
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
@@ -1017,6 +1018,42 @@ def test_days_of_another_form_tell_nothing(
         since = sandbox.midnight(date(2026, 6, 7))
         recent = sum(hour >= since for _, hour in sandbox.hours["traffic"])
         assert result.counts["Upserts"] == recent
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({key: None} for key in ("cursor", "metrics")),
+        {"cursor": "soon"},
+        {"start": []},
+        {"metrics": "sumins"},
+        {"metrics": [5]},
+        {"load": True},
+        {"load": "other"},
+    ],
+)
+def test_hours_in_the_state_of_another_form_are_an_error(changes: dict[str, Any]) -> None:
+    """Before anything is requested, by an error that says what to do."""
+    known = {"start": "2026-05-01", "cursor": "2026-05-01", "metrics": ["sumins"], **changes}
+    entry = {key: value for key, value in known.items() if value is not None}
+    with pytest.raises(ConnectorError, match=r"of the table traffic is not one .* or re-sync"):
+        State(
+            {"version": 1, "tables": {"traffic": entry}},
+            (),
+            read_entry=load("sensource")._read_entry,
+        )
+
+
+def test_a_cursor_of_the_first_year_begins_anew(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """No look-back can be subtracted from it."""
+    known = {"start": "0001-01-01", "cursor": "0001-01-01", "metrics": ["sumins", "sumouts"]}
+    state = {"version": 1, "tables": {"traffic": known}}
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        result = project.sync(sandbox.configuration(), state)
+        assert result.code == 0, result.output
+        assert_equal_to_source(project, sandbox)
 
 
 def test_two_records_of_one_hour_tell_nothing_of_their_day(

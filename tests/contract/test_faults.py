@@ -1,7 +1,12 @@
 """Transient faults are retried; final ones fail a table or the sync, and nothing is lost."""
 
+import errno
+import io
+import random
+import tempfile
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +15,7 @@ from shared.rest import LONGEST_WAIT
 from tests.compare import assert_equal_to_source
 from tests.contract.helpers import failed, in_full, over_http, succeeded
 from tests.sandbox import create
+from tests.sandbox.fivetran import Project
 from tests.width import wide
 
 JSON = {"Content-Type": "application/json"}
@@ -193,3 +199,26 @@ def test_a_response_that_trickles_ends_at_its_deadline(
     assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
     assert "gave up after 0 retries" in output
     assert 0 < len(sent) < 400  # of at least 600 bytes
+
+
+def test_a_full_disk_costs_no_row(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that wait find no room: the sync fails, says where, and the next one is complete."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    project = Project(little.name, tmp_path)
+    succeeded(project.sync(in_full(little)))
+    little.mutate(random.Random(1))
+    with monkeypatch.context() as patches:
+        patches.setattr("shared.spool._IN_MEMORY", 0)
+        patches.setattr(tempfile, "TemporaryFile", FullDisk)
+        output = failed(project.sync(in_full(little))).output
+    assert f"the disk of {tempfile.gettempdir()} is full" in output
+    assert "please report" not in output
+    succeeded(project.sync(in_full(little)))
+    assert_equal_to_source(project, little)
+
+
+class FullDisk(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "no space")

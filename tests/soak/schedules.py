@@ -18,10 +18,13 @@ A schedule is a list of steps in words:
       previous, none               the state before the last one is given, or none at all
       state@3                      the third state that was written is given, counted modulo them;
                                    as the README says, without what it tells of the destination
+      broken@17                    the last state is given with one value missing or of another
+                                   form; the sync may fail, but only by a StateError
 """
 
 import json
 import random
+import re
 import tempfile
 import threading
 import time
@@ -43,6 +46,7 @@ from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.simulator import Simulator
 
+from .broken_states import broken
 from .crashes import CHECKPOINTS, PLACES, REQUESTS, Crash, Process
 
 BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -57,6 +61,7 @@ HOSTILE_VALUES = (
     *("true", "FALSE", "yes", "null", "None", "2026-11-19", "2026-02-30", "2999-12-31", "v", ".."),
     *(",", "a,,b", "ins", "ins,outs", "ins(max)", "zone", "location,sensor", "timed", "dbo.timed"),
 )
+_NOT_UNDERSTOOD = re.compile(r"The saved state .*: deploy the version that wrote it, or re-sync")
 ERRORS = ("failed while executing update() error: ", "failed while executing schema() error: ")
 
 
@@ -103,6 +108,23 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     # Some settings count from the first sync on.
     settings = st.builds(lambda form, last: [form, "sync", "change 1", last], form, setting)
     return responses | responses | settings
+
+
+def broken_state_schedules(name: str) -> st.SearchStrategy[list[str]]:
+    """Schedules with states that no version wrote: after a whole sync, and after one that was
+    killed in its midst."""
+    numbers = st.integers(0, 10**6)
+    form = st.builds("form {}".format, st.integers(0, 999))
+    killed = st.builds("sync after-checkpoint@{}".format, st.integers(1, 4))
+    before = st.just("sync") | killed
+    change = st.builds("change {}".format, numbers)
+    broken = st.builds("sync broken@{}".format, numbers)
+    return st.builds(
+        lambda form, before, pairs: [form, before, *(step for pair in pairs for step in pair)],
+        form,
+        before,
+        st.lists(st.tuples(change, broken), min_size=4, max_size=8),
+    )
 
 
 def resume(name: str, form: int, *, every: bool) -> None:
@@ -251,7 +273,8 @@ class _Schedule:
         process, state, excused = self._prepare(words)
         if state is not None or self._configured:
             self.simulator.set_back()
-        valid = self.states if state is None else self._states_up_to(state)
+        is_broken = any(word.startswith("broken@") for word in words)
+        valid = self.states if state is None or is_broken else self._states_up_to(state)
         changes = {key: value for key, value in changes.items() if key in self._known}
         changes |= self._settings(words)
         configuration = self.simulator.configuration(**changes)
@@ -277,7 +300,8 @@ class _Schedule:
         assert not self._failed or one_error, result.output[-2000:]
         if result.code and self.simulator.repair(result.output):
             return self._sync([], **changes)
-        assert result.code == 0 or excused, result.output[-2000:]
+        refused = is_broken and _NOT_UNDERSTOOD.search(result.output)
+        assert result.code == 0 or excused or refused, result.output[-2000:]
         if result.code == 0 and not (self._forged or self._configured):
             wrongly = wrongly_deleted(self.project, self.simulator)
             assert not wrongly, f"rows are deleted that the source has: {_some(wrongly)}"
@@ -297,11 +321,8 @@ class _Schedule:
             what, _, number = word.partition("@")
             if what in PLACES:
                 process = Process(what, int(number))
-            elif what in STATES:
-                before = self.states[-2] if len(self.states) > 1 else "{}"
-                state = _set_back(before if what == "previous" else "{}")
-            elif what == "state":
-                state = _set_back(self.states[int(number) % len(self.states)])
+            elif what in (*STATES, "state", "broken"):
+                state = self._given_state(what, int(number or 0))
             elif what in ("changed", "deleted"):
                 # After a delete other records move to pages that were read already.
                 deletes = what == "deleted"
@@ -329,6 +350,15 @@ class _Schedule:
                 simulator.trouble(what, int(number))
                 excused = excused or what in simulator.refusals
         return process, state, excused
+
+    def _given_state(self, what: str, number: int) -> Any:
+        if what == "broken":
+            self.tally["broken states"] += 1
+            return broken(self.states[-1], random.Random(number))
+        if what == "state":
+            return _set_back(self.states[number % len(self.states)])
+        before = self.states[-2] if len(self.states) > 1 else "{}"
+        return _set_back(before if what == "previous" else "{}")
 
     def _settings(self, words: Sequence[str]) -> dict[str, str]:
         """The hostile settings that ``words`` ask for; none of them is an address."""

@@ -11,13 +11,13 @@ from shared.report import Progress
 
 from .query import Plan, Position, order_signature
 from .source_tables import SourceTable, fingerprint
-from .table_state import SavedRead
+from .table_state import MODES, SavedRead
 
 # How the rows of a read are stored. The first load empties the table, then streams; a replacement
 # is stored in one step when it is complete; a full read stores rows over those that are there.
-FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
-# Only rows that changed are read, by a column or by Change Tracking. Nothing is read.
-INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
+# Of the last two only rows that changed are read, by a column or by Change Tracking.
+FIRST, REPLACEMENT, FULL, INCREMENTAL, CHANGES = MODES
+POSTPONED = "postponed"  # nothing is read
 MANY_TABLES = 50  # of more, the log has details on level DEBUG
 
 
