@@ -4,6 +4,7 @@ Each test knows from the simulator, or from the log, that the sync waits.
 """
 
 import os
+import re
 import signal
 import threading
 import time
@@ -36,12 +37,13 @@ def assert_ends(process: Any, number: int = signal.SIGINT) -> None:
     began = time.monotonic()
     os.kill(process.pid, number)
     try:
-        process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
     finally:
         if process.returncode is None:
             process.kill()
     assert time.monotonic() - began < LIMIT
     assert process.returncode != 0
+    assert not re.search("ERROR|please report|has ended|SUCCEEDED", output)
 
 
 def await_line(process: Any, text: str, times: int = 1) -> None:
