@@ -276,6 +276,8 @@ def _sync_tables(
             outcomes.append(Outcome(table, table.sync(session)))
             session.succeeded()
         except Exception as error:  # the others are synced all the same
+            if session.closed.is_set():  # at Ctrl-C, which the caller raises
+                return False
             failure = error if isinstance(error, SourceError) else describe_defect(error)
             Logging.error(f"{table.plan.table.label}: {failure}")
             # Not the error itself: its traceback would hold the last batch.

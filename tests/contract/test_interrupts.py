@@ -4,10 +4,12 @@ Each test knows from the simulator, or from the log, that the sync waits.
 """
 
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,12 +38,13 @@ def assert_ends(process: Any, number: int = signal.SIGINT) -> None:
     began = time.monotonic()
     os.kill(process.pid, number)
     try:
-        process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
     finally:
         if process.returncode is None:
             process.kill()
     assert time.monotonic() - began < LIMIT
     assert process.returncode != 0
+    assert not re.search("ERROR|please report|has ended|SUCCEEDED", output)
 
 
 def await_line(process: Any, text: str, times: int = 1) -> None:
@@ -100,13 +103,29 @@ def test_a_response_that_is_read_ahead(
     assert_ends(process)
 
 
+def test_a_renewal_of_tokens(tmp_path: Path, gate: threading.Event) -> None:
+    """Though an error of another request does not end it: new tokens would be lost."""
+    waits = threading.Event()
+
+    def wait() -> None:
+        waits.set()
+        gate.wait(20)
+
+    with kind_of("dentally")() as sandbox:
+        sandbox.fault(sandbox.data_path, times=None, status=401)  # type: ignore[attr-defined]
+        sandbox.fault("/oauth/token", times=None, act=wait)  # type: ignore[attr-defined]
+        process = Project("dentally", tmp_path).start(sandbox.configuration())
+        assert waits.wait(20)
+        assert_ends(process)
+
+
 def sql_server() -> Any:
     return kind_of("mssql_ehi")()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *wide(signal.SIGTERM)])
 @pytest.mark.parametrize("workers", [4, *wide(1)])
-def test_stalled_queries(tmp_path: Any, workers: int, number: int) -> None:
+def test_stalled_queries(tmp_path: Path, workers: int, number: int) -> None:
     """Each over a connection of its own."""
     stalls = [faults.stall(DATA) for _ in range(workers)]
     with sql_server() as simulator:
@@ -119,7 +138,7 @@ def test_stalled_queries(tmp_path: Any, workers: int, number: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [4, *wide(1)])
-def test_back_offs_of_workers(tmp_path: Any, workers: int) -> None:
+def test_back_offs_of_workers(tmp_path: Path, workers: int) -> None:
     """A fail-over takes a minute."""
     with sql_server() as simulator:
         simulator.server.faults.add(faults.fail(40501, "x", 0, match=DATA, times=99))
@@ -130,7 +149,7 @@ def test_back_offs_of_workers(tmp_path: Any, workers: int) -> None:
         assert_ends(process)
 
 
-def test_a_login_of_a_worker(tmp_path: Any) -> None:
+def test_a_login_of_a_worker(tmp_path: Path) -> None:
     """The server says nothing, or is one that does not respond at all."""
     stall = faults.stall()
     with sql_server() as simulator:

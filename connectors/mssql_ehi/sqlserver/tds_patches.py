@@ -280,7 +280,7 @@ def _process_token(session: Any, token: int) -> Any:
 
 
 def _note_message(session: Any) -> None:
-    limits = getattr(session.conn._login, "limits", None)
+    limits = getattr(session._tds._login, "limits", None)
     if limits is not None:
         limits.note_message()
 
@@ -392,17 +392,22 @@ def _read_chunks(reader: Any, size: int) -> Iterator[bytes]:
     server likes, each of which is an object that callers keep. Raises UndecodableRow for one that
     is too large."""
     _check_size(reader, size)
-    joined = bytearray()
-    for chunk in _original_read_chunks(reader, size):
+    joined, left = bytearray(), size
+    chunk = reader.recv(left) if left else b""
+    while len(chunk) < left:
+        if not chunk:
+            raise pytds.ClosedConnectionError
         joined += chunk
+        left -= len(chunk)
         if len(joined) >= _JOINED:
             yield bytes(joined)
             joined.clear()
-    yield bytes(joined)
+        chunk = reader.recv(left)
+    yield bytes(joined + chunk) if joined else chunk
 
 
 def _check_size(reader: Any, size: int) -> None:
-    largest = getattr(reader.session.conn._login, "largest_value", LARGEST_VALUE)
+    largest = getattr(reader._session._tds._login, "largest_value", LARGEST_VALUE)
     if not 0 <= size <= largest:
         raise UndecodableRow(
             f"reading: a value has more than {largest:,} bytes, which max_value_mebibytes allows"
@@ -448,7 +453,6 @@ _original_get_token_id = _session_class.get_token_id
 _original_process_token = _session_class.process_token
 _original_bufsize = _writer_class.bufsize
 _original_max_chunks = pytds.tds_types.PlpReader.chunks
-_original_read_chunks = pytds.tds_base.read_chunks
 PATCHES = (
     Patch.of(pytds.tls, "create_context", _create_context),
     Patch.of(pytds.tls, "validate_host", _validate_host),
