@@ -13,6 +13,7 @@ of ``create_tables`` at NOW: `unfinished` after a first load that broke off in t
 """
 
 import json
+import random
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -23,6 +24,8 @@ from shared.errors import ConnectorError
 from tests.connectors.mssql import NOW, Columns, configuration
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox
+from tests.soak.broken_states import broken
+from tests.width import wide
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("slept", "small_steps")
@@ -115,6 +118,26 @@ def test_an_entry_of_an_earlier_version_is_saved_again(name: str) -> None:
         before = TableState.from_json(entry, label)
         assert before.others == {}
         assert TableState.from_json(before.to_json(label), label) == before
+
+
+@pytest.mark.parametrize("number", [0, *wide(*range(1, 20))])
+def test_a_broken_state_of_an_earlier_version_costs_no_row(
+    project: Project, server: MssqlSandbox, number: int
+) -> None:
+    """It is refused by a StateError, or read as far as it is understood."""
+    draw = random.Random(number)
+    create_tables(server)
+    assert project.sync(configuration(server)).code == 0
+    for _ in range(2):
+        path = draw.choice(sorted(STATES.glob("*.json")))
+        server.execute("UPDATE dbo.timed SET ModifiedDate = SYSDATETIME() WHERE id = 7")
+        result = project.sync(configuration(server), broken(path.read_text(), draw))
+        refused = "The saved state " in result.output and "or re-sync the conn" in result.output
+        assert result.code == 0 or refused, result.output
+    assert project.sync(configuration(server)).code == 0
+    for table in TABLES:
+        [(count,)] = server.execute(f"SELECT COUNT(*) AS n FROM dbo.{table}")  # noqa: S608
+        assert len(project.rows(table)) == count, table
 
 
 @pytest.mark.parametrize(
@@ -210,6 +233,9 @@ def test_a_read_that_restarts_is_told(project: Project, server: MssqlSandbox) ->
         {"key": ["id"], "types": []},
         {"n": "3"},
         {"as": 5},
+        {"as": ""},
+        {"as": "\ud800"},
+        {"names": {"a": "x" * 1_001}},
         {"m": "soon"},
         {"m": "2026-02-30"},
         {"r": "x"},

@@ -21,10 +21,10 @@ from tests.sandbox import create, kind_of, names
 from tests.sandbox.fivetran import Project
 from tests.sandbox.server import Sandbox
 from tests.soak.crashes import Crash, Process
+from tests.soak.schedules import STATES_OF_OLDER_VERSIONS
 from tests.width import wide
 from tools.paths import ROOT
 
-STATES = Path(__file__).parent.parent / "fixtures" / "states"
 BEFORE = "0d98988e"  # the commit of the version to which a connection may be set back
 NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
 
@@ -34,7 +34,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
     [
         (path.parent.name, path.stem)
         for name in names(Sandbox)
-        for path in sorted((STATES / name).glob("*.json"))
+        for path in sorted((STATES_OF_OLDER_VERSIONS / name).glob("*.json"))
     ],
 )
 def test_a_state_of_an_older_version_is_resumed(name: str, form: str, tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_state_of_an_older_version_is_resumed(name: str, form: str, tmp_path: 
     with time_machine.travel(NOW), create(name) as source:
         succeeded(project.sync(source.configuration()))
         source.change_something()
-        state = json.loads((STATES / name / f"{form}.json").read_text())
+        state = json.loads((STATES_OF_OLDER_VERSIONS / name / f"{form}.json").read_text())
         succeeded(project.sync(source.configuration(), state))
         refreshed = known(source, {"reconcile_hours": "0"})  # for deletes
         succeeded(project.sync(source.configuration(**refreshed)))

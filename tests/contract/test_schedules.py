@@ -45,11 +45,11 @@ def test_a_broken_state_costs_no_row(name: str, full: bool) -> None:
     """A state that no version wrote is refused by a StateError, or costs a full refresh."""
 
     @settings(
-        max_examples=30 if full else 2,
+        max_examples=30 if full else 1,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(schedules.broken_state_schedules(name))
+    @given(schedules.broken_state_schedules())
     def check(steps: list[str]) -> None:
         schedules.run(name, steps)
 

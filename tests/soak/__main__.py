@@ -43,7 +43,7 @@ def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exc
     @given(
         schedules.schedules(name)
         | schedules.hostile_schedules(name)
-        | schedules.broken_state_schedules(name)
+        | schedules.broken_state_schedules()
     )
     def check(steps: list[str]) -> None:
         last[:] = steps

@@ -18,8 +18,9 @@ A schedule is a list of steps in words:
       previous, none               the state before the last one is given, or none at all
       state@3                      the third state that was written is given, counted modulo them;
                                    as the README says, without what it tells of the destination
-      broken@17                    the last state is given with one value missing or of another
-                                   form; the sync may fail, but only by a StateError
+      broken@17                    the last state, or one of an older version, is given with one
+                                   value missing or of another form; the sync may fail, but only
+                                   by a StateError
 """
 
 import json
@@ -44,7 +45,9 @@ from shared.settings import declared
 from tests.compare import differences, wrongly_deleted
 from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project, load
+from tests.sandbox.server import Sandbox
 from tests.sandbox.simulator import Simulator
+from tools.paths import ROOT
 
 from .broken_states import broken
 from .crashes import CHECKPOINTS, PLACES, REQUESTS, Crash, Process
@@ -52,6 +55,7 @@ from .crashes import CHECKPOINTS, PLACES, REQUESTS, Crash, Process
 BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 HOUR = 3600
 STATES = ("previous", "none")
+STATES_OF_OLDER_VERSIONS = ROOT / "tests" / "fixtures" / "states"
 LONGEST_SYNC = 20  # seconds of CPU; most take a fifth of one
 # Values of the configuration: other types and sizes, and text that is code in other languages.
 HOSTILE_VALUES = (
@@ -110,21 +114,19 @@ def hostile_schedules(name: str) -> st.SearchStrategy[list[str]]:
     return responses | responses | settings
 
 
-def broken_state_schedules(name: str) -> st.SearchStrategy[list[str]]:
+def broken_state_schedules() -> st.SearchStrategy[list[str]]:
     """Schedules with states that no version wrote: after a whole sync, and after one that was
     killed in its midst."""
-    numbers = st.integers(0, 10**6)
-    form = st.builds("form {}".format, st.integers(0, 999))
-    killed = st.builds("sync after-checkpoint@{}".format, st.integers(1, 4))
-    before = st.just("sync") | killed
-    change = st.builds("change {}".format, numbers)
-    broken = st.builds("sync broken@{}".format, numbers)
-    return st.builds(
-        lambda form, before, pairs: [form, before, *(step for pair in pairs for step in pair)],
-        form,
-        before,
-        st.lists(st.tuples(change, broken), min_size=4, max_size=8),
-    )
+    return st.integers(0, 10**6).map(_with_broken_states)
+
+
+def _with_broken_states(number: int) -> list[str]:
+    draw = random.Random(number)
+    killed = f" after-checkpoint@{draw.randint(1, 5)}" if draw.random() < 0.7 else ""
+    steps = [f"form {draw.randrange(1000)}", f"sync{killed}"]
+    for _ in range(6):
+        steps += [f"change {draw.randrange(1000)}", f"sync broken@{draw.randrange(10**6)}"]
+    return steps
 
 
 def resume(name: str, form: int, *, every: bool) -> None:
@@ -354,7 +356,12 @@ class _Schedule:
     def _given_state(self, what: str, number: int) -> Any:
         if what == "broken":
             self.tally["broken states"] += 1
-            return broken(self.states[-1], random.Random(number))
+            older = sorted(STATES_OF_OLDER_VERSIONS.glob(f"{self.simulator.name}/*.json"))
+            draw, text = random.Random(number), self.states[-1]
+            # Those of mssql_ehi are of tables with other keys.
+            if isinstance(self.simulator, Sandbox) and draw.random() < 0.2:
+                text = draw.choice(older).read_text()
+            return broken(text, draw)
         if what == "state":
             return _set_back(self.states[number % len(self.states)])
         before = self.states[-2] if len(self.states) > 1 else "{}"

@@ -16,6 +16,7 @@ _MOMENT = re.compile(
 _VERSION = re.compile(r"0x[\dA-Fa-f]{1,20}|\d{1,19}", re.ASCII)
 _MOST_MINUTES = 24 * 60  # that a server's clock can be ahead of UTC
 _LAST_MINUTE = 2**32  # since 1970
+_LONGEST_NAME = 1_000  # bytes; those of SQL Server have 128 characters
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,9 @@ class TableState:
         check_types(self)
         self.cursor.check()
         typed = self.key is None or self.key_types is None
+        names = (self.destination, self.destination_schema, *(self.column_names or {}).values())
         _check(
+            all(name is None or _is_name(name) for name in names),
             typed or len(self.key or ()) == len(self.key_types or ()),
             all(0 <= (minute or 0) < _LAST_MINUTE for minute in (self.swept, self.refreshed)),
         )
@@ -343,6 +346,11 @@ _SHORT_TYPES = {name: short for short, name in _TYPES.items()}
 def _check(*are_so: bool) -> None:
     if not all(are_so):
         raise ValueError
+
+
+def _is_name(text: str) -> bool:
+    """Whether a table, a schema or a column can have this name at the destination."""
+    return 0 < len(text.encode()) <= _LONGEST_NAME  # half of a surrogate pair is a ValueError
 
 
 def _is_moment(text: str) -> bool:
