@@ -1097,6 +1097,27 @@ def test_objects_that_a_part_of_a_pass_added_are_guarded(
     assert counted(operations) == after
 
 
+def test_equal_objects_are_counted_in_linear_time() -> None:
+    """Those of a location that differ in further fields alone, too: none is compared with all."""
+    occurrences, compared = load("dexory")._Occurrences(), list[int]()
+
+    class Fields(dict[str, Any]):
+        __hash__ = None
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(1)
+            return super().__eq__(other)
+
+    values = (("sku", "x"),)
+    for number in range(2_000):
+        assert occurrences.count(values, Fields(n=number)) == 1
+    assert occurrences.count(values, Fields(n=7)) == occurrences.count(values, {"n": 0}) == 2
+    assert [occurrences.count((), None), occurrences.count((), None)] == [1, 2]
+    assert occurrences.count((), {"a": 1, "b": [2]}) == 1
+    assert occurrences.count((), {"b": [2], "a": 1}) == 2
+    assert not compared
+
+
 @pytest.mark.parametrize("at_once", [5_000, 1])
 def test_records_of_a_page_are_named_by_their_place(
     at_once: int, operations: list[Any], new_pass: NewPass, monkeypatch: pytest.MonkeyPatch

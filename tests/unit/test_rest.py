@@ -127,6 +127,17 @@ def test_retry_after_that_asks_for_nothing(text: str) -> None:
         assert retry_after({"Retry-After": text}) is None
 
 
+@pytest.mark.parametrize("part", ["1", "1.", "1 ", " ", "1h", "a,", "("])
+def test_a_header_of_any_length_is_read_in_no_time(part: str) -> None:
+    """To look for a unit behind each of 60,000 digits took minutes."""
+    read = list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.rest._seconds_from_now", read.append)
+        assert retry_after({"Retry-After": part * 60_000}) is None
+    assert not read
+    assert retry_after({"Retry-After": "20" + " " * 900}) == 20
+
+
 def test_a_vendors_reset_header() -> None:
     """It holds a unix time or seconds from now; Retry-After takes precedence."""
     with time_machine.travel(NOW, tick=False):

@@ -55,6 +55,7 @@ _REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"
 _CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
 _TOO_SLOW = "the response came too slowly"
 _FIRST_MOMENT = 1_000_000_000  # as seconds these would be 31 years; as a unix time it is 2001
+_LONGEST_HEADER = 1_000  # characters; to read more could take a time that grows with the square
 # One of several values of a header; the comma of an HTTP date divides none.
 _ONE_VALUE = re.compile(r"\s*[A-Za-z]+,[^,]*|[^,]+")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
@@ -127,7 +128,9 @@ def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | N
 
 
 def _longest_wait(header: str | None) -> float | None:
-    waits = map(_seconds_from_now, _ONE_VALUE.findall(header or ""))
+    if not header or len(header) > _LONGEST_HEADER:
+        return None
+    waits = map(_seconds_from_now, _ONE_VALUE.findall(header))
     return max((wait for wait in waits if wait is not None), default=None)
 
 
