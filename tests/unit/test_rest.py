@@ -605,6 +605,18 @@ def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
         assert parse_json(json.dumps(value, ensure_ascii=ascii_only)) == value
 
 
+@pytest.mark.parametrize(
+    "before", ["", r"\udc00", r"\ud83d", r"\\", r"\\" * 501, r"\\ud83d", r"\\\ud83d", "x"]
+)
+@pytest.mark.parametrize("amount", [1, 499, 500, 501, 1_500])
+def test_pairs_of_escapes_are_read_whole(before: str, amount: int) -> None:
+    """However many there are in a row, and whatever comes before them."""
+    pairs = r"\ud83d\ude00" * amount
+    found = parse_json(f'"{before}{pairs}"')
+    assert found[-amount:] == "\U0001f600" * amount
+    assert not found[:-amount].endswith("\U0001f600")
+
+
 @responses.activate
 def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size counts after decompression: a small body may decompress to any size."""

@@ -49,7 +49,13 @@ _KEPT_OF_AN_ERROR = 64 * 1024  # bytes; nothing is looked for behind them
 # the four requests that a sync sends concurrently, at most 64 MiB are unparsed at once.
 _large = threading.Lock()
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
-_ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
+# Pairs, or halves of them; not all of a long text at once, since each costs memory meanwhile.
+_ESCAPES = re.compile(
+    r"(?:\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
+    r"|\\u[dD][89a-fA-F][\da-fA-F]{2}){1,500}"
+    r"|(?:\\\\){1,500}",
+    re.ASCII,
+)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
 _REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"}
 _CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
