@@ -7,7 +7,7 @@ and from clients of it that others have written.
 import gc
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
+from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
 from shared.state import ODD, State, TableState, check_types, not_understood
@@ -664,18 +664,24 @@ class _Occurrences:
     """Counts the equal ones of the objects in a location."""
 
     def __init__(self) -> None:
-        self._alike = defaultdict[Any, list[list[Any]]](list)
+        self._first: dict[Any, Any] = {}  # the fields of the first object with some values
+        self._counts: dict[Any, Counter[Any]] = {}  # by values, where there are several objects
 
     def count(self, values: tuple[Any, ...], fields: Any) -> int:
         """How many objects with these ``values`` of columns, and these further ``fields``, which
         cannot be part of a key, came so far."""
-        alike = self._alike[values]
-        for known in alike:
-            if known[0] == fields:
-                known[1] += 1
-                return int(known[1])
-        alike.append([fields, 1])
-        return 1
+        if values not in self._first:
+            self._first[values] = fields
+            return 1
+        counts = self._counts.setdefault(values, Counter(_texts([self._first[values]])))
+        [text] = _texts([fields])
+        counts[text] += 1
+        return counts[text]
+
+
+def _texts(fields: list[Any]) -> list[Any]:
+    """Fields as text, of which equal ones have the same; None for none."""
+    return convert(fields, "STRING", "additional_fields")
 
 
 def _was_never_scanned(record: Any) -> bool:

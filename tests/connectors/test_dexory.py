@@ -868,6 +868,48 @@ def test_where_a_link_leads(given_link: str, expected: str | None) -> None:
         assert resolve("https://h/a/b?page=1", given_link, "k/ey") == expected
 
 
+KEY_OF_SIGNS = "aB+c/d=="
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("aB+c/d==", "aB%2Bc%2Fd%3D%3D", "aB%2bc/d%3d=", "%61%42%2B%63%2F%64%3D%3D"),
+        *("%2561B%252Bc/d==", "%252561B+c/d==", "aB%252Bc%252Fd%253D%253D", "a%42+c%2fd=="),
+    ],
+)
+@pytest.mark.parametrize("name", ["token", "api_key", "api%5Fkey", "%2561pi_key"])
+def test_the_key_is_taken_out_of_a_link_however_it_is_written(written: str, name: str) -> None:
+    """Escaped or not, once or several times, with a ``+`` that stands for itself."""
+    load("dexory")
+    resolve = import_module("page_links").resolve
+    found = resolve("https://h/a?page=1", f"?x=1+2&{name}={written}&page=2", KEY_OF_SIGNS)
+    assert found == "https://h/a?x=1+2&page=2"
+
+
+@pytest.mark.parametrize(
+    "given_link",
+    [
+        *("/aB+c/d==/b", "/%61B%2Bc%2Fd==", "?x=1aB%252Bc/d==", "#aB%2Bc/d==", "?aB%2Bc%2Fd=="),
+        *("?x=Bearer+aB%2Bc/d==", "?x=1;token=aB+c/d==", "?x=%25252525252525252561", "/AB+C/D=="),
+    ],
+)
+def test_a_link_that_holds_the_key_otherwise_is_refused(given_link: str) -> None:
+    """However it is written; so is a link that can be decoded for ever."""
+    load("dexory")
+    with pytest.raises(ValueError):  # noqa: PT011  # its text is not shown
+        import_module("page_links").resolve("https://h/a?page=1", given_link, KEY_OF_SIGNS)
+
+
+def test_a_key_in_the_host_of_a_link_is_not_shown(dexory: Project, sandbox: Dexory) -> None:
+    """A host does not depend on case."""
+    link = f"https://{sandbox.api_key.upper()}.example.com/"
+    sandbox.fault(PATH, **response(location(), following=link))
+    output = failed(dexory, sandbox).output
+    assert "links.next is not the link of a page" in output
+    assert sandbox.api_key.lower() not in output.lower()
+
+
 def test_a_link_by_http_is_followed_by_https(
     dexory: Project, sandbox: Dexory, tmp_path: Path
 ) -> None:
@@ -1103,6 +1145,27 @@ def test_objects_that_a_part_of_a_pass_added_are_guarded(
     current.store(stored)
     current.finish() if ends == "finish" else current.save(stored)
     assert counted(operations) == after
+
+
+def test_equal_objects_are_counted_in_linear_time() -> None:
+    """Those of a location that differ in further fields alone, too: none is compared with all."""
+    occurrences, compared = load("dexory")._Occurrences(), list[int]()
+
+    class Fields(dict[str, Any]):
+        __hash__ = None
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(1)
+            return super().__eq__(other)
+
+    values = (("sku", "x"),)
+    for number in range(2_000):
+        assert occurrences.count(values, Fields(n=number)) == 1
+    assert occurrences.count(values, Fields(n=7)) == occurrences.count(values, {"n": 0}) == 2
+    assert [occurrences.count((), None), occurrences.count((), None)] == [1, 2]
+    assert occurrences.count((), {"a": 1, "b": [2]}) == 1
+    assert occurrences.count((), {"b": [2], "a": 1}) == 2
+    assert not compared
 
 
 @pytest.mark.parametrize("at_once", [5_000, 1])

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -1529,6 +1530,31 @@ def test_a_metric_that_some_records_lack_is_null_there(
         (None, None),
         (None, 2),
     ]
+
+
+def test_messages_are_made_plain_in_bounded_time() -> None:
+    """To look for each of many names in a long message could take hours: such a message is not
+    shown."""
+    load("sensource")
+    plain = import_module("source_messages").plain_messages
+    names = [{"name": f"Zone {number}"} for number in range(20_000)]
+    looked_for = list[str]()
+
+    class Message(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return self
+
+        def replace(self, *texts: Any) -> str:
+            looked_for.append(texts[0])
+            return self
+
+    assert plain([Message("x " * 1_000), Message("no data. " * 10)], names) == (
+        "*",
+        " ".join(["no data."] * 10),
+    )
+    assert len(looked_for) == len(names)
 
 
 @pytest.mark.parametrize(

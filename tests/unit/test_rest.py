@@ -127,6 +127,17 @@ def test_retry_after_that_asks_for_nothing(text: str) -> None:
         assert retry_after({"Retry-After": text}) is None
 
 
+@pytest.mark.parametrize("part", ["1", "1.", "1 ", " ", "1h", "a,", "("])
+def test_a_header_of_any_length_is_read_in_no_time(part: str) -> None:
+    """To look for a unit behind each of 60,000 digits took minutes."""
+    read = list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.rest._seconds_from_now", read.append)
+        assert retry_after({"Retry-After": part * 60_000}) is None
+    assert not read
+    assert retry_after({"Retry-After": "20" + " " * 900}) == 20
+
+
 def test_a_vendors_reset_header() -> None:
     """It holds a unix time or seconds from now; Retry-After takes precedence."""
     with time_machine.travel(NOW, tick=False):
@@ -592,6 +603,18 @@ def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
     """Whether its characters are escaped or not."""
     for ascii_only in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=ascii_only)) == value
+
+
+@pytest.mark.parametrize(
+    "before", ["", r"\udc00", r"\ud83d", r"\\", r"\\" * 501, r"\\ud83d", r"\\\ud83d", "x"]
+)
+@pytest.mark.parametrize("amount", [1, 499, 500, 501, 1_500])
+def test_pairs_of_escapes_are_read_whole(before: str, amount: int) -> None:
+    """However many there are in a row, and whatever comes before them."""
+    pairs = r"\ud83d\ude00" * amount
+    found = parse_json(f'"{before}{pairs}"')
+    assert found[-amount:] == "\U0001f600" * amount
+    assert not found[:-amount].endswith("\U0001f600")
 
 
 @responses.activate

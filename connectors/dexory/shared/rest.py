@@ -50,12 +50,19 @@ _KEPT_OF_AN_ERROR = 64 * 1024  # bytes; nothing is looked for behind them
 # the four requests that a sync sends concurrently, at most 64 MiB are unparsed at once.
 _large = threading.Lock()
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
-_ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
+# Pairs, or halves of them; not all of a long text at once, since each costs memory meanwhile.
+_ESCAPES = re.compile(
+    r"(?:\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
+    r"|\\u[dD][89a-fA-F][\da-fA-F]{2}){1,500}"
+    r"|(?:\\\\){1,500}",
+    re.ASCII,
+)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
 _REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"}
 _CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
 _TOO_SLOW = "the response came too slowly"
 _FIRST_MOMENT = 1_000_000_000  # as seconds these would be 31 years; as a unix time it is 2001
+_LONGEST_HEADER = 1_000  # characters; to read more could take a time that grows with the square
 # One of several values of a header; the comma of an HTTP date divides none.
 _ONE_VALUE = re.compile(r"\s*[A-Za-z]+,[^,]*|[^,]+")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
@@ -133,7 +140,9 @@ def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | N
 
 
 def _longest_wait(header: str | None) -> float | None:
-    waits = map(_seconds_from_now, _ONE_VALUE.findall(header or ""))
+    if not header or len(header) > _LONGEST_HEADER:
+        return None
+    waits = map(_seconds_from_now, _ONE_VALUE.findall(header))
     return max((wait for wait in waits if wait is not None), default=None)
 
 
