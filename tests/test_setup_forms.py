@@ -34,14 +34,16 @@ def form(name: str) -> Any:
 
 @every_connector
 def test_form_validation_template_and_readme_agree(name: str) -> None:
-    """The same keys in the same order, and of each the same kind, default and need."""
+    """The same keys in the same order, and of each the same kind, default and need; the form does
+    not ask for keys that have no effect."""
     folder, fields = ROOT / "connectors" / name, form(name).fields
     settings = declared(load(name).Settings)
     template = json.loads((folder / "configuration.json").read_text())
     rows = re.findall(r"^\| `(\w+)` \| (yes|no) \|(.*)$", (folder / "README.md").read_text(), re.M)
-    keys = [field.name for field in fields]
-    assert keys == list(settings) == list(template) == [key for key, _, _ in rows]
-    for field, (_, needed, row) in zip(fields, rows, strict=True):
+    assert list(settings) == list(template) == [key for key, _, _ in rows]
+    used = [row for row in rows if not settings[row[0]].unused]
+    assert [field.name for field in fields] == [key for key, _, _ in used]
+    for field, (_, needed, row) in zip(fields, used, strict=True):
         setting = settings[field.name]
         assert field.label == setting.label
         assert field.description.startswith(setting.description)
@@ -55,6 +57,18 @@ def test_form_validation_template_and_readme_agree(name: str) -> None:
         assert not says or field.required or f"(empty: {setting.default})" in field.description
         text = not (field.toggle or says or setting.kind is kinds.TEXT)
         assert not text or f"({setting.kind.expected})" in field.description
+
+
+@every_connector
+def test_a_key_without_effect_is_accepted_and_not_asked_for(name: str) -> None:
+    """Configurations of older connectors stay valid; its README says that it is unused."""
+    settings = declared(load(name).Settings)
+    unused = {key for key, setting in settings.items() if "Unused" in setting.description}
+    assert unused == {key for key, setting in settings.items() if setting.unused}
+    assert not unused & {field.name for field in form(name).fields}
+    with create(name) as sandbox:
+        given = {key: settings[key].default or "" for key in unused}
+        load(name).validate_configuration(sandbox.configuration(**given))
 
 
 @every_connector
@@ -89,7 +103,7 @@ def test_the_answers_to_the_form_are_a_configuration(name: str, tmp_path: Path) 
     settings, path = load(name).Settings, tmp_path / "configuration.json"
     with create(name) as sandbox:
         given = sandbox.configuration()
-    answers = iter([given.get(key, "") for key in declared(settings)])
+    answers = iter([given.get(field.name, "") for field in form(name).fields])
 
     def response(_: str) -> str:
         return next(answers)
@@ -316,7 +330,7 @@ def test_configure_and_check_config_leave_the_template_alone(
     template = (ROOT / "connectors" / "paligo" / "configuration.json").read_text()
     with create("paligo") as sandbox:
         given = sandbox.configuration()
-        answers = "".join(f"{given.get(key, '')}\n" for key in declared(load("paligo").Settings))
+        answers = "".join(f"{given.get(field.name, '')}\n" for field in form("paligo").fields)
         run = functools.partial(
             subprocess.run,
             input=answers,

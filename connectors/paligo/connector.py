@@ -65,7 +65,7 @@ class Settings:
     username: str = setting("User name", "The e-mail address of an administrator", USER_NAME)
     api_key: str = setting("API key", "From your account settings in Paligo", TOKEN, secret=True)
     base_url: str = fields.base_url(
-        "https://api.paligo.net/v1", "https://<instance>.paligoapp.com/api/v2, with your instance"
+        None, "https://<instance>.paligoapp.com/api/v2, with your instance"
     )
     sync_frequency_hours: int = fields.sync_frequency("4")
     initial_sync_days: int = setting(

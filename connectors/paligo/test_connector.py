@@ -5,6 +5,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -18,6 +19,11 @@ from shared.rows import InvalidRecord
 from tests.sandbox.fivetran import load
 
 paligo: Any = load("paligo")
+GIVEN = {
+    "username": "someone@company.example",
+    "api_key": "key",
+    "base_url": "https://company.paligoapp.com/api/v2",
+}
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 MAPS = {
     "users": (paligo.USERS, paligo._map_user_data),
@@ -52,7 +58,7 @@ class Client:
 
 def places(taxonomies: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Id, level and path of each taxonomy, as the connector derives them."""
-    settings = paligo.validate_configuration({"username": "a@b.example", "api_key": "k"})
+    settings = paligo.validate_configuration(GIVEN)
     for page in paligo.get_taxonomies_data(Client(taxonomies), settings):
         for record in page.records:
             yield record["id"], record.get("level"), record.get("path")
@@ -127,10 +133,10 @@ def test_the_generator_is_consistent(records: dict[str, list[Record]]) -> None:
         assert {record.get("parent"), record.get("parent_id")} <= ids["taxonomies"] | {None}
 
 
-def test_the_template_is_complete_but_for_the_credentials() -> None:
-    """With the credentials filled in, the configuration is valid."""
+def test_the_template_is_complete_but_for_what_only_the_user_knows() -> None:
+    """With the credentials and the address filled in, the configuration is valid."""
     template = json.loads((Path(__file__).parent / "configuration.json").read_text())
-    with pytest.raises(ValueError, match=r"username is missing[^$]*api_key is missing"):
+    with pytest.raises(ValueError, match="The configuration is wrong") as refused:
         paligo.validate_configuration(template)
-    given = {**template, "username": "someone@company.example", "api_key": "key"}
-    assert paligo.validate_configuration(given).initial_sync_days == 90
+    assert re.findall(r"^(\w+) is missing", str(refused.value), re.M) == list(GIVEN)
+    assert paligo.validate_configuration({**template, **GIVEN}).initial_sync_days == 90

@@ -34,6 +34,11 @@ DEVELOPMENT_FILES = (
     "debug_connector.py",
     "faker_mock/mock_data_generator.py",
 )
+SETTINGS = {
+    "username": "a@b.example",
+    "api_key": "k",
+    "base_url": "https://b.paligoapp.com/api/v2",
+}
 JSON = {"Content-Type": "application/json"}
 ALL = {"reconcile_hours": "0"}
 
@@ -286,7 +291,7 @@ class Overtaken:
 def test_a_record_that_moves_to_a_page_that_overtook_another_is_missed() -> None:
     """As many records come as there were, one of them twice; but fewer exist now."""
     module, source = load("paligo"), Overtaken()
-    settings = module.validate_configuration({"username": "a@b.example", "api_key": "k"})
+    settings = module.validate_configuration(SETTINGS)
     pages = list(module.get_assignments_data(source, settings))
     found = [record["id"] for page in pages for record in page.records]
     assert found == [0, 1, 2, 3, 5, 6, 6, 7, 8, 9]
@@ -473,7 +478,7 @@ def test_a_user_name_beyond_latin_1_is_sent_as_utf_8(project: Project, paligo: P
 def test_a_user_name_that_cannot_be_sent_is_an_error(name: str) -> None:
     """The error comes before the first request, and does not show the name."""
     with pytest.raises(SettingsError, match="username must be") as caught:
-        load("paligo").validate_configuration({"username": name, "api_key": "k"})
+        load("paligo").validate_configuration({**SETTINGS, "username": name})
     assert repr(name)[1:-1] not in str(caught.value)
 
 
@@ -481,7 +486,7 @@ def test_a_user_name_that_cannot_be_sent_is_an_error(name: str) -> None:
 def test_an_api_key_that_no_header_can_hold_is_an_error(key: str) -> None:
     """The error comes before the first request, and does not show the key."""
     with pytest.raises(SettingsError, match="api_key must be") as caught:
-        load("paligo").validate_configuration({"username": "a@b.example", "api_key": key})
+        load("paligo").validate_configuration({**SETTINGS, "api_key": key})
     assert key not in str(caught.value)
 
 
@@ -497,11 +502,20 @@ def test_refused_credentials_are_not_tried_again(
     assert waits == []
 
 
+def test_the_address_is_asked_for() -> None:
+    """The specification's default is the host of Paligo's documentation: it stays valid, and a
+    configuration without an address is told what it must be."""
+    documented = "https://api.paligo.net/v1"
+    assert settings(base_url=documented).base_url == documented
+    with pytest.raises(SettingsError, match=r"base_url is missing: https://<instance>\.paligoapp"):
+        settings(base_url="")
+
+
 @pytest.mark.parametrize("status", [200, 401, 404])
 def test_an_html_response_says_what_the_address_must_be(
     project: Project, paligo: Paligo, status: int
 ) -> None:
-    """The default of `base_url` is the host of Paligo's documentation."""
+    """As from the host of Paligo's documentation, which is no account's."""
     headers = {"Content-Type": "text/html"}
     paligo.fault(times=None, status=status, body="<html>Paligo API", headers=headers)
     output = failed(project.sync(paligo.configuration()))
@@ -823,7 +837,7 @@ def test_users_and_taxonomies_that_are_deleted_go_at_once(
 
 
 def settings(**changes: str) -> Any:
-    given_settings = {"username": "a@b.example", "api_key": "k", **changes}
+    given_settings = {**SETTINGS, **changes}
     return load("paligo").validate_configuration(given_settings)
 
 

@@ -1,4 +1,4 @@
-"""The setup form: a field for each setting, and tests that call the source."""
+"""The setup form: a field for each setting that has an effect, and tests that call the source."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,7 +22,8 @@ def setup_form(
     """
     form = ConfigurationForm()
     for key, spec in declared(cls).items():
-        form.add_field(_field(key, spec))
+        if not spec.unused:
+            form.add_field(_field(key, spec))
     for label, test in tests.items():
         form.add_test(label=label, func=_setup_test(validate, test))
     return form

@@ -32,7 +32,8 @@ class Kind(NamedTuple):
 
 class Setting(NamedTuple):
     """A key of the configuration. ``default`` is as a user writes it ("": the setting is None);
-    None: a required key. ``exact``: spaces at the ends belong to the value."""
+    None: a required key. ``exact``: spaces at the ends belong to the value. ``unused``: the key
+    has no effect; it is accepted, and the setup form does not ask for it."""
 
     label: str
     description: str
@@ -40,6 +41,7 @@ class Setting(NamedTuple):
     default: str | None
     secret: bool
     exact: bool = False
+    unused: bool = False
 
 
 def one_of(*names: str) -> Kind:
@@ -91,9 +93,10 @@ def setting(
     default: str | None = None,
     secret: bool = False,
     exact: bool = False,
+    unused: bool = False,
 ) -> Any:
     """A field of a settings dataclass, as Setting describes it."""
-    spec = Setting(label, description, kind, default, secret, exact)
+    spec = Setting(label, description, kind, default, secret, exact, unused)
     return dataclasses.field(metadata={"setting": spec})
 
 

@@ -10,7 +10,7 @@ def switch(label: str, description: str, default: str = "true") -> Any:
     return setting(label, description, FLAG, default=default)
 
 
-def base_url(default: str, description: str = "Where the API is") -> Any:
+def base_url(default: str | None, description: str = "Where the API is") -> Any:
     return setting("Base URL", description, URL, default=default)
 
 
@@ -41,7 +41,7 @@ def full_refresh_hours(description: str) -> Any:
 def sync_frequency(default: str) -> Any:
     """For the configurations of older connectors."""
     description = "Unused: Fivetran has the schedule"
-    return setting("Sync frequency", description, integer(1, 24), default=default)
+    return setting("Sync frequency", description, integer(1, 24), default=default, unused=True)
 
 
 def debug_log() -> Any:
