@@ -253,5 +253,5 @@ def test_a_read_that_restarts_is_told(project: Project, server: MssqlSandbox) ->
 def test_an_entry_that_no_version_wrote_is_refused(entry: dict[str, Any]) -> None:
     """By an error that names the table and says what to do."""
     state = {"version": 1, "tables": {"dbo.t": entry}}
-    with pytest.raises(ConnectorError, match=r"of the table dbo.t is not one .* re-sync"):
+    with pytest.raises(ConnectorError, match=r"not one of .* \(its table dbo.t\).* re-sync"):
         load("mssql_ehi")._saved_state(state)

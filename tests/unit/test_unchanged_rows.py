@@ -219,7 +219,7 @@ def test_a_table_with_other_columns_is_sent(world: World, monkeypatch: pytest.Mo
     assert (world.sent, world.truncates) == (10, 1)
 
 
-@pytest.mark.parametrize("text", ["", "what a newer form would be", 7, None])
+@pytest.mark.parametrize("text", ["", "what a newer form would be"])
 def test_without_a_fingerprint_that_is_known_a_list_replaces_the_table(
     world: World, text: Any
 ) -> None:

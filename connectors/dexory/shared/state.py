@@ -57,14 +57,17 @@ class State:
         if saved and "version" not in saved:
             saved = {"tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables}}
         values = {"version": VERSION, "tables": {}, **saved}
-        odd = f"is not one of version {VERSION}, which this connector understands"
+        odd = form = f"is not one of version {VERSION}, which this connector understands"
         try:
             if values["version"] != VERSION or not _is_plain(values):
                 raise ValueError
             if values.get("oldest") is not None:
                 times.parse(values["oldest"])
             for name, entry in values["tables"].items():
-                odd = f"of the table {name} is not one that this connector understands"
+                if "version" not in saved:
+                    times.parse(entry["cursor"])
+                else:
+                    odd = f"{form} (its table {name})"
                 if not isinstance(entry, dict):
                     raise TypeError
                 read_entry(entry, name)
