@@ -52,7 +52,9 @@ class UnexpectedError(ConnectorError): ...
 
 def describe_defect(error: Exception) -> str:
     """What to say of an error that nobody foresaw: its type and place. Its message may quote data,
-    and is shown where CONNECTOR_DEBUG is "1", as in a local run."""
+    and is shown where CONNECTOR_DEBUG is "1", as in a local run. A lack of memory is no defect."""
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"in {place.name}, line {place.lineno} of {Path(place.filename).name}"
     if os.environ.get("CONNECTOR_DEBUG") == "1":
