@@ -1037,7 +1037,7 @@ def test_hours_in_the_state_of_another_form_are_an_error(changes: dict[str, Any]
     """Before anything is requested, by an error that says what to do."""
     known = {"start": "2026-05-01", "cursor": "2026-05-01", "metrics": ["sumins"], **changes}
     entry = {key: value for key, value in known.items() if value is not None}
-    with pytest.raises(ConnectorError, match=r"of the table traffic is not one .* or re-sync"):
+    with pytest.raises(ConnectorError, match=r"not one of .* \(its table traffic\).* or re-sync"):
         State(
             {"version": 1, "tables": {"traffic": entry}},
             (),
