@@ -161,6 +161,8 @@ class Sandbox(Simulator):
 
     def tied(self, records: list[Any]) -> list[Any]:
         """``records`` in one of the orders that ``ties`` allows."""
+        if self.ties == 1:
+            return records
         groups = [records[at : at + self.ties] for at in range(0, len(records), self.ties)]
         return [one for group in groups for one in self._ties.sample(group, len(group))]
 
