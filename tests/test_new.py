@@ -58,7 +58,7 @@ def run(repository: Path, *arguments: str) -> str:
 
 # One table's name begins another's, and some are words of Python or of the connectors' code.
 KINDS = [
-    ("orders,order_lines", "token", "feed"),
+    ("order,order_lines", "token", "feed"),
     *wide(("", "", ""), ("class,tables", "link", "full"), ("settings", "number", "full")),
 ]
 
