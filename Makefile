@@ -6,6 +6,9 @@ PORT ?= 0
 MINUTES ?= 20
 SEED ?=
 PART ?= state
+TABLES ?=
+PAGES ?=
+DELETES ?=
 MUTANTS := build/mutants/.venv
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -71,8 +74,8 @@ mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notice
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
-new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
-	@$(BIN)/python -m tools new "$(CONNECTOR)"
+new: .venv/.ready ## Write a connector that passes all tests: CONNECTOR=name [TABLES=a,b PAGES=token DELETES=full]
+	@$(BIN)/python -m tools new "$(CONNECTOR)" --tables "$(TABLES)" --pages "$(PAGES)" --deletes "$(DELETES)"
 
 configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
 	@$(BIN)/python -m tools configure $(CONNECTOR)

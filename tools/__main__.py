@@ -42,7 +42,14 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
 
     writes = "write a further connector, with a simulator and tests"
     new = _add(verbs, "new", "tools.new:print_new", writes)
-    new.add_argument("name", metavar="NAME", help="its name: a Python name in lower case")
+    named = "its name: a Python name in lower case"
+    new.add_argument("name", metavar="NAME", nargs="?", default="", help=named)
+    listed = "its tables, with commas (default: items)"
+    new.add_argument("--tables", metavar="A,B", default="", help=listed)
+    paged = "number (default), token or link: how a page names the next one"
+    new.add_argument("--pages", metavar="KIND", default="", help=paged)
+    told = "feed (default): the source lists deletes; full: only full refreshes find them"
+    new.add_argument("--deletes", metavar="KIND", default="", help=told)
 
     syncs = "sync connectors with their simulators, twice, and show what arrived"
     demo = _add(verbs, "demo", "tools.demo:demo", syncs)

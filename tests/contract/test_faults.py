@@ -13,7 +13,7 @@ import pytest
 
 from shared.rest import LONGEST_WAIT
 from tests.compare import assert_equal_to_source
-from tests.contract.helpers import failed, in_full, over_http, succeeded
+from tests.contract.helpers import failed, in_full, over_http, succeeded, within
 from tests.sandbox import create
 from tests.sandbox.fivetran import Project
 from tests.width import wide
@@ -42,7 +42,8 @@ def test_a_transient_fault_is_retried(
     sync: Any, project: Any, sandbox: Any, waits: list[float], what: dict[str, Any]
 ) -> None:
     """After one retry all rows are there, none lost or doubled."""
-    sandbox.fault(sandbox.data_path, **what)
+    at = {"skip": within(sandbox, what["skip"])}
+    sandbox.fault(sandbox.data_path, **{**what, **at})
     succeeded(sync())
     assert_equal_to_source(project, sandbox)
     assert len(waits) == 1
@@ -54,7 +55,9 @@ def test_the_source_says_how_long_to_wait(
     sync: Any, project: Any, sandbox: Any, waits: list[float], status: int
 ) -> None:
     """Retry-After is honoured to the second."""
-    sandbox.fault(sandbox.data_path, skip=1, status=status, headers={"Retry-After": "77"})
+    sandbox.fault(
+        sandbox.data_path, skip=within(sandbox, 1), status=status, headers={"Retry-After": "77"}
+    )
     succeeded(sync())
     assert waits == [77.0]
 
@@ -65,7 +68,9 @@ def test_a_wait_that_is_too_long_ends_the_sync(
 ) -> None:
     """Beyond the stated cap the sync ends at once, and the error says so."""
     asked = str(int(LONGEST_WAIT) + 1)
-    sandbox.fault(sandbox.data_path, skip=1, status=429, headers={"Retry-After": asked})
+    sandbox.fault(
+        sandbox.data_path, skip=within(sandbox, 1), status=429, headers={"Retry-After": asked}
+    )
     assert f"asks to wait {asked} s" in failed(sync()).output
     assert waits == []
     sandbox.faults.clear()
@@ -156,7 +161,7 @@ def test_what_is_not_understood_is_not_taken_for_the_end(
     kind = "text/html" if body.startswith("<") else "application/json"
     sandbox.fault(
         sandbox.data_path,
-        skip=skip,
+        skip=within(sandbox, skip),
         times=None,
         status=200,
         body=body,

@@ -23,6 +23,7 @@ A schedule is a list of steps in words:
                                    by a StateError
 """
 
+import difflib
 import json
 import random
 import re
@@ -30,7 +31,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -244,9 +245,9 @@ class _Schedule:
         self._pass()
         if self._forged and not self._reconciles:
             self._pass()  # the first may have resumed an earlier pass
-        missing, _ = differences(self.project, self.simulator)
+        missing, surplus = differences(self.project, self.simulator)
         if strict:
-            assert not missing, f"a sync left changed rows out: {_some(missing)}"
+            assert not missing, f"a sync left changed rows out: {_some(missing, surplus)}"
         if "delete_sweep_hours" in self._known:
             self.take("wait 25")  # sweeps and full refreshes are due
         all_anew = ["none"] if self._forged and not self._reconciles else []
@@ -254,7 +255,7 @@ class _Schedule:
         if "lists nothing" in output:  # an empty list replaces a table at the second sync
             self._pass(reconcile_hours="0")
         missing, surplus = differences(self.project, self.simulator)
-        assert not missing, f"rows are lost: {_some(missing)}"
+        assert not missing, f"rows are lost: {_some(missing, surplus)}"
         # Where nothing is replaced, forged rows stay.
         if not all_anew:
             assert not surplus, f"rows are not the source's: {_some(surplus)}"
@@ -386,5 +387,10 @@ def _set_back(text: str) -> dict[str, Any]:
     return state
 
 
-def _some(rows: Counter[str]) -> str:
-    return "; ".join(sorted(rows)[:3])
+def _some(rows: Counter[str], others: Collection[str] = ()) -> str:
+    """The first few of ``rows``, each with the nearest of ``others``."""
+    told = []
+    for row in sorted(rows)[:3]:
+        nearest = difflib.get_close_matches(row, list(others), n=1, cutoff=0)
+        told.append(f"{row}, nearest stored row {nearest[0]}" if nearest else row)
+    return "; ".join(told)
