@@ -1,0 +1,116 @@
+"""Syncs that a person starts on their machine: `python connector.py` and `make debug`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fivetran_connector_sdk_cli.configuration_decryption import encrypt_value, get_or_create_key
+
+from shared.local import local_configuration
+from tests.compare import assert_equal_to_source
+from tests.sandbox import create, names
+from tests.sandbox.fivetran import Project
+
+every_connector = pytest.mark.parametrize("name", names())
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, in which `fivetran configuration` keeps its key."""
+    folder = tmp_path / "home"
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(folder))
+    return folder
+
+
+def encrypted(configuration: dict[str, str], *keys: str) -> dict[str, str]:
+    """What `fivetran configuration` writes: the values of ``keys`` encrypted."""
+    key = get_or_create_key()
+    return {
+        name: encrypt_value(value, name, key) if name in keys else value
+        for name, value in configuration.items()
+    }
+
+
+@every_connector
+def test_a_connector_started_by_hand_reads_the_local_configuration(
+    name: str, tmp_path: Path, home: Path
+) -> None:
+    """From any folder: configuration.local.json goes before the template, and what was
+    encrypted is decrypted."""
+    project = Project(name, tmp_path)
+    with create(name) as sandbox:
+        given = sandbox.configuration()
+        secrets = [key for key in given if given[key] in sandbox.secrets()]
+        local = encrypted(given, *secrets)
+        (project.path / "configuration.local.json").write_text(json.dumps(local))
+        done = run_by_hand(project)
+        assert done.returncode == 0, done.stdout
+        assert_equal_to_source(project, sandbox)
+    assert secrets
+    assert "fivetran_encrypted" not in done.stdout
+
+
+def test_values_that_cannot_be_decrypted_are_a_sentence(tmp_path: Path, home: Path) -> None:
+    """Without a traceback, and without a request: the key is that of another machine."""
+    project = Project("paligo", tmp_path)
+    with create("paligo") as sandbox:
+        local = encrypted(sandbox.configuration(), "api_key")
+        (project.path / "configuration.local.json").write_text(json.dumps(local))
+        shutil.rmtree(home / ".fivetran" / "connector_sdk")
+        project = Project("paligo", tmp_path)
+        done = run_by_hand(project)
+        assert sandbox.requests == []
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == (
+        "configuration.local.json holds values that cannot be decrypted with the key in "
+        "~/.fivetran/connector_sdk: enter them again by `make configure`"
+    )
+    assert "Traceback" not in done.stdout
+
+
+def run_by_hand(project: Project) -> "subprocess.CompletedProcess[str]":
+    """`python connector.py`, in another folder."""
+    return subprocess.run(
+        [sys.executable, str(project.path / "connector.py")],
+        cwd=project.path.parent,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+
+def test_the_template_is_read_where_nothing_else_is(tmp_path: Path) -> None:
+    """As Fivetran's examples do; without a template, too, a sentence says what to do."""
+    (tmp_path / "configuration.json").write_text('{"a": "1"}')
+    assert local_configuration(tmp_path) == {"a": "1"}
+    (tmp_path / "configuration.local.json").write_text('{"a": "2"}')
+    assert local_configuration(tmp_path) == {"a": "2"}
+    with pytest.raises(SystemExit, match=r"There is no configuration\.local\.json in"):
+        local_configuration(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"secret": 17}', '{"secret": null}', "\ufeff{}"])
+def test_a_file_that_is_no_configuration_is_a_sentence(tmp_path: Path, text: str) -> None:
+    """It names the file, and no value."""
+    path = tmp_path / "configuration.local.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        local_configuration(tmp_path)
+    assert ended.value.code == f"{path} must be a JSON object whose values are strings"
+
+
+def test_an_sdk_that_decrypts_nothing_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how to run instead."""
+    (tmp_path / "configuration.local.json").write_text('{"a": "fivetran_encrypted:AAAA"}')
+    monkeypatch.setattr("shared.local._DECRYPT", "fivetran_connector_sdk:no_such_function")
+    with pytest.raises(SystemExit, match="run `fivetran debug --configuration"):
+        local_configuration(tmp_path)
