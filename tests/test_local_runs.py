@@ -13,6 +13,9 @@ from shared.local import local_configuration
 from tests.compare import assert_equal_to_source
 from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
+from tools.debug import debug, reset
+from tools.fivetran import copy_connector, skip_version_checks
+from tools.sandbox import print_requests, write_configuration
 
 every_connector = pytest.mark.parametrize("name", names())
 
@@ -114,3 +117,90 @@ def test_an_sdk_that_decrypts_nothing_is_a_sentence(
     monkeypatch.setattr("shared.local._DECRYPT", "fivetran_connector_sdk:no_such_function")
     with pytest.raises(SystemExit, match="run `fivetran debug --configuration"):
         local_configuration(tmp_path)
+
+
+# make debug, make reset, make sandbox
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A root with the folder of a connector."""
+    (tmp_path / "connectors").mkdir()
+    copy_connector("paligo", tmp_path / "connectors")
+    return tmp_path
+
+
+def test_debug_says_how_to_get_a_configuration(workplace: Path) -> None:
+    """The template's placeholders are no configuration."""
+    with pytest.raises(SystemExit, match="run `make configure CONNECTOR=paligo`"):
+        debug("paligo", workplace)
+
+
+def test_debug_is_quiet_and_reset_forgets_it(
+    workplace: Path, home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With what `make configure` and `make sandbox WRITE=1` write; nothing but the source is
+    looked up. The configuration outlives a reset."""
+    folder = workplace / "connectors" / "paligo"
+    with create("paligo") as sandbox:
+        local = write_configuration(sandbox, workplace)
+        local.write_text(json.dumps(encrypted(sandbox.configuration(), "api_key")))
+        assert debug("paligo", workplace) == 0
+        assert {request.status for request in sandbox.requests} == {200}
+    printed = capfd.readouterr().out
+    assert "SYNC SUCCEEDED" in printed
+    assert not [word for word in ("pipreqs", "newer version", "Traceback") if word in printed]
+    assert (folder / "files" / "warehouse.db").exists()
+    (folder / "crash-reports").mkdir()
+    reset("paligo", workplace)
+    reset("paligo", workplace)
+    assert capfd.readouterr().out.splitlines() == [
+        "Deleted connectors/paligo/files/",
+        "Deleted connectors/paligo/crash-reports/",
+        "paligo has no local state and no rows",
+    ]
+    assert local.exists()
+
+
+def test_what_the_sdk_keeps_in_the_home_stays(home: Path) -> None:
+    """Only the moments of the last look-ups change."""
+    config = home / ".fivetran" / "connector_sdk_core" / "_config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text('{"lastVersionCheck": 1, "more": 2}')
+    skip_version_checks(home)
+    kept = json.loads(config.read_text())
+    assert kept.pop("lastVersionCheck") > 1
+    assert kept == {"more": 2}
+
+
+@every_connector
+def test_a_simulator_writes_its_configuration_over_no_other(name: str, tmp_path: Path) -> None:
+    """That of an earlier simulator is replaced; that of an account is not touched."""
+    (tmp_path / "connectors" / name).mkdir(parents=True)
+    with create(name) as sandbox:
+        path = write_configuration(sandbox, tmp_path)
+    with create(name) as sandbox:
+        given = sandbox.configuration()
+        assert write_configuration(sandbox, tmp_path) == path
+        assert json.loads(path.read_text()) == given
+        address = "mssql_database" if name == "mssql_ehi" else "base_url"
+        for text in (json.dumps({**given, address: "https://mine.example"}), "{", "[]"):
+            path.write_text(text)
+            with pytest.raises(SystemExit, match="is not of a simulator"):
+                write_configuration(sandbox, tmp_path)
+            assert path.read_text() == text
+
+
+@every_connector
+def test_a_simulator_shows_each_request_once(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a line, in the order in which they came."""
+    project = Project(name, tmp_path)
+    with create(name) as sandbox:
+        assert project.sync(sandbox.configuration()).code == 0
+        wanted = [sandbox.describe(request) for request in sandbox.requests]
+        capsys.readouterr()
+        seen = print_requests(sandbox, 0)
+        assert print_requests(sandbox, seen) == seen == len(sandbox.requests)
+    assert capsys.readouterr().out.splitlines() == wanted
