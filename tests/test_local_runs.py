@@ -15,6 +15,7 @@ from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
 from tools.debug import debug, reset
 from tools.fivetran import copy_connector, skip_version_checks
+from tools.paths import ROOT
 from tools.sandbox import print_requests, write_configuration
 
 every_connector = pytest.mark.parametrize("name", names())
@@ -204,3 +205,19 @@ def test_a_simulator_shows_each_request_once(
         seen = print_requests(sandbox, 0)
         assert print_requests(sandbox, seen) == seen == len(sandbox.requests)
     assert capsys.readouterr().out.splitlines() == wanted
+
+
+def test_a_sync_in_process_works_outside_pytest(tmp_path: Path) -> None:
+    """Where no fixture has set the SDK up: in a script, or in a shell."""
+    script = (
+        "from pathlib import Path\n"
+        "from tests.sandbox import create\n"
+        "from tests.sandbox.fivetran import Project\n"
+        "with create('dexory') as sandbox:\n"
+        f"    result = Project('dexory', Path({str(tmp_path)!r})).sync(sandbox.configuration())\n"
+        "print(result.output, result.code)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(" 0\n"), done.stdout
+    assert "locations" in done.stdout
