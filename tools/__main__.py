@@ -38,7 +38,9 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
     new = _add(verbs, "new", "tools.new:print_new", writes)
     new.add_argument("name", metavar="NAME", help="its name: a Python name in lower case")
 
-    syncs = "sync connectors with their simulators, twice, and show what arrived"
+    syncs = (
+        "sync connectors with their simulators, before and after a change, and show what arrived"
+    )
     demo = _add(verbs, "demo", "tools.demo:demo", syncs)
     some = f"some of {', '.join(NAMES)} (default: all)"
     demo.add_argument("names", metavar="CONNECTOR", nargs="*", type=_connector, help=some)
