@@ -86,5 +86,5 @@ def test_the_demo_counts_what_each_sync_did(
     rows, first, second, gone = map(int, counts)
     assert 0 < gone < rows
     assert first - gone <= rows <= first + second - gone
-    logs = sorted(path.name for path in tmp_path.glob("dentally/*.log"))
+    logs = sorted(path.name for path in tmp_path.glob("demo/dentally/*.log"))
     assert logs == ["first.log", "second.log", "third.log"]
