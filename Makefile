@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
+WRITE ?=
 MINUTES ?= 20
 SEED ?=
 PART ?= state
@@ -20,10 +21,10 @@ CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-all check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
-	debug show package packages lock clean needs-connector
+	debug reset show package packages lock clean needs-connector
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .venv/.ready: requirements-dev.txt
 	@echo "Installing the development dependencies into .venv ..."
@@ -40,19 +41,20 @@ test-all: check ## All tests at full width, nightly in CI: every case and state,
 check: .venv/.ready ## Check copies, module names, templates, lint, format, types, workflows
 	@$(BIN)/python -m tools check
 
-fix: .venv/.ready ## Sort imports, format, and renew the vendored copies
-	@$(BIN)/ruff check --fix --quiet
+fix: .venv/.ready ## Sort imports, format, renew the copies; then say what is left to mend
+	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/python -m tools vendor
+	@$(BIN)/ruff check --quiet
 
 vendor: .venv/.ready ## Copy shared/ into every connector
 	@$(BIN)/python -m tools vendor
 
-demo: .venv/.ready ## Sync every connector with its simulator, twice (or CONNECTOR=name)
+demo: .venv/.ready ## Sync every connector with its simulator, before and after a change (or CONNECTOR=name)
 	@$(BIN)/python -m tools demo $(CONNECTOR)
 
-sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080]
-	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT)
+sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080] [WRITE=1]
+	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT) $(if $(WRITE),--write)
 
 bench: .venv/.ready ## Measure what a sync costs above its floor (or CONNECTOR=name)
 	@$(BIN)/python -m benchmarks $(CONNECTOR)
@@ -84,8 +86,10 @@ check-config: .venv/.ready needs-connector ## Call the source with configuration
 	@$(BIN)/python -m tools check-config $(CONNECTOR)
 
 debug: .venv/.ready needs-connector ## Run fivetran debug with configuration.local.json: CONNECTOR=name
-	@cd connectors/$(CONNECTOR) && PATH="$(CURDIR)/$(BIN):$$PATH" fivetran debug \
-		$$(test -f configuration.local.json && echo --configuration configuration.local.json)
+	@$(BIN)/python -m tools debug $(CONNECTOR)
+
+reset: .venv/.ready needs-connector ## Forget the state and the rows of local syncs: CONNECTOR=name
+	@$(BIN)/python -m tools reset $(CONNECTOR)
 
 show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
 	@$(BIN)/python -m tools show $(CONNECTOR)

@@ -3,6 +3,7 @@
 errors    the errors that end a sync, and the guard that keeps data out of crash reports
 settings  the configuration: declared once, checked before the first request
 fields    the settings that several connectors have
+local     the configuration of a sync on this machine
 form      the setup form that the settings declare, and tests that call the source
 network   connections: why one fails, and a deadline for each response
 rest      JSON over HTTPS from one origin, with retries

@@ -18,6 +18,7 @@ from fivetran_connector_sdk import Logging
 from .errors import SettingsError, T
 from .network import is_ambiguous
 
+ENCRYPTED = "fivetran_encrypted:"  # what `fivetran configuration` puts before such a value
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")  # a password may look like <Abc-123>
 
 
@@ -135,6 +136,8 @@ def read(
 
 def _value(spec: Setting, given: Any) -> tuple[Any, str]:
     """The value of a setting, or what is wrong with it."""
+    if isinstance(given, str) and given.strip().startswith(ENCRYPTED):
+        return None, "is encrypted: `fivetran debug` decrypts it, with the key of the same machine"
     if isinstance(given, str) and (not given.strip() or _PLACEHOLDER.fullmatch(given.strip())):
         if spec.default is None:
             return None, f"is missing: {spec.description}"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from tests.sandbox import create, names
 from tests.sandbox.fivetran import Project
+from tools.demo import demo
 from tools.show import WIDTH, find, print_tables
 
 
@@ -68,3 +70,21 @@ def test_the_newest_sync_is_shown(tmp_path: Path) -> None:
     assert find("paligo", tmp_path) == demo
     os.utime(debug, (1e9, 1e9))
     assert find("paligo", tmp_path) == debug
+
+
+def test_the_demo_counts_what_each_sync_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says that there is a third sync, and how to look into the tables: by a command that is
+    there. What was stored and deleted makes up the rows."""
+    monkeypatch.setattr("tools.demo.build_folder", lambda: tmp_path)
+    demo(["dentally"])
+    printed = capsys.readouterr().out
+    assert "second sync, third sync (a full refresh) ..." in printed
+    assert printed.splitlines()[-1] == "  make show CONNECTOR=dentally"
+    [counts] = re.findall(r"treatments │ (\d+) +│ (\d+) +│ (\d+) +│ 0 +│ \d+ +│ (\d+) ", printed)
+    rows, first, second, gone = map(int, counts)
+    assert 0 < gone < rows
+    assert first - gone <= rows <= first + second - gone
+    logs = sorted(path.name for path in tmp_path.glob("demo/dentally/*.log"))
+    assert logs == ["first.log", "second.log", "third.log"]

@@ -51,7 +51,9 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
     told = "feed (default): the source lists deletes; full: only full refreshes find them"
     new.add_argument("--deletes", metavar="KIND", default="", help=told)
 
-    syncs = "sync connectors with their simulators, twice, and show what arrived"
+    syncs = (
+        "sync connectors with their simulators, before and after a change, and show what arrived"
+    )
     demo = _add(verbs, "demo", "tools.demo:demo", syncs)
     some = f"some of {', '.join(NAMES)} (default: all)"
     demo.add_argument("names", metavar="CONNECTOR", nargs="*", type=_connector, help=some)
@@ -67,10 +69,17 @@ def _add_verbs_of_a_connector(verbs: _Verbs) -> None:
     packs = "make the zip that is deployed, in build/"
     _add_connector(_add(verbs, "package", "tools.package:package", packs))
 
+    syncs = "run fivetran debug with configuration.local.json"
+    _add_connector(_add(verbs, "debug", "tools.debug:debug", syncs))
+    forgets = "delete the state and the rows of the local syncs"
+    _add_connector(_add(verbs, "reset", "tools.debug:reset", forgets))
+
     sandbox = _add(verbs, "sandbox", "tools.sandbox:serve", "start a simulator, until Ctrl-C")
     _add_connector(sandbox)
     port = "the port to listen on (default: any that is free)"
     sandbox.add_argument("--port", type=int, default=0, help=port)
+    writes = "write the configuration for it into configuration.local.json"
+    sandbox.add_argument("--write", action="store_true", help=writes)
 
 
 def _add_deploy(verbs: _Verbs) -> None:

@@ -1,22 +1,34 @@
-"""The real `fivetran debug`, twice, for every connector, against its simulator.
+"""The real `fivetran debug` for every connector, against its simulator.
 
-Records change at the source between the two syncs. A connector that finds deletes only by a full
-refresh has a third sync, which is one. All files are in build/demo/.
+Records change at the source between the first sync and the second. A connector that finds deletes
+only by a full refresh has a third sync, which is one. All files are in build/demo/.
 """
 
 import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.sandbox import create
-from tests.sandbox.fivetran import Project, Result
-from tools.paths import NAMES, ROOT, build_folder
+from tests.sandbox.fivetran import Project
+from tools.paths import NAMES, build_folder
 
-_COLUMNS = ("connector", "table", "rows", "columns", "1st sync", "2nd sync", "deleted", "seconds")
+_HEADERS = ("1st\nupserts", "2nd\nupserts", "2nd\ndeletes", "3rd\nupserts", "3rd\ndeletes")
+
+
+@dataclass(frozen=True)
+class _Sync:
+    """What one sync did: the rows that it stored and those that it deleted, by table.
+    ``last``: the newest time of a row after it."""
+
+    seconds: float
+    upserts: dict[str, int]
+    deletes: dict[str, int]
+    last: str
 
 
 def demo(names: Sequence[str] = ()) -> None:
@@ -25,48 +37,65 @@ def demo(names: Sequence[str] = ()) -> None:
     Raises SystemExit with the output of `fivetran debug` if a sync fails.
     """
     console = Console(width=100)
-    summary = Table(*_COLUMNS, title="Rows by table; the columns of the syncs count upserts")
-    projects = []
-    for name in names or NAMES:
-        console.print(f"{name}: first sync, a change at the source, second sync ...")
-        projects.append(_demonstrate(name, summary))
+    chosen = names or NAMES
+    summary = Table("connector", "table", "rows", *_HEADERS, title="Rows, and what each sync did")
+    for name in chosen:
+        _demonstrate(name, summary, console)
     console.print(summary, "The logs of the syncs: build/demo/*/*.log", sep="\n")
     console.print("Look into the tables with:")
-    for project in projects:
-        path = project.warehouse.relative_to(ROOT)
-        console.print(f"  duckdb -ui {path}", soft_wrap=True)
+    for name in chosen:
+        console.print(f"  make show CONNECTOR={name}")
 
 
-def _demonstrate(name: str, summary: Table) -> Project:
+def _demonstrate(name: str, summary: Table, console: Console) -> None:
     """Syncs one connector, and adds a row for each of its tables to ``summary``."""
     folder = build_folder() / "demo" / name
     shutil.rmtree(folder, ignore_errors=True)
     project = Project(name, folder)
+    refreshes = "reconcile_hours" in json.loads((project.path / "configuration.json").read_text())
+    third = ", third sync (a full refresh)" if refreshes else ""
+    console.print(f"{name}: first sync, a change at the source, second sync{third} ...")
     with create(name) as sandbox:
-        first = _sync(project, sandbox.configuration(), "first")
-        before = {table: _stored(project, table, "1970-01-01") for table in project.tables()}
-        last = max(moment for _, moment in before.values() if moment)
+        syncs = [_sync(project, sandbox.configuration(), "first", None)]
         sandbox.change_something()
-        second = _sync(project, sandbox.configuration(), "second")
-        again = {table: _stored(project, table, last)[0] for table in before}
-        if "reconcile_hours" in json.loads((project.path / "configuration.json").read_text()):
-            # A full refresh, which finds the deletes.
-            _sync(project, sandbox.configuration(reconcile_hours="0"), "third")
-    seconds = f"{first.seconds:.1f} + {second.seconds:.1f}"
-    for table, (upserts, _) in before.items():
-        live, deleted = len(project.rows(table)), len(project.rows(table, deleted=True))
-        counts = (live, len(project.types(table)), upserts, again[table], deleted)
-        summary.add_row(name, table, *map(str, counts), seconds)
-    return project
+        syncs.append(_sync(project, sandbox.configuration(), "second", syncs[-1]))
+        if refreshes:
+            settings = sandbox.configuration(reconcile_hours="0")
+            syncs.append(_sync(project, settings, "third", syncs[-1]))
+    console.print("  " + ", ".join(f"{sync.seconds:.1f} s" for sync in syncs))
+    for table in project.tables():
+        summary.add_row(name, table, str(len(project.rows(table))), *_cells(table, syncs))
 
 
-def _sync(project: Project, configuration: dict[str, str], name: str) -> Result:
-    """One sync, whose log goes into ``<name>.log``."""
+def _cells(table: str, syncs: Sequence[_Sync]) -> list[str]:
+    """The counts of a table for the columns of ``_HEADERS``: the first sync has none to delete."""
+    counts = [n for s in syncs for n in (s.upserts.get(table, 0), s.deletes.get(table, 0))]
+    del counts[1]
+    return [*map(str, counts), *["-"] * (len(_HEADERS) - len(counts))]
+
+
+def _sync(
+    project: Project, configuration: dict[str, str], name: str, before: _Sync | None
+) -> _Sync:
+    """One sync, whose log goes into ``<name>.log``. ``before``: the one before it."""
+    gone = {table: _deleted(project, table) for table in project.tables()} if before else {}
     result = project.debug(configuration)
     (project.path.parent / f"{name}.log").write_text(result.output, encoding="utf-8")
     if result.code:
         sys.exit(f"fivetran debug failed:\n{result.output}")
-    return result
+    tables = project.tables()
+    after = before.last if before else "1970-01-01"
+    stored = {table: _stored(project, table, after) for table in tables}
+    return _Sync(
+        result.seconds,
+        {table: count for table, (count, _) in stored.items()},
+        {table: _deleted(project, table) - gone.get(table, 0) for table in tables},
+        max([after, *(last for _, last in stored.values())]),
+    )
+
+
+def _deleted(project: Project, table: str) -> int:
+    return len(project.rows(table, deleted=True))
 
 
 def _stored(project: Project, table: str, after: str) -> tuple[int, str]:

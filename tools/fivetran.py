@@ -1,5 +1,6 @@
 """What the `fivetran` command runs on: a copy of a connector, and a home of its own."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -33,19 +34,27 @@ def stub_pipreqs(folder: Path, path: str) -> str:
     return os.pathsep.join([str(folder), path])
 
 
+def skip_version_checks(home: Path) -> None:
+    """For six hours the SDK does not ask the package index for a newer version of itself, as if it
+    had asked now. Without an internet connection that takes seconds, and fills the log."""
+    now = int(time.time())
+    sdk = home / ".fivetran" / "connector_sdk"
+    core = home / ".fivetran" / "connector_sdk_core"
+    with contextlib.suppress(OSError):  # as the SDK does, which asks then
+        sdk.mkdir(parents=True, exist_ok=True)
+        core.mkdir(parents=True, exist_ok=True)
+        (sdk / "_last_version_check").write_text(str(now))
+        config = core / "_config.json"
+        kept = json.loads(config.read_text()) if config.exists() else {}
+        config.write_text(json.dumps({**kept, "lastVersionCheck": now}))
+
+
 def prepare_home(home: Path) -> dict[str, str]:
     """The environment of a command that looks nothing up on the internet.
 
-    The SDK asks the package index for newer versions; a home in which the last look-up is a
-    moment ago keeps it from that.
+    ``home``: a folder that becomes the home of the command.
     """
-    now = str(int(time.time()))
-    sdk = home / ".fivetran" / "connector_sdk"
-    core = home / ".fivetran" / "connector_sdk_core"
-    sdk.mkdir(parents=True, exist_ok=True)
-    core.mkdir(parents=True, exist_ok=True)
-    (sdk / "_last_version_check").write_text(now)
-    (core / "_config.json").write_text(json.dumps({"lastVersionCheck": int(now)}))
+    skip_version_checks(home)
     left_out = ("FIVETRAN_", "PYTHONPATH")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     return {

@@ -2,25 +2,93 @@
 
 import json
 import sys
-import threading
+import time
+from pathlib import Path
 
 from tests.sandbox import create
+from tests.sandbox.simulator import Simulator
+from tools.paths import ROOT
+
+_LOCAL = "http://127.0.0.1:"
+_SECONDS = 0.2  # between two looks for new requests
 
 
-def serve(name: str, port: int) -> None:
-    """Starts the simulator of a connector's source, prints a configuration for it, and ends at
-    Ctrl-C. ``port`` 0 takes any that is free.
+def serve(name: str, port: int, *, write: bool = False) -> None:
+    """Starts the simulator of a connector's source, prints a configuration for it and each request
+    that it gets, and ends at Ctrl-C. ``port`` 0 takes any that is free. ``write``: the
+    configuration becomes configuration.local.json.
 
-    Raises SystemExit with a sentence if the port cannot be opened.
+    Raises SystemExit with a sentence if the port cannot be opened, or if there is a
+    configuration.local.json of something else.
     """
     try:
         simulator = create(name).start(port)
     except OSError as error:
         sys.exit(f"Port {port} cannot be opened: {error.strerror}")
     try:
-        print(f"{name} listens at {simulator.url}. Ctrl-C ends it.")
-        print(f"connectors/{name}/configuration.local.json for it:")
-        print(json.dumps(simulator.configuration(), indent=2), flush=True)
-        threading.Event().wait()
+        _introduce(name, simulator, write=write)
+        seen = 0
+        while True:
+            seen = print_requests(simulator, seen)
+            time.sleep(_SECONDS)
     except KeyboardInterrupt:
+        pass
+    finally:
         simulator.stop()
+
+
+def _introduce(name: str, simulator: Simulator, *, write: bool) -> None:
+    print(f"{name} listens at {simulator.url}. Ctrl-C ends it.")
+    if write:
+        path = write_configuration(simulator)
+        print(
+            f"{path.relative_to(ROOT)} leads to it: `make debug CONNECTOR={name}` syncs with it."
+        )
+    else:
+        print(f"connectors/{name}/configuration.local.json for it (WRITE=1 writes it):")
+        print(json.dumps(simulator.configuration(), indent=2))
+    print("Requests:", flush=True)
+
+
+def write_configuration(simulator: Simulator, root: Path = ROOT) -> Path:
+    """Writes configuration.local.json for a simulator, and returns its path.
+
+    Raises SystemExit with a sentence if the file is there and was not written here: it may hold
+    the only copy of an account's settings.
+    """
+    path = root / "connectors" / simulator.name / "configuration.local.json"
+    given = simulator.configuration()
+    if path.exists() and not _leads_to_a_simulator(path, simulator):
+        sys.exit(f"{path.relative_to(root)} is not of a simulator: move it elsewhere first")
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _leads_to_a_simulator(path: Path, simulator: Simulator) -> bool:
+    """Whether a file has the configuration of an earlier simulator: one that differs at most in
+    the port and in the credentials."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    given = simulator.configuration()
+    drawn = {*simulator.addresses, *(k for k in given if given[k] in simulator.secrets())}
+    return isinstance(there, dict) and all(
+        str(there.get(key)).startswith(_LOCAL)
+        if given.get(key, "").startswith(_LOCAL)
+        else key in drawn or there.get(key) == given.get(key)
+        for key in {*there, *given}
+    )
+
+
+def print_requests(simulator: Simulator, seen: int) -> int:
+    """Prints the requests from number ``seen`` (from 0) on, as far as they have a response.
+    Returns how many were seen then."""
+    for request in simulator.requests[seen:]:
+        line = simulator.describe(request)
+        if line is None:
+            break
+        print(line, flush=True)
+        seen += 1
+    return seen

@@ -4,12 +4,12 @@ What the source sends: https://developer.dentally.co
 """
 
 import gc
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
@@ -19,6 +19,7 @@ from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
+from shared.local import local_configuration
 from shared.network import Closed
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
@@ -401,5 +402,6 @@ def _map_treatment_data(records: list[Any], synced_at: datetime) -> Rows:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

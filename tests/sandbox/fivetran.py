@@ -17,9 +17,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 from unittest import mock
 
-from fivetran_connector_sdk import Connector
+from fivetran_connector_sdk import Connector, Logging
 from fivetran_connector_sdk_cli import core_adapter
 from fivetran_connector_sdk_cli.memory_tracker import DebugMemoryTracker
+from fivetran_connector_sdk_common import constants
 from fivetran_connector_sdk_core.renaming import (
     redshift_safe as stored_column,
     safe_drop_underscores as stored_table,
@@ -122,6 +123,8 @@ class Project:
         with (
             mock.patch.dict(os.environ, self.environment),
             mock.patch.object(DebugMemoryTracker, "start"),  # a thread that never ends
+            mock.patch.object(constants, "DEBUGGING", True),  # as `fivetran debug` sets both
+            mock.patch.object(Logging, "LOG_LEVEL", Logging.LOG_LEVEL or Logging.Level.DEBUG),
             quick_engine(),
             contextlib.redirect_stdout(printed),
         ):

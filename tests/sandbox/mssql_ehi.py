@@ -120,6 +120,9 @@ class MssqlEhi(Simulator):
         """The statements that read a table's rows."""
         return [s for s in self.server.statements if re.search(r" FROM \[(dbo|archive)\]", s.sql)]
 
+    def describe(self, request: LoggedStatement) -> str | None:
+        return " ".join(request.sql.split())
+
     def configuration(self, **changes: str) -> dict[str, str]:
         return {
             "mssql_server": self.server.host,

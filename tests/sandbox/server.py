@@ -182,6 +182,9 @@ class Sandbox(Simulator):
         self._thread.start()
         return self
 
+    def describe(self, request: Recorded) -> str | None:
+        return f"{request.status} {request.method} {request.url}" if request.status else None
+
     def stop(self) -> None:
         self._server.shutdown()
         self._thread.join()

@@ -56,6 +56,10 @@ class Simulator:
         """A configuration with which the connector reads this simulator."""
         raise NotImplementedError
 
+    def describe(self, request: Any) -> str | None:
+        """One of ``requests`` in a line; None while it has no response."""
+        raise NotImplementedError
+
     def expected(self) -> dict[str, list[dict[str, Any]]]:
         """The rows, by table, of a destination that equals the source: every declared column but
         ``additional_fields`` and the time of the sync. They are derived from what is known of the

@@ -54,6 +54,15 @@ def test_kinds_with_limits() -> None:
             kind.parse(text)
 
 
+@pytest.mark.parametrize("key", ["key", "size", "url"])
+def test_a_value_that_is_still_encrypted_is_an_error(key: str) -> None:
+    """It is sent nowhere, and not shown."""
+    given = {"key": "k", key: " fivetran_encrypted:c2VjcmV0\n"}
+    with pytest.raises(SettingsError, match=f"{key} is encrypted: `fivetran debug`") as refused:
+        read(Settings, given)
+    assert "c2VjcmV0" not in str(refused.value)
+
+
 def test_a_lone_surrogate_is_no_text() -> None:
     """It could not be sent. The error comes before a request, and does not show the value."""
 

@@ -4,11 +4,11 @@ Replace: what the source is, and the address of the reference that says what it 
 """
 
 import gc
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector
@@ -17,6 +17,7 @@ from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
+from shared.local import local_configuration
 from shared.pages import LinkedPages, NumberedPages, Page, by_fields
 from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry
@@ -215,5 +216,6 @@ def _get_linked_page(
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    with open("configuration.json") as file:
-        connector.debug(configuration=json.load(file))
+    # From configuration.local.json or, without it, configuration.json.
+    here = Path(__file__).resolve().parent
+    connector.debug(str(here), configuration=local_configuration(here))

@@ -1,0 +1,49 @@
+"""The configuration of a sync on this machine, which `python connector.py` starts."""
+
+import json
+import pkgutil
+import sys
+from pathlib import Path
+
+from .settings import ENCRYPTED
+
+# By name: the SDK's check of dependencies looks for each imported name at the package index, and
+# only the SDK that runs on a desk has this module.
+_DECRYPT = "fivetran_connector_sdk_cli.configuration_decryption:decrypt_configuration_values"
+
+
+def local_configuration(folder: Path) -> dict[str, str]:
+    """The settings in configuration.local.json or, where there is none, in configuration.json.
+
+    Passwords that `fivetran configuration` encrypted are decrypted. ``folder``: that of the
+    connector. Raises SystemExit with a sentence if the file is not understood.
+    """
+    paths = [folder / name for name in ("configuration.local.json", "configuration.json")]
+    path = next((path for path in paths if path.exists()), paths[0])
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        sys.exit(f"There is no {path.name} in {folder}: `make configure` writes it")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        sys.exit(f"{path} must be a JSON object whose values are strings")
+    return _decrypted(given, path)
+
+
+def _decrypted(given: dict[str, str], path: Path) -> dict[str, str]:
+    if not any(value.startswith(ENCRYPTED) for value in given.values()):
+        return given
+    try:
+        decrypted: dict[str, str] = pkgutil.resolve_name(_DECRYPT)(given)
+    except (ImportError, AttributeError):
+        sys.exit(
+            f"{path.name} holds encrypted values, which this version of the SDK does not decrypt "
+            f"here: run `fivetran debug --configuration {path.name}` instead"
+        )
+    except ValueError:
+        sys.exit(
+            f"{path.name} holds values that cannot be decrypted with the key in "
+            "~/.fivetran/connector_sdk: enter them again by `make configure`"
+        )
+    return decrypted
