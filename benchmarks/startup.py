@@ -11,8 +11,8 @@ import sys
 import time
 from typing import Any
 
-import fivetran_connector_sdk  # noqa: F401  # as every connector does
 import requests
+from fivetran_connector_sdk import Logging  # as every connector does
 
 
 class _ReachedError(BaseException):
@@ -30,6 +30,7 @@ if folders:
     connector = importlib.import_module("connector")
 
 imported = time.process_time()
+Logging.LOG_LEVEL = Logging.Level.SEVERE
 requests.Session.request = _stop  # type: ignore[assignment, method-assign]
 try:
     if folders:
