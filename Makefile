@@ -42,7 +42,7 @@ fix: .venv/.ready ## Sort imports, format, renew the copies; then say what is le
 vendor: .venv/.ready ## Copy shared/ into every connector
 	@$(BIN)/python -m tools vendor
 
-demo: .venv/.ready ## Sync every connector with its simulator, before and after a change (or CONNECTOR=name)
+demo: .venv/.ready ## Sync with every simulator, change its data, sync again (or CONNECTOR=name)
 	@$(BIN)/python -m tools demo $(CONNECTOR)
 
 sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080] [WRITE=1]
