@@ -7,8 +7,16 @@ WRITE ?=
 MINUTES ?= 20
 SEED ?=
 PART ?= state
+TABLES ?=
+PAGES ?=
+DELETES ?=
 MUTANTS := build/mutants/.venv
 BIN := .venv/bin
+INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+# A package that was tampered with is mostly found within days: no younger one is taken. Extras are
+# kept: pip before 23.3 takes `coverage[toml]` for another package than `coverage`.
+LOCK := .venv/bin/uv pip compile --quiet --universal --no-header --python-version 3.10 \
+	--generate-hashes --no-strip-extras --exclude-newer "7 days"
 CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
@@ -21,7 +29,7 @@ help: ## Show this list
 .venv/.ready: requirements-dev.txt
 	@echo "Installing the development dependencies into .venv ..."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python $(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 test: check ## Check, then run all tests
@@ -59,8 +67,8 @@ soak: .venv/.ready ## Run generated schedules for MINUTES=20 (or CONNECTOR=name,
 
 $(MUTANTS)/.ready: requirements-dev.txt Makefile
 	@$(PYTHON) -m venv $(MUTANTS)
-	@$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-r requirements-dev.txt mutmut==3.8.1
+	@$(MUTANTS)/bin/python $(INSTALL) -r requirements-dev.txt
+	@$(MUTANTS)/bin/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
 	@touch $@
 
 mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notices: PART=state
@@ -68,8 +76,8 @@ mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notice
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
-new: .venv/.ready ## Write a further connector that passes all tests: CONNECTOR=name
-	@$(BIN)/python -m tools new "$(CONNECTOR)"
+new: .venv/.ready ## Write a further connector: CONNECTOR=name [TABLES=a,b] [PAGES=...] [DELETES=...]
+	@$(BIN)/python -m tools new "$(CONNECTOR)" --tables "$(TABLES)" --pages "$(PAGES)" --deletes "$(DELETES)"
 
 configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
 	@$(BIN)/python -m tools configure $(CONNECTOR)
@@ -92,9 +100,10 @@ package: .venv/.ready needs-connector ## Make the zip that is deployed, in build
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
 	@$(BIN)/python -m pytest -q -m installs
 
-lock: .venv/.ready ## Pin the newest development dependencies in requirements-dev.txt
-	@$(BIN)/uv pip compile --quiet --universal --upgrade --no-header --python-version 3.10 \
-		--group dev --output-file requirements-dev.txt
+lock: .venv/.ready ## Pin the newest dependencies that are a week old, with their hashes
+	@$(LOCK) --upgrade --group dev --output-file requirements-dev.txt
+	@$(LOCK) --upgrade --group deploy --constraint requirements-dev.txt \
+		--output-file requirements-deploy.txt
 
 clean: ## Remove .venv and build/
 	@rm -rf .venv build

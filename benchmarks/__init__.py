@@ -10,7 +10,7 @@ the same run. Only their ratio says something; the figures alone depend on the m
   "local row" includes the SDK, in the figure and in the floor.
 - CPU is user and system time together; memory is the peak that was resident (Linux only).
 - benchmarks/mssql_ehi.py, mssql_tables.py, mssql_parallel.py and rest.py say what each figure
-  means.
+  means; of a connector without a benchmark of its own, simulated.py does.
 
 The largest table has `--rows` rows (by default 1,000,000 in mssql_ehi, 400,000 over HTTP). Memory
 is measured with this table, CPU by row with a fifth or a tenth of it.

@@ -10,7 +10,7 @@ from rich.table import Table
 
 import benchmarks
 
-from . import mssql_ehi, mssql_parallel, mssql_tables, rest, sources
+from . import mssql_ehi, mssql_parallel, mssql_tables, rest, simulated, sources
 from .measure import Figure, Plan
 
 _RUNS = {
@@ -18,7 +18,7 @@ _RUNS = {
     "mssql_ehi_tables": mssql_tables.run,
     "mssql_ehi_parallel": mssql_parallel.run,
 }
-NAMES = (*_RUNS, *sources.NAMES)
+NAMES = (*_RUNS, *sources.NAMES, *simulated.NAMES)
 
 
 def main() -> int:
@@ -55,7 +55,8 @@ def main() -> int:
 
 
 def _figures(name: str, plan: Plan) -> Iterator[Figure]:
-    return _RUNS[name](plan) if name in _RUNS else rest.run(name, plan)
+    run = rest.run if name in sources.NAMES else simulated.run
+    return _RUNS[name](plan) if name in _RUNS else run(name, plan)
 
 
 def _table(name: str, figures: list[Figure]) -> Table:

@@ -21,6 +21,7 @@ else:
 PROCESSES.set_forkserver_preload(
     [
         "benchmarks.rest",
+        "benchmarks.simulated",
         "benchmarks.mssql_ehi",
         "benchmarks.mssql_parallel",
         "benchmarks.mssql_tables",

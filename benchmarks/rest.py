@@ -32,7 +32,8 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest import mock
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -43,6 +44,7 @@ from tests.sandbox.fivetran import load
 from tools.paths import ROOT
 
 from .measure import Figure, Plan, forget_peak, fresh, peak_memory, use_one_core
+from .server_process import Ask
 from .serving import Request, serving
 from .sink import Sink, counted, expect
 from .sources import Size, Source, create
@@ -51,7 +53,7 @@ ROWS = 400_000  # of the largest table, by default
 # Dexory's pages are linked, so they cannot be requested concurrently.
 MOST_TIME = {"dentally": 0.4, "dexory": 1.1, "paligo": 0.4, "sensource": 0.4}
 SHAPES = ("live", "documented")
-_URL = "http://127.0.0.1:1"  # where nobody listens
+UNSERVED = "http://127.0.0.1:1"  # where nobody listens
 
 
 def run(name: str, plan: Plan) -> Iterator[Figure]:
@@ -59,8 +61,10 @@ def run(name: str, plan: Plan) -> Iterator[Figure]:
     yield from _time_figures(name, plan)
     yield from _row_figures(name, plan)
     yield _request_figure(name, plan)
-    yield from _memory_figures(name, plan)
-    yield from _start_figures(name, plan)
+    most = plan.size(ROWS)
+    sizes = [most // 100, most // 10, most]
+    yield from memory_figures(name, plan, sizes, lambda rows: serving(name, _size(name, rows)))
+    yield from start_figures(name, plan, create(name, _size(name, 0)).configuration(UNSERVED))
 
 
 # Over HTTP
@@ -85,13 +89,13 @@ def _time_figures(name: str, plan: Plan) -> Iterator[Figure]:
         configuration, rows = ask("configuration"), ask("rows")
         for number in range(1, plan.repeats + 1):
             plan.say(f"{name}, time: run {number} of {plan.repeats}")
-            cost, state = fresh(_sync, name, configuration, rows)
+            cost, state = fresh(sync, name, configuration, rows)
             sent = ask("take")
             values.append(cost.seconds)
-            floors.append(fresh(_send, configuration["base_url"], sent).seconds)
+            floors.append(fresh(send, configuration["base_url"], sent).seconds)
             expect(len(ask("take")), len(sent))
         yield Figure("time, one by one", "s", values, floors, most_ratio=MOST_TIME[name])
-        fresh(_sync, name, configuration, None, state)
+        fresh(sync, name, configuration, None, state)
         yield Figure("requests, 2nd and 1st", "count", [len(ask("take"))], [len(sent)])
 
 
@@ -103,35 +107,38 @@ def _request_figure(name: str, plan: Plan) -> Figure:
         configuration, rows = ask("configuration"), ask("rows")
         for number in range(1, plan.repeats + 1):
             plan.say(f"{name}, CPU by request: run {number} of {plan.repeats}")
-            cost, _ = fresh(_sync, name, configuration, rows)
+            cost, _ = fresh(sync, name, configuration, rows)
             sent = ask("take")
             values.append(1e6 * cost.cpu / len(sent))
-            bare = fresh(_send, configuration["base_url"], sent)
+            bare = fresh(send, configuration["base_url"], sent)
             floors.append(1e6 * bare.cpu / len(sent))
             ask("take")
     return Figure("request, bare session", "us CPU", values, floors)
 
 
-def _memory_figures(name: str, plan: Plan) -> Iterator[Figure]:
+def memory_figures(
+    name: str, plan: Plan, sizes: list[int], serve: Callable[[int], AbstractContextManager[Ask]]
+) -> Iterator[Figure]:
+    """What grows with the rows: ``serve`` starts a source with so many, and the first of ``sizes``
+    is the floor."""
     peaks, states = [], []
-    most = plan.size(ROWS)
-    for rows in (most // 100, most // 10, most):
+    for rows in sizes:
         plan.say(f"{name}, memory: {rows:,} rows")
-        with serving(name, _size(name, rows)) as ask:
-            cost, state = fresh(_sync, name, ask("configuration"), ask("rows"))
+        with serve(rows) as ask:
+            cost, state = fresh(sync, name, ask("configuration"), ask("rows"))
             requests = len(ask("take"))
         peaks.append(cost.peak)
         states.append(len(json.dumps(state)))
-    small, middle, large = peaks
-    yield Figure(f"memory, {most // 10:,} rows", "MB", [middle], [small], most_above=20)
-    yield Figure(f"memory, {most:,} rows", "MB", [large], [small], most_above=20)
-    yield Figure(f"state, {most:,} rows", "bytes", states[-1:], states[:1], most_above=50)
+    for rows, peak in zip(sizes[1:], peaks[1:], strict=True):
+        yield Figure(f"memory, {rows:,} rows", "MB", [peak], peaks[:1], most_above=20)
+    yield Figure(f"state, {sizes[-1]:,} rows", "bytes", states[-1:], states[:1], most_above=50)
     yield Figure("checkpoints, requests", "count", [cost.checkpoints], [requests], most_ratio=1)
 
 
-def _start_figures(name: str, plan: Plan) -> Iterator[Figure]:
+def start_figures(name: str, plan: Plan, settings: Mapping[str, str]) -> Iterator[Figure]:
+    """What a connector costs before its first request."""
     values, floors = [], []
-    configuration = json.dumps(create(name, _size(name, 0)).configuration(_URL))
+    configuration = json.dumps(settings)
     for number in range(1, plan.repeats + 1):
         plan.say(f"{name}, start: run {number} of {plan.repeats}")
         floors.append(_start(configuration))
@@ -160,7 +167,7 @@ class _Forgetful(Sink):
             forget_peak()
 
 
-def _sync(
+def sync(
     name: str,
     configuration: Mapping[str, str],
     rows: int | None,
@@ -177,12 +184,13 @@ def _sync(
     return cost, sink.state
 
 
-def _send(address: str, sent: list[Request]) -> Cost:
+def send(address: str, sent: list[Request]) -> Cost:
     """The floor: the same requests in a row, and nothing done with the responses."""
     with requests.Session() as session:
         began, before = time.monotonic(), time.process_time()
-        for method, target, body in sent:
-            session.request(method, address + target, data=body, timeout=60).raise_for_status()
+        for method, target, body, headers in sent:
+            url = address + target
+            session.request(method, url, data=body, headers=headers, timeout=60).raise_for_status()
         return Cost(time.monotonic() - began, time.process_time() - before, peak_memory())
 
 
@@ -240,7 +248,7 @@ def _sync_in_memory(source: Source, memory: _Memory) -> float:
     update, sink = load(source.name).update, Sink()
     with mock.patch.object(requests.Session, "request", memory), counted(sink):
         before = time.process_time()
-        update(source.configuration(_URL), state={})
+        update(source.configuration(UNSERVED), state={})
         seconds = time.process_time() - before
     expect(sink.count, source.rows)
     return seconds

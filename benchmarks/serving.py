@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
@@ -13,11 +14,13 @@ from .sources import Size, create
 
 
 class Request(NamedTuple):
-    """A request that arrived; ``target`` is its path and query."""
+    """A request that arrived; ``target`` is its path and query, ``headers`` are those to send
+    again."""
 
     method: str
     target: str
     body: bytes
+    headers: Mapping[str, str] = {}
 
 
 def serving(name: str, size: Size, latency: float = 0) -> AbstractContextManager[Ask]:

@@ -139,7 +139,7 @@ class _Dexory(Source):
 
     def __init__(self, size: Size) -> None:
         made = Dexory(locations=size.records, shape=size.shape)
-        records = made.records[: size.records]
+        records = made.scans[: size.records]
         self._size, self._objects = size, made.field
         self._page = _numbered(records, "name", '"A%07d"')
         objects = sum(len(record[made.field] or ()) for record in records)

@@ -1,6 +1,5 @@
 """Whether what was read of a list is all of it: only then may it replace a table."""
 
-import time
 from array import array
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -45,7 +44,6 @@ class ReadProgress:
     skipped: int = 0  # of them, since they cannot be stored
     on_pages: int = 0  # keys that are distinct on their page
     distinct: int = 0
-    began: float = field(default_factory=time.monotonic)
 
     def note(self, page: Page, keys: Iterable[Hashable], skipped: int) -> None:
         """Adds a page: the keys of its rows, and how many records were skipped."""
@@ -96,10 +94,6 @@ class ReadProgress:
     def counts(self) -> str:
         totals = " or ".join(str(total) for total in self.totals if total is not None)
         return f"{self.distinct + self.skipped} distinct of {totals or self.seen} records"
-
-    def progress(self, to_store: int) -> str:
-        rate = self.seen / max(time.monotonic() - self.began, 0.001)
-        return f"{self.seen} records read, {to_store} rows to store, {rate:.0f} records/s"
 
 
 @dataclass(repr=False)

@@ -3,11 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.server import Sandbox
 from tests.sandbox.simulator import Simulator
+
+_SHOWN = 3  # rows of a difference
 
 
 def assert_equal_to_source(project: Project, sandbox: Simulator, without: str = "") -> None:
@@ -19,7 +22,52 @@ def assert_equal_to_source(project: Project, sandbox: Simulator, without: str = 
         ignored = {*sandbox.sync_times, "additional_fields"}
         stored = [_plain(row, ignored) for row in project.rows(table)]
         wanted = [_plain(row, ignored) for row in expected]
-        assert sorted(stored, key=repr) == sorted(wanted, key=repr), table
+        difference = describe_difference(stored, wanted)
+        assert not difference, f"{table}: {difference}"
+
+
+def describe_difference(stored: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> str:
+    """What a list of rows lacks and has beyond another one, whatever their order: for the first
+    rows that are missing the columns in which the nearest stored row differs. Empty if they are
+    equal."""
+    missing = _without(wanted, stored)
+    surplus = _without(stored, wanted)
+    if not missing and not surplus:
+        return ""
+    counts = f"{len(stored)} rows are stored, {len(wanted)} expected"
+    lines = [f"{counts}; {len(missing)} are missing, {len(surplus)} should not be there"]
+    lines += [f"missing: {row}\n{_nearest(row, surplus)}" for row in missing[:_SHOWN]]
+    if not missing:
+        lines += [f"should not be there: {row}" for row in surplus[:_SHOWN]]
+    return "\n".join(lines)
+
+
+def _without(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of ``rows`` that are not in ``others``, each as often as it is missing there."""
+    left = Counter(map(repr, others))
+    found = []
+    for row in sorted(rows, key=repr):
+        if left[repr(row)]:
+            left[repr(row)] -= 1
+        else:
+            found.append(row)
+    return found
+
+
+def _nearest(row: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    """The columns in which the one of ``others`` that has most in common with ``row`` differs."""
+
+    def differing(other: dict[str, Any]) -> list[str]:
+        names = sorted({*row, *other})
+        return [name for name in names if repr(row.get(name)) != repr(other.get(name))]
+
+    other = min(others, key=lambda other: len(differing(other)), default=None)
+    if other is None:
+        return "  and no other row is stored in its place"
+    return "\n".join(
+        ["  the nearest stored row differs in:"]
+        + [f"    {n}: {other.get(n)!r}, expected {row.get(n)!r}" for n in differing(other)]
+    )
 
 
 def differences(project: Project, sandbox: Simulator) -> tuple[Counter[str], Counter[str]]:
@@ -70,8 +118,21 @@ def _plain(row: Mapping[str, Any], ignored: set[str]) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
+    """A value in a form whose text is the same for equal values: of numbers only the value
+    counts, so that Decimal("12.50") is Decimal("12.5") and 12.5."""
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        return _number(value)
     if isinstance(value, datetime):
         # Without a zone it is in UTC; the local one could lead out of the years 1 to 9999.
         aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
         return aware.astimezone(timezone.utc).isoformat()
     return value.replace("\0", "") if isinstance(value, str) else value  # the platform does so
+
+
+def _number(value: "float | Decimal") -> Any:
+    exact = Decimal(value)
+    if not exact.is_finite():
+        return value
+    text = format(exact, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return Decimal(text if exact else 0)

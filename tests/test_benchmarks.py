@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import simulated, sources
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Figure
 from tests.width import wide
 from tools.paths import ROOT
 
-_FIGURES = {"mssql_ehi": 7, "mssql_ehi_tables": 15, "mssql_ehi_parallel": 8}  # 11 of the others
+_FIGURES = {"mssql_ehi": 7, "mssql_ehi_tables": 15, "mssql_ehi_parallel": 8}
+_FIGURES |= dict.fromkeys(sources.NAMES, 11) | dict.fromkeys(simulated.NAMES, 7)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
@@ -28,7 +30,7 @@ def test_the_benchmarks_run(name: str, tmp_path: Path) -> None:
     counts = {each: len(figures) for each, figures in report.items()}
     if name == "mssql_ehi":  # which is measured beside other drivers, too, where there are any
         counts[name] -= sum("read, " in figure["name"] for figure in report[name]) - 1
-    assert counts == {name: _FIGURES.get(name, 11)}
+    assert counts == {name: _FIGURES[name]}
     assert all(figure["ratio"] > 0 for figures in report.values() for figure in figures)
 
 

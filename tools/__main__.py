@@ -34,9 +34,22 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
     which = "the commit to compare with; all are listed without one, or if it is unknown"
     changed.add_argument("commit", metavar="COMMIT", nargs="?", default="", help=which)
 
+    order = "end with an error if a newer commit was deployed, or if this one is not on the branch"
+    checked = _add(verbs, "check-order", "tools.changed:check_order", order)
+    checked.add_argument("branch", metavar="BRANCH", help="such as origin/main")
+    them = "the commits that were deployed"
+    checked.add_argument("deployed", metavar="COMMIT", nargs="*", help=them)
+
     writes = "write a further connector, with a simulator and tests"
     new = _add(verbs, "new", "tools.new:print_new", writes)
-    new.add_argument("name", metavar="NAME", help="its name: a Python name in lower case")
+    named = "its name: a Python name in lower case"
+    new.add_argument("name", metavar="NAME", nargs="?", default="", help=named)
+    listed = "its tables, with commas (default: items)"
+    new.add_argument("--tables", metavar="A,B", default="", help=listed)
+    paged = "number (default), token or link: how a page names the next one"
+    new.add_argument("--pages", metavar="KIND", default="", help=paged)
+    told = "feed (default): the source lists deletes; full: only full refreshes find them"
+    new.add_argument("--deletes", metavar="KIND", default="", help=told)
 
     syncs = (
         "sync connectors with their simulators, before and after a change, and show what arrived"

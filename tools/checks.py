@@ -11,7 +11,7 @@ from tools.module_names import check_module_names
 from tools.paths import BIN, CONNECTORS, ROOT, command
 from tools.vendored import check_vendored
 
-_SECRET_KEY = re.compile("secret|token|password|api_key|private")
+SECRET_KEY = re.compile("secret|token|password|api_key|private")
 
 
 def check() -> None:
@@ -36,7 +36,7 @@ def check_templates() -> list[str]:
     for folder in CONNECTORS:
         path = folder / "configuration.json"
         for key, value in json.loads(path.read_text()).items():
-            if _SECRET_KEY.search(key) and not re.fullmatch(r"<[A-Z0-9_]+>|true|false", value):
+            if SECRET_KEY.search(key) and not re.fullmatch(r"<[A-Z0-9_]+>|true|false", value):
                 errors.append(f"{path.relative_to(ROOT)}: {key} must hold a placeholder")
     return errors
 

@@ -1,19 +1,31 @@
 """The deployment of one connector by `fivetran deploy`."""
 
+import base64
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tools.fivetran import copy_connector, stub_pipreqs
+from tools.checks import SECRET_KEY
+from tools.fivetran import stub_pipreqs
+from tools.masking import masker, printed_forms
 from tools.paths import command
+from tools.staging import stage_connector
 
-_PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")
-_SHORTEST_SECRET = 8  # characters; a shorter value ("true", "100") is hidden nowhere
+_PLACEHOLDER = re.compile(r"<YOUR_[A-Z0-9_]*>")  # a password may look like <ABC>
+_SHORTEST_VALUE = 8  # characters of a value that is masked without being a secret
+_SECONDS_TO_END = 5.0  # for a command that is asked to end, before it is killed
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
 
 
 def deploy_from_environment(
@@ -33,34 +45,91 @@ def deploy(name: str, options: list[str], environment: dict[str, str]) -> int:
     CONNECTOR_CONFIGURATION: a configuration as JSON, to be stored with the connection; without it
     an existing connection keeps its own.
 
-    The copy has no configuration.json: the command would store the template's placeholders in
-    place of the connection's secrets. Raises SystemExit with a sentence if something is missing.
+    The copy holds what is deployed and nothing else. It has no configuration.json: the command
+    would store the template's placeholders in place of the connection's secrets. Raises SystemExit
+    with a sentence if something is missing.
     """
     given = _configuration(environment.get("CONNECTOR_CONFIGURATION", ""))
     key = environment.get("FIVETRAN_API_KEY", "")
     if not key:
         sys.exit("FIVETRAN_API_KEY is not set")
-    with tempfile.TemporaryDirectory() as folder:
-        staged = _stage(name, Path(folder))
+    secrets = [*_secrets_of_the_key(key), *_secrets(given)]
+    if environment.get("GITHUB_ACTIONS") == "true":
+        _mask_in_later_steps(secrets)
+    with _private_folder() as folder:
+        staged = stage_connector(name, folder)
         pinned = _read(staged / "requirements.txt")
         if given:
-            path = Path(folder) / "configuration.json"
+            path = folder / "configuration.json"
             path.touch(mode=0o600)
             path.write_text(json.dumps(given))
             options = [*options, "--configuration", str(path)]
-        # The command shows the first eight characters of the key, and Fivetran's responses.
-        secrets = [key, key[:8], *given.values()]
         # --yes, for --non-interactive declines to update a connection that exists.
         code = _run(
             [command("fivetran"), "deploy", str(staged), "--yes", *options],
-            _without_surprises(environment, Path(folder)),
-            sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True),
+            _without_surprises(environment, folder),
+            masker(secrets),
         )
         if _read(staged / "requirements.txt") != pinned:
             sys.exit(
                 f"What was deployed is not what {name}/requirements.txt pins: deploy it again"
             )
     return code
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder that is removed, whatever ends this process but a kill: a signal raises
+    SystemExit with 128 and its number, and no second one interrupts the removal."""
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS}
+    # What is ignored stays so: `nohup` asks for it.
+    heard = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]
+
+    def ignore() -> None:
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+
+    def end(number: int, _: object) -> None:
+        ignore()
+        sys.exit(128 + number)
+
+    try:
+        for number in heard:
+            signal.signal(number, end)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                yield Path(folder)
+            finally:
+                ignore()
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def _secrets(given: dict[str, str]) -> list[str]:
+    """What the output must not show of a configuration: secrets however short, and all other
+    values but short ones ("true", "100")."""
+    return [
+        value
+        for key, value in given.items()
+        if (SECRET_KEY.search(key) and value not in ("true", "false"))
+        or len(value) >= _SHORTEST_VALUE
+    ]
+
+
+def _secrets_of_the_key(key: str) -> list[str]:
+    """The key, its first eight characters, which the command shows, and what it is made of."""
+    try:
+        decoded = base64.b64decode(key, validate=True).decode()
+    except ValueError:
+        decoded = ""
+    return [key, key[:8], decoded, decoded.partition(":")[2]]
+
+
+def _mask_in_later_steps(secrets: list[str]) -> None:
+    """Tells GitHub's runner to mask the secrets in this log, whoever prints them from now on."""
+    for form in printed_forms(secrets):
+        print(f"::add-mask::{form.replace('%', '%25')}", flush=True)
 
 
 def _configuration(text: str) -> dict[str, str]:
@@ -77,12 +146,6 @@ def _configuration(text: str) -> dict[str, str]:
     return given
 
 
-def _stage(name: str, folder: Path) -> Path:
-    """A copy in ``folder`` without any configuration. Of what else lies there, the command takes
-    what the connector's .gitignore lets in."""
-    return copy_connector(name, folder, "configuration*.json")
-
-
 def _without_surprises(environment: dict[str, str], folder: Path) -> dict[str, str]:
     """The environment of `fivetran deploy`: without a configuration of its own, without settings
     of other connections (CI), and with a stub for the check that would rewrite the pins."""
@@ -92,8 +155,9 @@ def _without_surprises(environment: dict[str, str], folder: Path) -> dict[str, s
     return {**kept, "PATH": path, "CI": "true", "DO_NOT_TRACK": "1", "PYTHONUTF8": "1"}
 
 
-def _run(command: list[str], environment: dict[str, str], secrets: list[str]) -> int:
-    """Runs a command and passes on what it prints, line by line, with ``secrets`` starred out."""
+def _run(command: list[str], environment: dict[str, str], mask: Callable[[str], str]) -> int:
+    """Runs a command and passes on what it prints, line by line, through ``mask``. If an error or
+    a signal ends this process before, the command ends, too, with what it has started."""
     with subprocess.Popen(
         command,
         env=environment,
@@ -102,13 +166,29 @@ def _run(command: list[str], environment: dict[str, str], secrets: list[str]) ->
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
     ) as process:
-        for line in process.stdout or []:
-            shown = line
-            for secret in secrets:
-                shown = shown.replace(secret, "***")
-            print(shown, end="", flush=True)
+        try:
+            for line in process.stdout or []:
+                print(mask(line), end="", flush=True)
+        except BaseException:
+            _end(process)
+            raise
     return process.returncode
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Ends a process and, where there are groups of processes, those that it has started."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        # There is no such group once all of it has ended; macOS says that it is not ours.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
 
 
 def _read(path: Path) -> str | None:

@@ -12,10 +12,10 @@ from tools.paths import ROOT
 _LEFT_OVERS = ("files", "crash-reports", "*.local.json", ".env*", "__pycache__")
 
 
-def copy_connector(name: str, folder: Path, *left_out: str) -> Path:
-    """Copies ``connectors/<name>`` into ``folder``, without the leftovers of runs, local
-    configurations, and the files whose names match the patterns ``left_out``."""
-    ignore = shutil.ignore_patterns(*_LEFT_OVERS, *left_out)
+def copy_connector(name: str, folder: Path) -> Path:
+    """Copies ``connectors/<name>`` into ``folder``, without the leftovers of runs and local
+    configurations."""
+    ignore = shutil.ignore_patterns(*_LEFT_OVERS)
     return Path(shutil.copytree(ROOT / "connectors" / name, folder / name, ignore=ignore))
 
 

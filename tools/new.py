@@ -7,7 +7,8 @@ import keyword
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.module_names import name_owner
@@ -15,22 +16,54 @@ from tools.paths import ROOT, command
 from tools.vendored import copy_shared
 
 SKELETON = ROOT / "tools" / "skeleton"
+PAGES = ("number", "token", "link")
+DELETES = ("feed", "full")
+
+# In the skeleton a block that begins with one of these lines is written once for each table, or
+# only for these kinds of a source. They are comments of Python or of Markdown.
+_EACH = re.compile(r"\s*(?:#|<!--) For each table(?: -->)?\n")
+_ONLY = re.compile(r"\s*(?:#|<!--) Only with (PAGES|DELETES)=([a-z,]+)(?: -->)?\n")
+_END = re.compile(r"\s*(?:#|<!--) End(?: -->)?\n")
 
 
-def print_new(name: str) -> None:
-    """Writes a new connector, and prints its files and what to do next."""
-    for path in new(name):
+@dataclass(frozen=True)
+class Kind:
+    """A kind of source: its ``tables``; whether its ``pages`` are numbered, or named by a token or
+    a link in the page before them; whether ``deletes`` are listed in a feed, or seen by full
+    refreshes only."""
+
+    tables: tuple[str, ...] = ("items",)
+    pages: str = "number"
+    deletes: str = "feed"
+
+    def has(self, choice: str, values: str) -> bool:
+        """Whether a block for these ``values``, with commas, of PAGES or DELETES is written."""
+        return {"PAGES": self.pages, "DELETES": self.deletes}[choice] in values.split(",")
+
+
+def print_new(name: str, tables: str, pages: str, deletes: str) -> None:
+    """Writes a new connector, and prints its files and what to do next. ``tables``: their names,
+    with commas; empty: one table with items."""
+    names = tuple(table.strip() for table in tables.split(",")) if tables.strip() else Kind.tables
+    for path in new(name, Kind(names, pages or Kind.pages, deletes or Kind.deletes)):
         print(path.relative_to(ROOT).as_posix())
     print('It is in README.md and deploy.yml. How to go on: "Add a connector" in CONTRIBUTING.md')
 
 
-def new(name: str) -> list[Path]:
+def new(name: str, kind: Kind) -> list[Path]:
     """Writes the files of the connector ``name``, and adds it to the lists of connectors.
 
-    Returns the files. Raises SystemExit with a sentence if the name will not do.
+    Returns the files. Raises SystemExit with a sentence if the name, or ``kind``, will not do.
     """
+    if not name:
+        sys.exit(
+            "The connector needs a name, such as in: "
+            "make new CONNECTOR=acme TABLES=orders,customers PAGES=token DELETES=feed"
+        )
     if problem := _problem(name):
         sys.exit(f"{name!r} will not do: {problem}")
+    if problem := _problem_of_kind(kind):
+        sys.exit(problem)
     sources = sorted(path for path in SKELETON.rglob("*") if path.is_file() and _is_kept(path))
     files = {path: ROOT / _renamed(str(path.relative_to(SKELETON)), name) for path in sources}
     folder = ROOT / "connectors" / name
@@ -39,16 +72,56 @@ def new(name: str) -> list[Path]:
             sys.exit(f"{name!r} will not do: there is {path.relative_to(ROOT)} already")
     for source, target in files.items():
         target.parent.mkdir(exist_ok=True)
-        _write(target, _renamed(_read(source), name))
+        _write(target, _renamed(_of_kind(_read(source), kind), name))
     copy_shared(folder)
     # Where an import is sorted to, and where a line breaks, depends on the name.
     python = [path for path in files.values() if path.suffix == ".py"]
     ruff = command("ruff")
     subprocess.run([ruff, "check", "--fix-only", "--quiet", *python], cwd=ROOT, check=True)
     subprocess.run([ruff, "format", "--quiet", *python], cwd=ROOT, check=True)
-    _change(ROOT / "README.md", lambda text: _with_row(text, name))
+    _change(ROOT / "README.md", lambda text: _with_row(text, name, kind))
     _change(ROOT / ".github" / "workflows" / "deploy.yml", lambda text: _with_choice(text, name))
     return list(files.values())
+
+
+def _problem_of_kind(kind: Kind) -> str | None:
+    """Why no connector may be of this kind, if so."""
+    for table in kind.tables:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,29}", table):
+            return f"{table!r} will not do as a table: write it in lower case, 30 long at most"
+    if len({*kind.tables}) < len(kind.tables):
+        return "TABLES names a table twice"
+    if kind.pages not in PAGES:
+        return f"PAGES={kind.pages} is none of {', '.join(PAGES)}"
+    if kind.deletes not in DELETES:
+        return f"DELETES={kind.deletes} is none of {', '.join(DELETES)}"
+    return None
+
+
+def _of_kind(text: str, kind: Kind) -> str:
+    """A file of the skeleton with the blocks that a source of this kind needs."""
+    listed = ", ".join(f"`{table}`" for table in kind.tables)
+    return "".join(_blocks(iter(text.splitlines(keepends=True)), kind)).replace("`items`", listed)
+
+
+def _blocks(lines: Iterator[str], kind: Kind) -> Iterator[str]:
+    """``lines`` up to the end of the block that they are in, or of the file."""
+    for line in lines:
+        if _END.fullmatch(line):
+            return
+        if _EACH.fullmatch(line):
+            yield from _for_each([*_blocks(lines, kind)], kind.tables)
+        elif only := _ONLY.fullmatch(line):
+            block = [*_blocks(lines, kind)]
+            yield from block if kind.has(only[1], only[2]) else ()
+        else:
+            yield line
+
+
+def _for_each(block: list[str], tables: Iterable[str]) -> Iterator[str]:
+    for table in tables:
+        for line in block:
+            yield line.replace("items", table).replace("ITEMS", table.upper())
 
 
 def _problem(name: str) -> str | None:
@@ -70,11 +143,12 @@ def _renamed(text: str, name: str) -> str:
     return text.replace("example", name).replace("Example", in_words)
 
 
-def _with_row(readme: str, name: str) -> str:
+def _with_row(readme: str, name: str, kind: Kind) -> str:
     """The README with a further row in its table of connectors, which is sorted by name."""
     lines = readme.splitlines(keepends=True)
     rows = [line for line in lines if line.startswith("| [")]
-    row = f"| [{name}](connectors/{name}/README.md) | What it is | `items` |\n"
+    tables = ", ".join(f"`{table}`" for table in kind.tables)
+    row = f"| [{name}](connectors/{name}/README.md) | What it is | {tables} |\n"
     first = lines.index(rows[0])
     lines[first : first + len(rows)] = sorted([*rows, row])
     return "".join(lines)

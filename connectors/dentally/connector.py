@@ -20,10 +20,12 @@ from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.local import local_configuration
+from shared.network import Closed
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, error_code
-from shared.rows import Column, Rows, SkippedRecords, Table, decimal, plain_text, to_flag
+from shared.rows import Column, Rows, Table, decimal, plain_text, to_flag
 from shared.settings import TOKEN, URL, integer, read, setting
 from shared.state import State, Window, fix_oldest, window
 
@@ -165,10 +167,13 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     started = times.now()
     saved = State(state, ("sites", "rooms", "treatments"), f". {_RESYNC}")
-    tokens = _tokens(settings, saved)
-    client = _connect(settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew)
+    closed = Closed()
+    tokens = _tokens(settings, saved, closed)
+    client = _connect(
+        settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew, closed=closed
+    )
     fix_oldest(saved, settings.initial_sync_days, started)
-    skipped, failures, enabled = SkippedRecords(), TableFailures(), _enabled(settings)
+    report, failures, enabled = SyncReport(), TableFailures(), _enabled(settings)
     try:
         for table, get_data, map_data in enabled:
             with failures.collect(table.name):
@@ -185,9 +190,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     changed_at=lambda row: row["updated_at"],
                     volatile=("timestamp",),
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, skipped)
+                ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
     failures.raise_any(len(enabled))
 
 
@@ -227,7 +232,7 @@ def read_each_table(settings: Settings) -> None:
     It is not renewed, for a test has no state to keep new tokens in. A connection that has synced
     has newer ones in its own, so a token that was valid once is no failure. Raises SourceError.
     """
-    client = _connect(settings, _explain_setup, auth=_tokens(settings, State({}, ())))
+    client = _connect(settings, _explain_setup, auth=_tokens(settings, State({}, ()), Closed()))
     try:
         for _, get_data, _ in _enabled(settings):
             next(get_data(client, replace(settings, max_records_per_page=1), None))
@@ -261,9 +266,7 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
     return window(saved.table(table), hours, times.parse(oldest) if oldest else None)
 
 
-def _connect(
-    settings: Settings, explain: Callable[[Response], str], **authentication: Any
-) -> RestClient:
+def _connect(settings: Settings, explain: Callable[[Response], str], **options: Any) -> RestClient:
     return RestClient(
         settings.base_url or (SANDBOX_URL if settings.use_sandbox else PRODUCTION_URL),
         settings.request_timeout_seconds,
@@ -273,7 +276,8 @@ def _connect(
         reset_header="X-RateLimit-Reset",
         explain=explain,
         parallel=settings.parallel_requests,
-        **authentication,
+        to_lower="max_records_per_page and parallel_requests",
+        **options,
     )
 
 
@@ -292,18 +296,22 @@ def _handle_request_error(response: Response) -> str:
     }.get(response.status, "Check that base_url is a Dentally host")
 
 
-def _tokens(settings: Settings, saved: State) -> Tokens:
+def _tokens(settings: Settings, saved: State, closed: Closed) -> Tokens:
     return Tokens(
         settings.client_secret,
         settings.access_token,
         settings.refresh_token,
-        partial(refresh_access_token, settings),
+        # A response that is given up would be lost, and with it the tokens: only Ctrl-C does so.
+        partial(refresh_access_token, settings, closed=closed.interrupted),
         saved,
     )
 
 
-def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
-    """New tokens for a refresh token. Raises SourceUnavailable if Dentally gives none."""
+def refresh_access_token(
+    settings: Settings, refresh_token: str, closed: Closed | None = None
+) -> AccessToken:
+    """New tokens for a refresh token. ``closed``, when it is set, ends the request. Raises
+    SourceUnavailable if Dentally gives none."""
 
     def explain(response: Response) -> str:
         if error_code(response) == "invalid_client" or response.status == 401:
@@ -319,7 +327,7 @@ def refresh_access_token(settings: Settings, refresh_token: str) -> AccessToken:
         "client_id": settings.client_id,
         "client_secret": settings.client_secret,
     }
-    client = _connect(settings, explain, concerns_all=True)
+    client = _connect(settings, explain, concerns_all=True, closed=closed or Closed())
     return request_token(client, "/oauth/token", data=form)
 
 

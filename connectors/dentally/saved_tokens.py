@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -12,7 +13,7 @@ from requests.auth import AuthBase
 
 from shared import times
 from shared.encryption import Encryption
-from shared.oauth import AccessToken
+from shared.oauth import AccessToken, is_token
 from shared.state import State
 
 _CONTEXT = "dentally: tokens in the state"
@@ -48,7 +49,7 @@ class Tokens(AuthBase):
         self._fingerprint = hmac.new(secret, given, hashlib.sha256).hexdigest()[:16]
         self._token = AccessToken(access_token, refresh_token)
         kept = saved.values.get("tokens") or {}
-        if kept.get("replaced") == self._fingerprint:
+        if not isinstance(kept, dict) or kept.get("replaced") == self._fingerprint:
             self._restore(kept)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -86,9 +87,23 @@ class Tokens(AuthBase):
     def _restore(self, kept: Mapping[str, Any]) -> None:
         try:
             content = self._encryption.decrypt(kept["sealed"])
-            renew_at = content["renew_at"] and times.parse(content["renew_at"])
-            self._token = AccessToken(content["access"], content["refresh"], renew_at)
+            access, refresh = content["access"], content["refresh"]
         except (KeyError, TypeError, ValueError):
             Logging.warning(
                 "The tokens in the state cannot be decrypted: those of the configuration are used"
             )
+            return
+        if not (is_token(access) and is_token(refresh)):
+            Logging.warning(
+                "The tokens in the state cannot be sent: those of the configuration are used"
+            )
+            return
+        self._token = AccessToken(access, refresh, _moment(content.get("renew_at")))
+
+
+def _moment(text: Any) -> datetime | None:
+    """None for one that cannot be read: then only a refusal tells that a token has expired."""
+    try:
+        return times.parse(text) if text else None
+    except (TypeError, ValueError):
+        return None

@@ -6,7 +6,7 @@ and from clients of it that others have written.
 
 import gc
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -22,17 +22,18 @@ from requests.auth import AuthBase
 from page_links import PATH, is_page, resolve
 from shared import fields, times
 from shared.completeness import Keys
-from shared.errors import SourceError, SourceUnavailable, StateError, redact_errors
+from shared.errors import SourceError, SourceUnavailable, redact_errors
 from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
-from shared.listing import REPLACED_AT_ONCE
+from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
 from shared.local import local_configuration
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
+from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table
+from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
-from shared.state import State, TableState
+from shared.state import ODD, State, TableState, check_types, not_understood
 
 BASE_URL = "https://api.service.dexoryview.com"
 PAGES_AT_ONCE = 200  # a pass of more pages checkpoints after each further one
@@ -125,31 +126,42 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Reads the list of locations page by page, from its start or from where a sync stopped."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved, skipped = State(state, (OBJECTS.name,)), SkippedRecords()
+    saved, report = State(state, (OBJECTS.name,)), SyncReport()
+    try:
+        with Spool() as locations, Spool() as objects:
+            current = Pass(saved, report.skipped, _first_link(settings), locations, objects)
+            with (
+                report.table(LOCATIONS.name, current.mode) as scans,
+                report.table(OBJECTS.name, current.mode) as expected,
+            ):
+                current.counts = {LOCATIONS.name: scans, OBJECTS.name: expected}
+                _store_pages(settings, saved, current)
+    finally:
+        report.log()
+
+
+def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
+    """Stores the pages of a pass, up to its end or max_pages. Raises SourceError."""
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
-    with Spool() as locations, Spool() as objects:
-        current = Pass(saved, skipped, _first_link(settings), locations, objects)
-        # The page that is read once more does not count: a limit of one page would not be passed.
-        most = settings.max_pages + current.resumed
-        pages = islice(_get_pages(client, settings, current), most)
-        try:
-            for count, page in enumerate(read_ahead(pages, client.closed), 1):
-                current.store(page)
-                saved.values["key_in_query"] = api_key.in_query
-                if page.following is None:
-                    current.finish()
-                elif page.number >= PAGES_AT_ONCE or count == most:
-                    current.save(page)
-            if page.following:
-                op.warning(
-                    f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
-                    "within an hour resumes here, a later one begins with the first page, and "
-                    f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
-                )
-                current.check()
-        finally:
-            current.report()
+    client.table = LOCATIONS.name
+    # The page that is read once more does not count: a limit of one page would not be passed.
+    most = settings.max_pages + current.resumed
+    pages = islice(_get_pages(client, settings, current), most)
+    for count, page in enumerate(read_ahead(pages, client.closed, client.ahead), 1):
+        current.store(page)
+        saved.values["key_in_query"] = api_key.in_query
+        if page.following is None:
+            current.finish()
+        elif page.number >= PAGES_AT_ONCE or count == most:
+            current.save(page)
+    if page.following:
+        op.warning(
+            f"{LOCATIONS.name}: there are more pages than max_pages. A sync that starts "
+            "within an hour resumes here, a later one begins with the first page, and "
+            f"{OBJECTS.name} that are gone are not deleted: raise max_pages"
+        )
+        current.check()
 
 
 def configuration_form() -> ConfigurationForm:
@@ -173,6 +185,7 @@ def _connect(settings: Settings, api_key: "ApiKey") -> RestClient:
         auth=api_key,
         unauthorized=api_key.try_other_place,
         explain=_explain,
+        to_lower="page_size",
     )
 
 
@@ -231,6 +244,7 @@ def _get_pages(client: RestClient, settings: Settings, current: "Pass") -> Itera
             pages = iter(LinkedPages(PATH, fetch, _identities, Place(_first_link(settings))))
         else:
             yield first
+            del first
     yield from pages
 
 
@@ -291,11 +305,15 @@ class Stop:
         if not stop:
             return None
         try:
-            place = Place(stop["link"], int(stop["number"]), stop["mark"])
+            place = Place(stop["link"], stop["number"], stop["mark"])
             started, saved_at = times.parse(stop["started"]), times.parse(stop["saved_at"])
-            return cls(stop["list"], started, saved_at, place)
-        except (KeyError, TypeError, ValueError):
-            raise StateError("The saved state holds no place in the list") from None
+            read = cls(stop["list"], started, saved_at, place)
+            check_types(place)
+            if not isinstance(read.list, str) or place.number < 1 or "://" not in stop["link"]:
+                raise ValueError
+        except ODD:
+            raise not_understood("holds no place in the list") from None
+        return read
 
     def to_json(self) -> dict[str, Any]:
         moments = {"started": self.started, "saved_at": self.saved_at}
@@ -332,7 +350,9 @@ class Pass:
     ) -> None:
         self._saved, self._skipped = saved, skipped
         self._waiting, self._spool = waiting_locations, waiting_objects
-        self._seen, self._never_scanned = Counter[str](), 0  # in this sync
+        self.counts = {name: TableCounts("") for name in (LOCATIONS.name, OBJECTS.name)}
+        self._line = Progress()
+        self._never_scanned = 0  # locations, in this sync
         self._storable = 0  # locations, in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
         self._table_state, now = TableState.from_json(saved.table(OBJECTS.name)), times.now()
@@ -340,9 +360,10 @@ class Pass:
         self._too_many = False  # objects came to wait
         stop = Stop.from_json(saved.values.get("stop"))
         self.resumed = stop is not None and stop.is_valid(self._list, now)
-        self.place, self._started = Place(first), now
+        self.place, self._started, self.mode = Place(first), now, "new pass, from the first page"
         if stop and self.resumed:
             self.place, self._started = stop.place, stop.started
+            self.mode = f"resumed pass, at page {stop.place.number}"
         self._begun = False  # whether this sync has read the first page
         self._streams = self.resumed  # whether rows are handed over as they come
         self._told = _Fingerprints(saved.table(LOCATIONS.name), self._table_state)
@@ -352,13 +373,29 @@ class Pass:
         """Hands the locations of a page over. Its objects wait, are handed over, or both."""
         if page.number == 1:
             self._started, self._begun, self._streams = self._now, True, False
-        where = f"page {page.number}, record "
-        records, things = _take_objects(page.records)
-        locations, objects = self._locations(records, where), _map_object_data(things)
+        records, before, keys = page.records, 0, list[tuple[Any, ...]]()
+        page.records = []  # it may be large, and the next one is read while this one has a name
+        for portion in _take_objects(records):
+            keys += self._store(portion, f"page {page.number}, record ", before)
+            before += len(portion)
+        self._on_pages += self._keys.add(keys)
+        if self._line.is_due:
+            seen = self._seen(LOCATIONS)
+            text = self._line.text(seen, "records", seen, None)
+            Logging.info(f"{LOCATIONS.name}: page {page.number}, {text}")
+
+    def _store(
+        self, portion: list[tuple[Any, list[Any]]], where: str, before: int
+    ) -> list[tuple[Any, ...]]:
+        """Takes locations, each with its objects, after so many ``before`` on their page. Returns
+        the keys of the locations."""
+        found = self._locations([record for record, _ in portion], where, before)
+        locations, objects = found.rows, _map_object_data([things for _, things in portion])
         rows: list[Row] = []
         scanned: list[Row] = []
         expected: list[tuple[Any, ...]] = []
-        for position, (location, its) in enumerate(zip(locations, objects, strict=True), 1):
+        pairs = zip(locations, objects, strict=True)
+        for position, (location, its) in enumerate(pairs, before + 1):
             if isinstance(location, InvalidRecord):
                 lost = InvalidRecord("its location cannot be stored")
                 its = Rows([lost] * len(its.rows))
@@ -369,11 +406,10 @@ class Pass:
         self._told.objects.add_without_keys(encode(lambda: expected))
         self._add_locations(scanned)
         self._add(rows)
-        if page.number % 10 == 0 or page.following is None:
-            counts = ", ".join(f"{count} {table}" for table, count in self._seen.items())
-            Logging.info(f"Page {page.number}: {counts} read")
+        named = (row for row in locations if isinstance(row, dict))
+        return [tuple(row[name] for name in LOCATIONS.key) for row in named]
 
-    def _locations(self, records: list[Any], where: str) -> list[Row | InvalidRecord]:
+    def _locations(self, records: list[Any], where: str, before: int) -> Rows:
         """Locations as rows. The ``scan_date`` of one that was never scanned is None: it is no row
         of the table, but has the name under which its objects are stored."""
         found = convert_lists_to_strings(records, LOCATIONS)
@@ -385,20 +421,18 @@ class Pass:
         named = convert_lists_to_strings([records[index] for index in never_scanned], _UNSCANNED)
         for index, row in zip(never_scanned, named.rows, strict=True):
             found.rows[index] = row
-        rows = self._skipped.take(LOCATIONS.name, found, where)
+        rows = self._skipped.take(LOCATIONS.name, found, where, before)
         self._storable += len(rows)
         self._never_scanned += sum(row["scan_date"] is None for row in rows)
-        keys = (tuple(row[name] for name in LOCATIONS.key) for row in rows)
-        self._on_pages += self._keys.add(keys)
-        self._seen[LOCATIONS.name] += len(records)
-        return found.rows
+        self.counts[LOCATIONS.name].read += len(records)
+        return found
 
     def _objects(
         self, location: Row, objects: Rows, where: str, expected: list[tuple[Any, ...]]
     ) -> list[Row]:
         """The objects that are expected in a location, as rows. What they are made of is added to
         ``expected``, in one for each location."""
-        self._seen[OBJECTS.name] += len(objects.rows)
+        self.counts[OBJECTS.name].read += len(objects.rows)
         keys = {name: location[name] for name in LOCATIONS.key if location.get(name) is not None}
         occurrences, rows, values = _Occurrences(), list[Row](), list[tuple[Any, ...]]()
         for row in self._skipped.take(OBJECTS.name, objects, f"{where}, object "):
@@ -451,6 +485,7 @@ class Pass:
             self._withdraw(table)
         for row in rows:
             op.upsert(table.name, row)
+        self.counts[table.name].sent += len(rows)
 
     def _withdraw(self, table: Table) -> None:
         """Before rows come, or go, the state tells nothing of what the destination has: if the
@@ -481,7 +516,8 @@ class Pass:
                 self._note_added()
                 self._checkpoint(stop=None)
             raise
-        objects = self._seen[OBJECTS.name]
+        self._say_never_scanned()
+        objects = self._seen(OBJECTS)
         self._send_locations()
         reason = self._not_whole()
         replaces = not reason and (objects > 0 or self._table_state.confirms_empty)
@@ -541,7 +577,7 @@ class Pass:
 
     def _added(self) -> int:
         """How many objects can be stored, of those that this sync has read."""
-        return self._seen[OBJECTS.name] - self._skipped.counts[OBJECTS.name]
+        return self._seen(OBJECTS) - self._skipped.counts[OBJECTS.name]
 
     def _note_added(self) -> None:
         """Notes that the table has rows now, whatever the last whole pass left."""
@@ -559,18 +595,19 @@ class Pass:
 
     def check(self) -> None:
         """Raises SourceError if more than a tenth of a table's records was skipped."""
-        for table, records in self._seen.items():
-            self._skipped.check(table, records)
+        for table in (LOCATIONS, OBJECTS):
+            self._skipped.check(table.name, self._seen(table))
 
-    def report(self) -> None:
-        """Says what was skipped, and which values are null since their columns cannot hold
-        them."""
+    def _seen(self, table: Table) -> int:
+        """How many of its records this sync has read."""
+        return self.counts[table.name].read
+
+    def _say_never_scanned(self) -> None:
         if self._never_scanned:
             Logging.info(
                 f"{LOCATIONS.name}: {self._never_scanned} were never scanned and have no row; "
                 f"their {OBJECTS.name} have no scan_date"
             )
-        self._skipped.report()
 
     def _checkpoint(self, **others: Any) -> None:
         texts = self._told.texts
@@ -628,18 +665,24 @@ class _Occurrences:
     """Counts the equal ones of the objects in a location."""
 
     def __init__(self) -> None:
-        self._alike = defaultdict[Any, list[list[Any]]](list)
+        self._first: dict[Any, Any] = {}  # the fields of the first object with some values
+        self._counts: dict[Any, Counter[Any]] = {}  # by values, where there are several objects
 
     def count(self, values: tuple[Any, ...], fields: Any) -> int:
         """How many objects with these ``values`` of columns, and these further ``fields``, which
         cannot be part of a key, came so far."""
-        alike = self._alike[values]
-        for known in alike:
-            if known[0] == fields:
-                known[1] += 1
-                return int(known[1])
-        alike.append([fields, 1])
-        return 1
+        if values not in self._first:
+            self._first[values] = fields
+            return 1
+        counts = self._counts.setdefault(values, Counter(_texts([self._first[values]])))
+        [text] = _texts([fields])
+        counts[text] += 1
+        return counts[text]
+
+
+def _texts(fields: list[Any]) -> list[Any]:
+    """Fields as text, of which equal ones have the same; None for none."""
+    return convert(fields, "STRING", "additional_fields")
 
 
 def _was_never_scanned(record: Any) -> bool:
@@ -656,10 +699,17 @@ def _was_never_scanned(record: Any) -> bool:
     return False
 
 
-def _take_objects(records: list[Any]) -> tuple[list[Any], list[list[Any]]]:
-    """Locations without their expected objects, and these."""
-    pairs = [_take_its_objects(record) for record in records]
-    return [left for left, _ in pairs], [taken for _, taken in pairs]
+def _take_objects(records: list[Any]) -> Iterator[list[tuple[Any, list[Any]]]]:
+    """Pairs of a location without its expected objects and these. They come in portions, since
+    rows take as much memory as what they are made of."""
+    portion, size = list[tuple[Any, list[Any]]](), 0
+    for record in records:
+        portion.append(_take_its_objects(record))
+        size += 1 + len(portion[-1][1])
+        if size >= RECORDS_AT_ONCE:
+            yield portion
+            portion, size = [], 0
+    yield portion
 
 
 def _take_its_objects(record: Any) -> tuple[Any, list[Any]]:

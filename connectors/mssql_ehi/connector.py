@@ -17,9 +17,10 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 
 from shared import times
 from shared.encryption import Encryption
-from shared.errors import SourceError, redact_errors
+from shared.errors import SourceError, describe_defect, redact_errors
 from shared.form import setup_form
 from shared.local import local_configuration
+from shared.network import Closed
 from shared.rest import Retry
 from shared.rows import SkippedRecords
 from shared.settings import read
@@ -32,7 +33,7 @@ from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints, was_killed
 from sqlserver.deletes import Deletes, KeyBudget, hours_by_table, minutes_now
 from sqlserver.entra import AccessTokens
-from sqlserver.errors import explain_login, unexpected
+from sqlserver.errors import explain_login
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.read_progress import MANY_TABLES, SyncLog
@@ -54,9 +55,10 @@ from sqlserver.settings import (
 )
 from sqlserver.source_clock import SourceClock
 from sqlserver.source_tables import SourceTable
-from sqlserver.table_state import TableState
+from sqlserver.table_state import READ, TableState
 from sqlserver.table_sync import Sync, TableSync
 from sqlserver.table_writer import find_deleted_column
+from sqlserver.tds_patches import LoginLimits
 from sqlserver.validation import TABLES, Outcome, report
 from sqlserver.windows import WindowProbe
 from sqlserver.workers import Workers
@@ -96,7 +98,7 @@ def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:
     """The tables of the database as they are now, in the form that the SDK takes."""
     settings = validate_configuration(configuration)
     known_state = _state_at_hand()
-    saved = State(known_state or {}, (_LEGACY,))
+    saved = _saved_state(known_state or {})
     session = connect_to_mssql(settings)
     try:
         read_at = time.monotonic()
@@ -140,6 +142,15 @@ _found: list[_Found] = []
 _MOST_AGE = 300.0  # seconds; rights and sizes may change, which the server does not tell
 
 
+def _saved_state(state: Mapping[str, Any]) -> State:
+    """The state of the last sync. Raises StateError for one that no version wrote."""
+    return State(
+        state,
+        (_LEGACY,),
+        read_entry=lambda entry, label: TableState.from_json(entry, label).check(),
+    )
+
+
 def _state_at_hand() -> Mapping[str, Any] | None:
     """The state of the sync for which the SDK asks for the schema, None if it is not known.
 
@@ -155,7 +166,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Syncs the tables. If some fail, the others are synced, then SourceError names those."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved = State(state, (_LEGACY,))
+    saved = _saved_state(state)
     late_rows, lookback = LateRows(), timedelta(seconds=settings.lookback_seconds)
     session = connect_to_mssql(settings)
     try:
@@ -174,7 +185,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     finally:
         session.close()
 
-    workers = Workers(settings.parallel_tables)
+    workers = Workers(settings.parallel_tables, session.closed)
     sessions = [
         session.clone(snapshots=snapshots, workers=workers.count) for _ in range(workers.count)
     ]
@@ -266,7 +277,9 @@ def _sync_tables(
             outcomes.append(Outcome(table, table.sync(session)))
             session.succeeded()
         except Exception as error:  # the others are synced all the same
-            failure = error if isinstance(error, SourceError) else unexpected(error)
+            if session.closed.is_set():  # at Ctrl-C, which the caller raises
+                return False
+            failure = error if isinstance(error, SourceError) else describe_defect(error)
             Logging.error(f"{table.plan.table.label}: {failure}")
             # Not the error itself: its traceback would hold the last batch.
             outcomes.append(Outcome(table, error=str(failure)))
@@ -391,18 +404,21 @@ def connect_to_mssql(settings: Settings) -> Session:
     It is encrypted, and the server's certificate and host name are verified, unless the settings
     say otherwise.
     """
-    trust = _trust(settings)
-    log_in = _login(settings)
+    trust, closed = _trust(settings), Closed()
+    log_in = _login(settings, closed)
     server, login_timeout = settings.mssql_server, settings.login_timeout_seconds
     known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
 
     def open_connection(read_timeout: float | None) -> Any:
         try:
+            credentials = log_in()  # which have timeouts of their own
+            limits = LoginLimits(login_timeout, closed, settings.max_value_mebibytes * 1024**2)
             return tds_patches.connect(
                 trust,
+                limits,
                 dsn=server.host,
                 # Asked each time: the port may change when the instance is restarted.
-                port=known or ask_browser(server.host, server.instance, login_timeout),
+                port=known or ask_browser(server.host, server.instance, login_timeout, closed),
                 database=settings.mssql_database,
                 login_timeout=login_timeout,
                 timeout=read_timeout or settings.query_timeout_seconds,
@@ -410,16 +426,17 @@ def connect_to_mssql(settings: Settings) -> Session:
                 blocksize=_PACKET_SIZE,
                 readonly=settings.read_only_intent,
                 autocommit=True,
-                **log_in(),
+                **credentials,
             )
-        except SourceError:  # of the tokens, the Browser, or a redirect
+        except SourceError:  # of the tokens, the Browser, or the limits
             raise
         except Exception as error:  # what is no SQL Server may respond anything
             windows = bool(settings.mssql_domain)
             failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
         raise failure
 
-    return Session(open_connection, Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY))
+    retry = Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY)
+    return Session(open_connection, retry, closed=closed)
 
 
 def _trust(settings: Settings) -> str | None:
@@ -431,7 +448,7 @@ def _trust(settings: Settings) -> str | None:
     return settings.mssql_ca_certificate or tds_patches.SYSTEM
 
 
-def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
+def _login(settings: Settings, closed: Closed) -> Callable[[], dict[str, Any]]:
     """A function that returns the arguments of the driver for one login."""
     user, password = settings.mssql_user or "", settings.mssql_password or ""
     if settings.mssql_client_secret:
@@ -442,8 +459,9 @@ def _login(settings: Settings) -> Callable[[], dict[str, Any]]:
             settings.mssql_client_secret,
             settings.login_timeout_seconds,
             Retry(settings.retry_attempts),
+            closed,
         )
-        return lambda: {"access_token_callable": tokens}
+        return lambda: {"access_token_callable": partial(str, tokens())}
     if domain := settings.mssql_domain:
         host = settings.mssql_server.host
         return lambda: {"auth": tds_patches.WindowsLogin(domain, user, password, host)}
@@ -609,6 +627,12 @@ def _forget_other_tables(saved: State, database: DatabaseSchema, *, was_killed: 
             "mssql_user sees no table, and saw some at the last sync: check mssql_database and "
             "the rights of mssql_user"
         )
+    for label, entry in saved.values["tables"].items():
+        if entry.get(READ) and TableState.from_json(entry, label).read is None:
+            Logging.warning(
+                f"{label}: the state of its unfinished read is not one that this version "
+                "understands: the read restarts"
+            )
     states = database.states
     if was_killed:
         Logging.info("The last sync was killed: rows may be sent again that did not change")

@@ -6,41 +6,45 @@ What the source sends: https://api.paligo.net/en/index-en.html
 import gc
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import requests
-from fivetran_connector_sdk import ConfigurationForm, Connector
+from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 from requests.auth import HTTPBasicAuth
 
 from shared import fields, times
 from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
-from shared.listing import Listing
+from shared.listing import RECORDS_AT_ONCE, Listing
 from shared.local import local_configuration
 from shared.pages import NumberedPages, Page
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, retry_after
 from shared.rows import (
     Column,
     InvalidRecord,
     Row,
     Rows,
-    SkippedRecords,
     Table,
     convert,
     plain_text,
     to_key,
 )
 from shared.settings import TOKEN, Kind, integer, read, setting
-from shared.state import State, Window, fix_oldest, window
+from shared.spool import Spool
+from shared.state import State, Window, fix_oldest, not_understood, window
 
 # Paligo counts the requests of one minute, for each endpoint and method.
 RATE_LIMIT_SECONDS = 60
 # A chain of parents longer than this is no hierarchy that a person has made.
 DEEPEST_LEVEL = 1_000
+LONGEST_PATH = 10_000  # characters
+_KEPT_PATHS = 1_000  # for what is below them; all would take many times the memory of the records
 BASE_URL_ADVICE = "base_url must be https://<instance>.paligoapp.com/api/v2, with your instance"
 
 
@@ -145,8 +149,10 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     started = times.now()
     saved = State(state, (USERS.name, TAXONOMIES.name, ASSIGNMENTS.name))
     fix_oldest(saved, settings.initial_sync_days, started)
+    if saved.values["oldest"] is None:
+        raise not_understood("does not tell since when assignments are read")
     client = _connect(settings)
-    skipped, failures = SkippedRecords(), TableFailures()
+    report, failures = SyncReport(), TableFailures()
     sources = (
         (USERS, get_users_data, _map_user_data),
         (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
@@ -164,9 +170,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     changed_at=_changed_at,
                     volatile=("sync_timestamp",),
                     log_pages=settings.enable_debug_logging,
-                ).sync(saved, skipped)
+                ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
     failures.raise_any(len(sources))
 
 
@@ -193,6 +199,7 @@ def _connect(settings: Settings) -> RestClient:
         auth=_Credentials(settings.username.encode(), settings.api_key.encode()),
         explain=_handle_request_error,
         parallel=settings.parallel_requests,
+        to_lower="max_records_per_page and parallel_requests",
     )
 
 
@@ -272,17 +279,15 @@ def _get_pages(client: RestClient, settings: Settings, resource: str) -> Iterato
     where, size = f"{client.base_url}/{resource}", settings.max_records_per_page
     total = _count_records(client, resource)
     fetch = partial(execute_api_request, client, resource, per_page=size)
-    last: Page | None = None
+    number = 0
     for page in NumberedPages(client, where, fetch, size, ("id",)):
-        if last:
-            yield last
-        page.total, last = total, page
-    if last:
-        if last.number > 2:
-            # Of pages that are read at once, a delete may take a record from one to another that
-            # has come already, and leave their sum as it was.
-            last.total = _count_records(client, resource)
-        yield last
+        page.total, number = total, page.number
+        yield page
+        del page  # it may be large, and so may the next one
+    if number > 2:
+        # Of pages that are read at once, a delete may take a record from one to another that has
+        # come already, and leave their sum as it was.
+        yield Page([], number, total=_count_records(client, resource))
 
 
 def get_users_data(client: RestClient, settings: Settings) -> Iterator[Page]:
@@ -293,14 +298,30 @@ def get_users_data(client: RestClient, settings: Settings) -> Iterator[Page]:
 def get_taxonomies_data(client: RestClient, settings: Settings) -> Iterator[Page]:
     """Pages of taxonomies, with ``level`` and ``path`` in every record for which they are known.
 
-    A record tells its parent alone, and a parent may come on a later page, so the whole list is
-    in memory: about 90 MB for 100,000 taxonomies.
+    A record tells its parent alone, and a parent may come on a later page, so the records wait
+    until all have come: the first 8 MB in memory, the others compressed on disk.
     """
-    pages = list(_get_pages(client, settings, "taxonomies"))
-    tree = _Tree(record for page in pages for record in page.records)
-    for page in pages:
-        page.records = [tree.placed(record) for record in page.records]
-        yield page
+    pages = list[tuple[Page, int]]()  # each without its records, and the number of its batches
+
+    def records() -> Iterator[Any]:
+        for page in _get_pages(client, settings, "taxonomies"):
+            starts = range(0, len(page.records), RECORDS_AT_ONCE)
+            for start in starts:
+                waiting.add(page.records[start : start + RECORDS_AT_ONCE])
+            pages.append((replace(page, records=[]), len(starts)))
+            yield from page.records
+            del page  # it may be large, and so may the next one
+
+    with Spool() as waiting:
+        tree, batches = _Tree(records()), waiting.batches()
+        for page, count in pages:
+            mine = chain.from_iterable(islice(batches, count))
+            yield replace(page, records=[*map(tree.placed, mine)])
+    if tree.too_long:
+        Logging.warning(
+            f"{TAXONOMIES.name}: the path of {tree.too_long} is null, since it is longer than "
+            f"{LONGEST_PATH} characters"
+        )
 
 
 def get_assignments_data(client: RestClient, settings: Settings) -> Iterator[Page]:
@@ -316,32 +337,84 @@ class _Tree:
     """
 
     def __init__(self, records: Iterable[Any]) -> None:
-        objects = [record for record in records if isinstance(record, dict)]
-        self._by_id = {_id_text(record.get("id")): record for record in objects}
-        self._by_id.pop("", None)
-        unlisted = {_parent(record) for record in objects} - self._by_id.keys()
+        self._titles: dict[str, str | None] = {}  # of each id
+        self._parents: dict[str, str] = {}  # of each id
+        named: dict[str, str] = {}  # as a parent; of equal texts one is kept
+        for record in records:
+            if isinstance(record, dict):
+                parent = _parent(record)
+                parent = named.setdefault(parent, parent)
+                if id_ := _id_text(record.get("id")):
+                    self._parents[id_] = parent
+                    self._titles[id_] = plain_text(record.get("title"))
+        unlisted = named.keys() - self._parents.keys()
         self._tops = unlisted & {"", "0"} or (unlisted if len(unlisted) == 1 else set())
+        self._levels: dict[str, int | None] = dict.fromkeys(self._tops, -1)
+        self._paths: dict[str, str | None] = {}  # of the last ones that were asked for
+        self.too_long = 0  # paths that were asked for
 
     def placed(self, record: Any) -> Any:
         """``record`` with level and path, unless the source gave them. They stay unknown in a
         circle of parents, below a parent that is not listed, and below what is unknown; a path
-        also where a title is missing."""
-        lineage = self._lineage(record) if isinstance(record, dict) else []
-        if not lineage:
+        also where a title is missing, and where it is longer than LONGEST_PATH."""
+        if not isinstance(record, dict):
             return record
-        titles = [plain_text(one.get("title")) for one in reversed(lineage)]
-        path = None if None in titles else "/".join(map(str, titles))
-        derived = {"level": len(lineage) - 1, "path": path}
-        return {**record, **{key: derived[key] for key in derived if record.get(key) is None}}
+        parent = _parent(record)
+        level = _below(self._level(parent))
+        if level is None:
+            return record
+        derived: dict[str, Any] = {}
+        if record.get("level") is None:
+            derived["level"] = level
+        if record.get("path") is None:
+            derived["path"] = self._path(record, parent)
+        return {**record, **derived}
 
-    def _lineage(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        """The record, its parent and so on, up to a root; nothing if that is not reached."""
-        lineage = [record]
-        while (parent := _parent(lineage[-1])) not in self._tops:
-            if parent not in self._by_id or len(lineage) > DEEPEST_LEVEL:
-                return []
-            lineage.append(self._by_id[parent])
-        return lineage
+    def _level(self, id_: str) -> int | None:
+        """How far below the roots a taxonomy is, -1 for the top of the tree; None: unknown."""
+        way = []
+        while id_ in self._parents and id_ not in self._levels:
+            self._levels[id_] = None  # who comes here again goes in a circle
+            way.append(id_)
+            id_ = self._parents[id_]
+        level = self._levels.get(id_)
+        for each in reversed(way):
+            self._levels[each] = level = _below(level)
+        return level
+
+    def _path(self, record: dict[str, Any], parent: str) -> str | None:
+        """Of a record whose level is known."""
+        title = plain_text(record.get("title"))
+        path = title
+        if parent not in self._tops:
+            above = self._path_above(parent)
+            path = None if title is None or above is None else f"{above}/{title}"
+        if path is None or len(path) <= LONGEST_PATH:
+            return path
+        self.too_long += 1
+        return None
+
+    def _path_above(self, id_: str) -> str | None:
+        """The path of a listed taxonomy; of one that is too long, its end."""
+        if id_ not in self._paths:
+            titles, length, at = list[str | None](), 0, id_
+            while at not in self._paths and at not in self._tops and length <= LONGEST_PATH:
+                titles.append(self._titles[at])
+                length += len(titles[-1] or "") + 1
+                at = self._parents[at]
+            if at in self._paths:
+                titles.append(self._paths[at])
+            known = [title for title in reversed(titles) if title is not None]
+            if len(self._paths) >= _KEPT_PATHS:
+                self._paths.clear()
+            path = "/".join(known)[-LONGEST_PATH - 1 :]
+            self._paths[id_] = path if len(known) == len(titles) else None
+        return self._paths[id_]
+
+
+def _below(level: int | None) -> int | None:
+    """The level below ``level``."""
+    return None if level is None or level >= DEEPEST_LEVEL else level + 1
 
 
 def _parent(record: dict[str, Any]) -> str:

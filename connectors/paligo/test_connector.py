@@ -55,6 +55,9 @@ class Client:
     def __init__(self, taxonomies: list[Any]) -> None:
         self._taxonomies = taxonomies
 
+    def ahead(self) -> int:
+        return self.parallel
+
     def get(self, where: str, params: dict[str, int]) -> dict[str, Any]:
         number, size = params["page"], min(params["per_page"], 3)
         records = self._taxonomies[(number - 1) * size : number * size]

@@ -32,10 +32,11 @@ from shared.listing import Listing
 from shared.local import local_configuration
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, SkippedRecords, Table
+from shared.rows import Column, Table
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
-from shared.state import State, window
+from shared.state import State, TableState, window
 from source_messages import Messages, plain_messages
 
 API_URL = "https://vea.sensourceinc.com/api"
@@ -165,29 +166,33 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     today = times.now().date()
-    saved, skipped = State(state, (*ENTITIES, *STATIC_ENDPOINTS)), SkippedRecords()
+    tables = (*ENTITIES, *STATIC_ENDPOINTS)
+    saved, report = State(state, tables, read_entry=_read_entry), SyncReport()
     client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
     try:
         for endpoint in settings.static_endpoints:
             with failures.collect(endpoint):
-                _sync_listing(client, STATIC_TABLES[endpoint], saved, skipped, said)
+                _sync_listing(client, STATIC_TABLES[endpoint], saved, report, said)
         for name in settings.metrics:
             with failures.collect(name):
                 plan = _plan(name, settings, saved.table(name), today)
-                hours = HoursSync(plan, today, saved, skipped)
-                _sync_hours(client, hours, settings.chunk_days, said)
+                client.table = name
+                with report.table(name, plan.mode) as counts:
+                    hours = HoursSync(plan, today, saved, report.skipped, counts)
+                    _sync_hours(client, hours, settings.chunk_days, said)
     finally:
         said.report()
-        skipped.report()
+        report.log()
     failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
 
 
 def _sync_listing(
-    client: RestClient, table: Table, saved: State, skipped: SkippedRecords, said: Messages
+    client: RestClient, table: Table, saved: State, report: SyncReport, said: Messages
 ) -> None:
     """Replaces a static table, but not by records that a message came with: they may not be all
     that there are. These are stored, and take nothing away."""
     to_read = window(saved.table(table.name), reconcile_hours=0)
+    client.table = table.name
     records, messages = fetch_static_data(client, table.name)
     said.add(table.name, messages)
     listing = Listing(
@@ -197,7 +202,7 @@ def _sync_listing(
         pages=lambda: iter([Page(records)]),
         to_rows=table.rows,
     )
-    listing.sync(saved, skipped)
+    listing.sync(saved, report)
 
 
 def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages) -> None:
@@ -206,9 +211,10 @@ def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages)
     chunks = in_order(client, _chunks(client, hours.plan, days, hours.today))
     with hours.waiting:
         try:
-            for chunk in read_ahead(chunks, client.closed):
+            for chunk in read_ahead(chunks, client.closed, client.ahead):
                 said.add(hours.plan.table.name, chunk.messages)
                 hours.add(chunk)
+                del chunk  # it may be large, and so may the next one
             hours.end()
         except SourceError:
             hours.break_off()
@@ -242,6 +248,7 @@ def _connect(settings: Settings, token: "Token") -> RestClient:
         explain=_explain,
         parallel=settings.parallel_requests,
         closed=token.client.closed,
+        to_lower="chunk_days and parallel_requests",
     )
 
 
@@ -360,6 +367,10 @@ def _read_results(
     return records, messages
 
 
+def _read_entry(entry: Any, _: str) -> object:
+    return HoursState.from_json(entry) or TableState.from_json(entry)
+
+
 def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) -> Plan:
     """Resumes at the cursor, less the look-back. Begins anew at ``start_date`` if there is no
     cursor, if it is ahead of the clock, or if an earlier day or another metric is wanted now; at
@@ -373,7 +384,9 @@ def _plan(name: str, settings: Settings, entry: Mapping[str, Any], today: date) 
     begin = whole_from = cursor = start
     added = {*fields} - {*before.metrics}
     if before.start <= start and before.cursor <= today and not added:
-        begin = max(start, before.cursor - settings.lookback_days * DAY)
+        lookback = settings.lookback_days * DAY
+        # Of a cursor near the year 1 no look-back can be subtracted.
+        begin = before.cursor - lookback if before.cursor - start > lookback else start
         whole_from = before.start if before.cursor >= start else start
         cursor = before.cursor
     # A table with days that are not read cannot be replaced.

@@ -11,9 +11,10 @@ from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
+from shared.report import TableCounts
 from shared.rows import Row, SkippedRecords, Table
 from shared.spool import Spool
-from shared.state import State
+from shared.state import State, check_types
 
 DAY = timedelta(days=1)
 HOUR = "record_date_hour_1"  # the column of the hour
@@ -42,12 +43,19 @@ class HoursState:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "HoursState | None":
-        """None: the table was never read, or by an older connector whose cursor tells nothing."""
+        """None: the table was never read, or by an older connector whose cursor tells nothing.
+        Raises one of ODD for an entry that no version wrote."""
         if "start" not in entry:
             return None
         cursor, start = (times.parse(entry[key]).date() for key in ("cursor", "start"))
         load, days = (entry.get(key, "") for key in ("load", "days"))
-        return cls(cursor, start, tuple(entry["metrics"]), load, days)
+        days = days if isinstance(days, str) else ""  # as any other text that tells nothing
+        metrics = entry["metrics"]
+        if not isinstance(metrics, list) or load not in ("", FIRST, UNFINISHED, UNPROVEN):
+            raise ValueError
+        read = cls(cursor, start, tuple(metrics), load, days)
+        check_types(read)
+        return read
 
     def to_json(self) -> dict[str, Any]:
         entry = {
@@ -73,6 +81,12 @@ class Plan:
     @property
     def load(self) -> str:
         return self.state.load
+
+    @property
+    def mode(self) -> str:
+        """What is read, for the log."""
+        kind = {FIRST: "first load", UNFINISHED: "first load, resumed", UNPROVEN: "full refresh"}
+        return f"{kind.get(self.load, 'hours')}, from {self.begin} on"
 
     def after(self, end: date, today: date, load: str) -> HoursState:
         """The state of the table when it has the days before ``end``. Yesterday is never over:
@@ -103,8 +117,16 @@ class HoursSync:
     are read again, those that did not change are not sent.
     """
 
-    def __init__(self, plan: Plan, today: date, state: State, skipped: SkippedRecords) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        today: date,
+        state: State,
+        skipped: SkippedRecords,
+        counts: TableCounts,
+    ) -> None:
         self.plan, self.today, self.waiting = plan, today, Spool()
+        self._counts = counts
         self._state, self._skipped = state, skipped
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
@@ -120,6 +142,7 @@ class HoursSync:
         rows = self._skipped.take(table.name, table.rows(chunk.records), where)
         self._end = chunk.end
         self._records += len(chunk.records)
+        self._counts.read += len(chunk.records)
         self._has_messages |= bool(chunk.messages)
         if not self._waits:
             self._upsert(rows)
@@ -178,6 +201,7 @@ class HoursSync:
             self._withdraw()
         for row in to_send:
             op.upsert(self.plan.table.name, row)
+        self._counts.sent += len(to_send)
         self._days.note(rows)
         if len(to_send) < len(rows):
             Logging.info(

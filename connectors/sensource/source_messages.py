@@ -1,7 +1,7 @@
 """What SenSource says beside its results, in words that show no value."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from fivetran_connector_sdk import Operations as op
@@ -10,6 +10,7 @@ from shared.rest import as_list
 
 _MOST = 5  # messages of a response, and of a sync, that are shown
 _MOST_WORDS = 30
+_MOST_COMPARED = 20_000_000  # characters of a message, times the names looked for in it
 _PLAIN_WORD = re.compile(r"\(?[a-z]{1,19}(?:['-][a-z]{1,9})?[.,:;!?)]{0,2}")
 
 
@@ -32,7 +33,9 @@ def _has_name(record: Any) -> bool:
     return isinstance(name, str) and bool(name.strip())
 
 
-def _in_plain_words(text: str, names: Iterable[str]) -> str:
+def _in_plain_words(text: str, names: Collection[str]) -> str:
+    if len(text) * len(names) > _MOST_COMPARED:
+        return "*"
     for name in names:
         text = text.replace(name, " * ")
     words = (text[:1].lower() + text[1:]).split()[:_MOST_WORDS]

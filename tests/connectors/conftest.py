@@ -1,6 +1,5 @@
 """Fixtures for the tests of mssql_ehi; the tests of the others make their own simulators."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def project(tmp_path: Path) -> Project:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that the connector wanted to wait; it goes on at once."""
     recorded: list[float] = []
-    monkeypatch.setattr(time, "sleep", recorded.append)
+    monkeypatch.setattr("shared.rest.pause", lambda _, seconds: recorded.append(seconds))
     return recorded
 
 

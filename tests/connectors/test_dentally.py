@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -299,12 +300,16 @@ def test_new_tokens_in_the_configuration_win(dentally: Project, sandbox: Dentall
     assert sandbox.renewals == 1
 
 
-def test_tokens_that_cannot_be_decrypted_are_ignored(dentally: Project, sandbox: Dentally) -> None:
+@pytest.mark.parametrize("tokens", [{"sealed": "gAAAAABnot-a-token"}, {"sealed": 5}, "x", [5]])
+def test_tokens_that_cannot_be_decrypted_are_ignored(
+    dentally: Project, sandbox: Dentally, tokens: Any
+) -> None:
     """A warning says so, and the configuration's tokens are used."""
     sandbox.revoke_access_token()
     synced(dentally, sandbox)
     state = dentally.state
-    state["tokens"]["sealed"] = "gAAAAABnot-a-token"
+    changed = {**state["tokens"], **tokens} if isinstance(tokens, dict) else tokens
+    state["tokens"] = changed
     sandbox.access_token = sandbox.first_tokens[0]
     result = dentally.sync(sandbox.configuration(), state)
     assert result.code == 0
@@ -460,6 +465,45 @@ def test_tokens_of_unknown_lifetime_wait_for_a_refusal(
     assert sent == sent_later == ["r1"]
 
 
+@pytest.mark.parametrize("refresh", ["r\r\nX-Other: 1", "r" * 40_000, "\ud800"])
+def test_a_refresh_token_that_cannot_be_sent_is_not_stored(
+    checkpoints: list[str], refresh: str
+) -> None:
+    """The one that the configuration has stays in use beside the new access token."""
+    one, sent = tokens(State({}, ()), {**PAIR, "refresh_token": refresh}, PAIR)
+    assert one.renew(signed(one), 1)
+    later, sent_later = tokens(State(json.loads(checkpoints[-1]), ()), PAIR)
+    assert signed(later).headers["Authorization"] == "Bearer access-two"
+    later.renew(signed(later), 1)
+    assert sent == sent_later == ["r1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({"renew_at": "soon"}, "access-two"),
+        ({"renew_at": [1]}, "access-two"),
+        ({"access": "a\r\nb"}, "a1"),
+        ({"refresh": "r\x00"}, "a1"),
+        ({"refresh": 7}, "a1"),
+        ({"access": ""}, "a1"),
+    ],
+)
+def test_tokens_of_the_state_that_cannot_be_sent_are_not_used(
+    checkpoints: list[str], capsys: pytest.CaptureFixture[str], changes: dict[str, Any], used: str
+) -> None:
+    """An earlier version may have stored them. An end that cannot be read is unknown."""
+    one, _ = tokens(State({}, ()), PAIR)
+    one.renew(signed(one), 1)
+    state, encryption = json.loads(checkpoints[-1]), one._encryption
+    content = {**encryption.decrypt(state["tokens"]["sealed"]), **changes}
+    state["tokens"]["sealed"] = encryption.encrypt(content)
+    later, _ = tokens(State(state, ()))
+    later.renew_if_due()
+    assert signed(later).headers["Authorization"] == f"Bearer {used}"
+    assert ("cannot be sent" in capsys.readouterr().out) is (used == "a1")
+
+
 def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None:
     """Another thread may have renewed it already; a second refusal is final."""
     one, sent = tokens(State({}, ()), PAIR)
@@ -475,6 +519,7 @@ def test_a_token_that_is_refused_is_renewed_once(checkpoints: list[str]) -> None
     "response",
     [
         *({}, [], None, {"access_token": ""}, {"access_token": 7}),
+        *({**PAIR, "access_token": "a\r\nb"}, {**PAIR, "access_token": "a" * 40_000}),
     ],
 )
 def test_a_response_without_usable_tokens_is_an_error(
@@ -820,10 +865,11 @@ def test_a_resync_over_a_full_table_deletes_what_is_gone(
 
 
 def test_debug_logging_decides_on_the_detail(dentally: Project, sandbox: Dentally) -> None:
-    """Pages are logged only on demand; the counts of a table always are."""
+    """Pages are logged only on demand; what was done to a table always is."""
     quiet = synced(dentally, sandbox)
     assert "page 2" not in quiet.output
-    assert "treatments: everything, 230 records read, 230 rows to store" in quiet.output
+    assert "treatments: first load" in quiet.output
+    assert re.search(r" treatments +first load +230 +230 +0 +0 ", quiet.output)
     assert (
         "treatments: page 2"
         in synced(dentally, sandbox, enable_debug_logging="true", reconcile_hours="0").output

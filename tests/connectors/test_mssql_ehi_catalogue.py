@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
+from shared.errors import SettingsError
 from tests.connectors.mssql import (
     Columns,
     configuration,
@@ -300,3 +302,49 @@ def test_a_server_that_does_not_know_a_part_of_the_catalogue(
     assert "changes by Change Tracking" in {
         row["plan"] for row in project.rows("sync_validation_tables")
     }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        *(("a*", "a", True), ("a*a", "a", False), ("a*a", "aa", True), ("*", "", True)),
+        *(("**", "x", True), ("a", "a", True), ("a", "ab", False), ("", "", True)),
+        *(("*b*b*", "ab", False), ("*b*b*", "abcb", True), ("ab*bc", "abc", False)),
+        *(("*ab*ba", "xaba", False), ("*ab*ba", "xabba", True), ("a.c*", "abc", False)),
+    ],
+)
+def test_what_a_star_stands_for(pattern: str, name: str, fits: bool) -> None:
+    """Any text, which may be empty; two parts of a pattern share no character of a name."""
+    assert naming._Like(pattern).fits(name) is fits
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=10))
+def test_a_pattern_fits_what_its_expression_does(pattern: str, name: str) -> None:
+    """It is compared in another way, since an expression may take for ever."""
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+    assert naming._Like(pattern).fits(name) is bool(re.fullmatch(expression, name))
+
+
+def test_many_stars_cost_no_time() -> None:
+    """An expression would try more ways to divide the name than there are atoms."""
+    name = ("dbo", "a" * 128)
+    with pytest.raises(SettingsError, match="matches no table"):
+        naming.select([name], ["a*" * 50 + "b"], [])
+    assert naming.select([name], ["*a" * 50], []) == {name}
+
+
+def test_columns_that_are_stored_as_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number is tried once for all of them, and the names are as if each had tried all."""
+    tried = list[str]()
+    stored_name = naming.stored_name
+
+    def counted(name: str) -> Any:
+        tried.append(name)
+        return stored_name(name)
+
+    monkeypatch.setattr(naming, "stored_name", counted)
+    spellings = [f"{bits:012b}".translate({48: "-", 49: " "}) for bits in range(3_000)]
+    columns = [f"a{spelling}b" for spelling in spellings]
+    names, _ = naming.of_columns("dbo.t", columns)
+    assert names == [columns[0], *(f"{c}_{n}" for n, c in enumerate(columns[1:], 2))]
+    assert len(tried) < 10 * len(columns)

@@ -598,9 +598,9 @@ def test_progress_is_told(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows, per cent of the estimate, rows a second and the time that is left."""
-    monkeypatch.setattr(import_module("sqlserver.read_progress"), "_LOG_INTERVAL", 0.0)
+    monkeypatch.setattr("shared.report._INTERVAL", 0.0)
     create_plain(server, 2_500)
     output = synced(project, server).output
     assert "dbo.t: 1000 rows read, " in output
-    assert " rows/s, 40 % of about 2500, " in output
+    assert " rows/s, 40 % of 2500, " in output
     assert " s left" in output

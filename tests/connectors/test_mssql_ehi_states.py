@@ -13,15 +13,19 @@ of ``create_tables`` at NOW: `unfinished` after a first load that broke off in t
 """
 
 import json
+import random
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from shared.errors import ConnectorError
 from tests.connectors.mssql import NOW, Columns, configuration
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox
+from tests.soak.broken_states import broken
+from tests.width import wide
 from tools.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("slept", "small_steps")
@@ -116,6 +120,26 @@ def test_an_entry_of_an_earlier_version_is_saved_again(name: str) -> None:
         assert TableState.from_json(before.to_json(label), label) == before
 
 
+@pytest.mark.parametrize("number", [0, *wide(*range(1, 20))])
+def test_a_broken_state_of_an_earlier_version_costs_no_row(
+    project: Project, server: MssqlSandbox, number: int
+) -> None:
+    """It is refused by a StateError, or read as far as it is understood."""
+    draw = random.Random(number)
+    create_tables(server)
+    assert project.sync(configuration(server)).code == 0
+    for _ in range(2):
+        path = draw.choice(sorted(STATES.glob("*.json")))
+        server.execute("UPDATE dbo.timed SET ModifiedDate = SYSDATETIME() WHERE id = 7")
+        result = project.sync(configuration(server), broken(path.read_text(), draw))
+        refused = "The saved state " in result.output and "or re-sync the conn" in result.output
+        assert result.code == 0 or refused, result.output
+    assert project.sync(configuration(server)).code == 0
+    for table in TABLES:
+        [(count,)] = server.execute(f"SELECT COUNT(*) AS n FROM dbo.{table}")  # noqa: S608
+        assert len(project.rows(table)) == count, table
+
+
 @pytest.mark.parametrize(
     ("label", "destination"),
     [("dbo.t", "t"), ("dbo.t", "t_2"), ("a.dbo", "dbo"), ("dbo.[a.b]", "a.b")],
@@ -162,3 +186,72 @@ def test_what_other_versions_save_is_kept() -> None:
     read = {"mode": "first", "clock": "", "after": None}
     assert TableState.from_json({"read": read}, "dbo.t").read is not None
     assert TableState.from_json({"read": {**read, "later": 1}}, "dbo.t").to_json("dbo.t") == {}
+
+
+READ = {"mode": "changes", "clock": "2", "start": "1", "order": ["x"], "after": "gA", "sent": 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({key: None} for key in ("mode", "clock", "start")),
+        {"mode": "other"},
+        {"start": 5},
+        {"clock": "soon"},
+        {"clock": "9" * 5_000},
+        {"offset": 2**62},
+        {"order": "x"},
+        {"greatest": "2026-02-30"},
+        {"sent": True},
+    ],
+)
+def test_an_unfinished_read_that_is_not_understood_is_none(changes: dict[str, Any]) -> None:
+    """It is read from its beginning; what is known of the table stays."""
+    assert TableState.from_json({"read": READ}, "dbo.t").read is not None
+    read = {**READ, **changes}
+    read = {key: value for key, value in read.items() if value is not None}
+    assert TableState.from_json({"read": read, "n": 3}, "dbo.t") == TableState(rows=3)
+    assert TableState.from_json({"read": [read], "n": 3}, "dbo.t") == TableState(rows=3)
+
+
+def test_a_read_that_restarts_is_told(project: Project, server: MssqlSandbox) -> None:
+    """By a warning, and no row is lost."""
+    create_tables(server)
+    state = saved("6-unfinished")
+    del state["tables"]["dbo.plain"]["read"]["mode"]
+    result = project.sync(configuration(server), state)
+    assert result.code == 0, result.output
+    assert result.output.count("dbo.plain: the state of its unfinished read is not one") == 1
+    assert len(project.rows("plain")) == 100
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"k": {}},
+        {"k": [1]},
+        {"key": ["id"], "types": []},
+        {"n": "3"},
+        {"as": 5},
+        {"as": ""},
+        {"as": "\ud800"},
+        {"names": {"a": "x" * 1_001}},
+        {"m": "soon"},
+        {"m": "2026-02-30"},
+        {"r": "x"},
+        {"l": ""},
+        {"o": 2**62},
+        {"v": "1"},
+        {"c": 5},
+        {"d": 5},
+        {"d": "pA== soon"},
+        {"u": 2**62},
+        {"names": {"a": 1}},
+        {"mixed": 1},
+    ],
+)
+def test_an_entry_that_no_version_wrote_is_refused(entry: dict[str, Any]) -> None:
+    """By an error that names the table and says what to do."""
+    state = {"version": 1, "tables": {"dbo.t": entry}}
+    with pytest.raises(ConnectorError, match=r"not one of .* \(its table dbo.t\).* re-sync"):
+        load("mssql_ehi")._saved_state(state)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -270,6 +271,9 @@ class Overtaken:
     def __init__(self) -> None:
         self.records, self.read = [{"id": number} for number in range(10)], set[int]()
         self.changed = threading.Condition()
+
+    def ahead(self) -> int:
+        return self.parallel
 
     def get(self, where: str, params: dict[str, int]) -> dict[str, Any]:
         number, size = params["page"], min(params["per_page"], 2)
@@ -605,6 +609,62 @@ def test_one_parent_that_is_not_listed_may_be_the_top(project: Project) -> None:
         paligo.insert("taxonomies")["parent"] = 4712
         succeeded(project.sync(paligo.configuration()))
         assert {level for _, level, _ in places(project).values()} == {None}
+
+
+def test_a_path_that_is_too_long_is_null(
+    project: Project, paligo: Paligo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain of long titles would make rows of any size. One warning counts such paths, and the
+    level is known all the same."""
+    monkeypatch.setattr(load("paligo"), "_KEPT_PATHS", 3)
+    chain = [taxonomy(number, "t" * 999, parent=number - 1) for number in range(1, 16)]
+    paligo.records["taxonomies"], paligo.cap = [*reversed(chain[12:]), *chain[:12]], 4
+    result = succeeded(project.sync(paligo.configuration()))
+    found = {row["id"]: (row["level"], row["path"]) for row in project.rows("taxonomies")}
+    for number in range(1, 16):
+        path = "/".join(["t" * 999] * number)
+        assert found[str(number)] == (number - 1, path if len(path) <= 10_000 else None)
+    warning = "taxonomies: the path of 5 is null, since it is longer than 10000 characters"
+    assert result.output.count(warning) == 1
+
+
+def test_not_all_paths_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take many times the memory of the list: each page is gone before the next."""
+    module, alive = load("paligo"), weakref.WeakValueDictionary[int, Page]()
+    records = [taxonomy(number, "t", parent=number - 1) for number in range(1, 41)]
+    pages = [Page(records[at : at + 10], 1 + at // 10) for at in range(0, 40, 10)]
+    monkeypatch.setattr(module, "_get_pages", lambda *_: iter(pages))
+    monkeypatch.setattr(module, "RECORDS_AT_ONCE", 3)
+    count = 0
+    for page in module.get_taxonomies_data(None, None):
+        assert not alive
+        alive[page.number] = page
+        count += len(page.records)
+        assert page.records[-1]["level"] == count - 1
+        del page
+    assert count == 40
+
+
+def test_levels_are_found_in_linear_time() -> None:
+    """A thousand levels, or a circle, above each taxonomy cost no thousand steps for each."""
+    module = load("paligo")
+    chain = [taxonomy(number, "t", parent=number - 1) for number in range(1, 1_001)]
+    leaves = [taxonomy(number, "t", parent=1_000) for number in range(2_000, 4_000)]
+    circle = [taxonomy(number, parent=5_000 + number % 1_000) for number in range(5_000, 6_000)]
+    records, steps = [*chain, *leaves, *circle], 0
+
+    class Counting(dict[str, str]):
+        def __getitem__(self, key: str) -> str:
+            nonlocal steps
+            steps += 1
+            return super().__getitem__(key)
+
+    tree = module._Tree(records)
+    tree._parents = Counting(tree._parents)
+    assert {tree.placed(leaf)["level"] for leaf in leaves} == {1_000}
+    for record in (*chain, *circle):
+        tree.placed(record)
+    assert steps < 2 * len(records)
 
 
 @pytest.mark.parametrize(
@@ -1005,6 +1065,7 @@ def test_the_debug_script_shows_every_scenario() -> None:
     assert output.count("as it should be") == len(names)
     for told in (
         "waits: 30.0 s",
+        "users, page 1: GET ",
         "status 503; retry 1 of 3",
         "status 401",
         "no response within 1",

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import time_machine
 from fivetran_connector_sdk import Operations
 from hypothesis import given, strategies as st
 
-from shared.errors import SettingsError, TransientError
+from shared.errors import ConnectorError, SettingsError, TransientError
+from shared.state import State
 from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
@@ -164,7 +166,7 @@ def test_fields_without_a_column_are_kept(project: Project, whole: SenSource) ->
         row["sensor_id"]: json.loads(row["additional_fields"]) for row in project.rows("sensor")
     }
     assert kept == {
-        r["sensorId"]: {"serialNumber": r["serialNumber"]} for r in whole.listings["sensor"]
+        r["sensorId"]: {"serialNumber": r["serialNumber"]} for r in whole.records["sensor"]
     }
     assert {row["additional_fields"] for row in project.rows("traffic")} == {None}
 
@@ -173,7 +175,7 @@ def test_a_field_sent_under_both_names_is_not_lost(project: Project, whole: SenS
     """One fills the column, the other is kept in additional_fields."""
     whole.change("site", 0, location_id="another")
     synced(project, whole)
-    record = whole.listings["site"][0]
+    record = whole.records["site"][0]
     [row] = [r for r in project.rows("site") if r["site_id"] == record["siteId"]]
     assert row["location_id"] == record["locationId"]
     assert json.loads(row["additional_fields"])["location_id"] == "another"
@@ -208,7 +210,7 @@ def test_a_row_that_cannot_be_stored_is_reported(
     project: Project, sandbox: SenSource, field: str, value: Any, reason: str
 ) -> None:
     """It is named by its days and its position, never by a value; all others are stored."""
-    zone = sandbox.listings["zone"][0]["zoneId"]
+    zone = sandbox.records["zone"][0]["zoneId"]
     hour = sandbox.midnight(sandbox.first)
     rows = traffic(zone, hour, 12)
     rows[0][field] = value
@@ -226,7 +228,7 @@ def test_a_count_that_is_none_costs_that_count(
 ) -> None:
     """The counts of a scaled zone are null, kept as sent, and reported; the other zones are stored
     as usual."""
-    zone, other = (record["zoneId"] for record in sandbox.listings["zone"][:2])
+    zone, other = (record["zoneId"] for record in sandbox.records["zone"][:2])
     begin = sandbox.midnight(sandbox.first)
     rows = [*traffic(zone, begin, 24), *traffic(other, begin, 24)]
     for row in rows[:24]:
@@ -254,7 +256,7 @@ def test_odd_values_of_static_tables_cost_no_record(
     for word in ("No", "YES", "0", "off"):
         whole.change("zone", 0, disabled=word)
         synced(project, whole)
-        zone_id = whole.listings["zone"][0]["zoneId"]
+        zone_id = whole.records["zone"][0]["zoneId"]
         [zone] = [row for row in project.rows("zone") if row["zone_id"] == zone_id]
         assert zone["disabled"] == (word == "YES")
     assert dashboard == []
@@ -280,15 +282,15 @@ def test_a_list_that_php_made_an_object_is_that_list(
 ) -> None:
     """Listings, results and messages may have the keys "0", "1" and so on."""
     for name in STATIC:
-        records = {str(at): record for at, record in enumerate(whole.listings[name])}
+        records = {str(at): record for at, record in enumerate(whole.records[name])}
         respond_with(whole, f"/api/{name}", records if bare else {"results": records})
-    zone = whole.listings["zone"][0]["zoneId"]
+    zone = whole.records["zone"][0]["zoneId"]
     rows = {str(n): row for n, row in enumerate(traffic(zone, NOON, 5))}
     respond_with(whole, "/api/data/traffic", {"messages": {}, "results": rows})
     for _ in range(2):
         synced(project, whole)
         for name in STATIC:
-            expected = {record[f"{name}Id"] for record in whole.listings[name]}
+            expected = {record[f"{name}Id"] for record in whole.records[name]}
             assert {row[f"{name}_id"] for row in project.rows(name)} == expected
         assert len(project.rows("traffic")) == 5
 
@@ -296,8 +298,8 @@ def test_a_list_that_php_made_an_object_is_that_list(
 @pytest.mark.parametrize("record", [None, 7, "text", [1]])
 def test_what_is_no_record_is_reported(project: Project, whole: SenSource, record: Any) -> None:
     """The other records of the listing are stored."""
-    whole.listings["site"] *= 6
-    body = json.dumps([*whole.listings["site"], record])
+    whole.records["site"] *= 6
+    body = json.dumps([*whole.records["site"], record])
     whole.fault("/api/site", status=200, body=body)
     assert "site: 1 record skipped" in synced(project, whole).output
     assert len(project.rows("site")) == 2
@@ -452,8 +454,8 @@ def test_every_hour_of_100_days_is_there(project: Project, zone: str) -> None:
         count = 2_399 if zone == "America/New_York" else 2_400
         every = {begin + n * HOUR for n in range(count)}
         assert max(every) == end - HOUR
-        zones = {record["zoneId"] for record in sandbox.listings["zone"]}
-        spaces = {record["spaceId"] for record in sandbox.listings["space"]}
+        zones = {record["zoneId"] for record in sandbox.records["zone"]}
+        spaces = {record["spaceId"] for record in sandbox.records["space"]}
         assert hours(project) == {(zone_id, hour) for zone_id in zones for hour in every}
         assert hours(project, "occupancy") == {(s, hour) for s in spaces for hour in every}
         assert_equal_to_source(project, sandbox)
@@ -733,8 +735,8 @@ def test_a_sync_that_fails_reports_its_skipped_records(
     project: Project, sandbox: SenSource
 ) -> None:
     """A later failure does not hide them."""
-    sandbox.listings["zone"] *= 6
-    body = json.dumps([*sandbox.listings["zone"], {"name": "without an id"}])
+    sandbox.records["zone"] *= 6
+    body = json.dumps([*sandbox.records["zone"], {"name": "without an id"}])
     sandbox.fault("/api/zone", status=200, body=body)
     sandbox.fault("/api/data/", times=None, status=403)
     output = failed(project, sandbox).output
@@ -744,7 +746,7 @@ def test_a_sync_that_fails_reports_its_skipped_records(
 def test_a_resync_deletes_what_is_gone(project: Project, sandbox: SenSource) -> None:
     """A first load replaces the table, so rows from before the re-sync do not stay."""
     synced(project, sandbox)
-    zone = sandbox.listings["zone"][0]["zoneId"]
+    zone = sandbox.records["zone"][0]["zoneId"]
     for key in [key for key in sandbox.hours["traffic"] if key[0] == zone]:
         del sandbox.hours["traffic"][key]
     assert project.sync(sandbox.configuration(), {}).code == 0
@@ -895,7 +897,7 @@ def test_a_resync_that_skips_a_record_deletes_nothing(
     it skips the record again."""
     with small(first=date(2026, 6, 1), zones=1) as sandbox:
         synced(project, sandbox)
-        begin, zone = sandbox.midnight(sandbox.first), sandbox.listings["zone"][0]["zoneId"]
+        begin, zone = sandbox.midnight(sandbox.first), sandbox.records["zone"][0]["zoneId"]
         rows = traffic(zone, begin, 24)
         broken = [{**rows[0], "recordDate_hour_1": "soon"}, *rows[1:20]]
         respond_with(sandbox, "/api/data/traffic", {"results": broken}, times=1 + stays)
@@ -1019,11 +1021,47 @@ def test_days_of_another_form_tell_nothing(
         assert result.counts["Upserts"] == recent
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({key: None} for key in ("cursor", "metrics")),
+        {"cursor": "soon"},
+        {"start": []},
+        {"metrics": "sumins"},
+        {"metrics": [5]},
+        {"load": True},
+        {"load": "other"},
+    ],
+)
+def test_hours_in_the_state_of_another_form_are_an_error(changes: dict[str, Any]) -> None:
+    """Before anything is requested, by an error that says what to do."""
+    known = {"start": "2026-05-01", "cursor": "2026-05-01", "metrics": ["sumins"], **changes}
+    entry = {key: value for key, value in known.items() if value is not None}
+    with pytest.raises(ConnectorError, match=r"not one of .* \(its table traffic\).* or re-sync"):
+        State(
+            {"version": 1, "tables": {"traffic": entry}},
+            (),
+            read_entry=load("sensource")._read_entry,
+        )
+
+
+def test_a_cursor_of_the_first_year_begins_anew(
+    project: Project, clock: time_machine.Traveller
+) -> None:
+    """No look-back can be subtracted from it."""
+    known = {"start": "0001-01-01", "cursor": "0001-01-01", "metrics": ["sumins", "sumouts"]}
+    state = {"version": 1, "tables": {"traffic": known}}
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        result = project.sync(sandbox.configuration(), state)
+        assert result.code == 0, result.output
+        assert_equal_to_source(project, sandbox)
+
+
 def test_two_records_of_one_hour_tell_nothing_of_their_day(
     project: Project, clock: time_machine.Traveller, sandbox: SenSource
 ) -> None:
     """The later one counts, whatever order they come in."""
-    zone = sandbox.listings["zone"][0]["zoneId"]
+    zone = sandbox.records["zone"][0]["zoneId"]
     rows = traffic(zone, datetime(2026, 6, 9, tzinfo=timezone.utc), 24)
     other = {**rows[3], "sumins": 77}
     for first, last in ((other, rows[3]), (rows[3], other), (other, rows[3])):
@@ -1164,7 +1202,7 @@ def test_a_table_that_may_not_be_read_leaves_the_others_alone(
             assert "1 of 4 tables failed:" in output
             assert f"occupancy: GET {sandbox.url}/api/data/occupancy: status 403" in output
             assert hours(project) == set(sandbox.hours["traffic"])
-            assert len(project.rows("sensor")) == len(sandbox.listings["sensor"])
+            assert len(project.rows("sensor")) == len(sandbox.records["sensor"])
             tables = project.state["tables"]
             assert tables["traffic"]["cursor"] == f"2026-06-{9 + day:02d}"
             assert "occupancy" not in tables
@@ -1188,7 +1226,7 @@ def test_all_reasons_come_at_the_end(project: Project, whole: SenSource) -> None
             assert f"{name}: GET {whole.url}/api/{path}: status 403" in output
         assert project.rows("site") == project.rows("sensor") == project.rows("traffic") == []
         for name in ("location", "zone", "space"):
-            assert len(project.rows(name)) == len(whole.listings[name])
+            assert len(project.rows(name)) == len(whole.records[name])
         assert hours(project, "occupancy") == set(whole.hours["occupancy"])
         whole.change_something()
     whole.faults.clear()
@@ -1230,7 +1268,7 @@ def test_listings_are_replaced(project: Project, whole: SenSource) -> None:
     synced(project, whole)
     for name, id_ in zip(STATIC, gone, strict=True):
         assert [row[f"{name}_id"] for row in project.rows(name, deleted=True)] == [id_]
-        expected = {record[f"{name}Id"] for record in whole.listings[name]}
+        expected = {record[f"{name}Id"] for record in whole.records[name]}
         assert {row[f"{name}_id"] for row in project.rows(name)} == expected
 
 
@@ -1240,7 +1278,7 @@ def test_one_listing_that_became_empty_holds_nothing_up(
     """A warning names it, and it is not replaced; the other tables are synced, with their
     retries."""
     synced(project, whole)
-    whole.listings["site"].clear()
+    whole.records["site"].clear()
     whole.fault("/api/zone", status=503)
     result = synced(project, whole)
     assert "site: the source lists nothing where it had 2 rows" in result.output
@@ -1381,7 +1419,7 @@ def test_records_that_come_with_a_message_delete_nothing(
 ) -> None:
     """They may not be all records, so they are stored and delete nothing; the message is shown."""
     synced(project, whole)
-    sites = whole.listings["site"]
+    sites = whole.records["site"]
     response = {"messages": ["Some are missing."], "results": sites[:1]}
     respond_with(whole, "/api/site", response, times=1)
     synced(project, whole)
@@ -1412,10 +1450,10 @@ def test_messages_are_shown_once_without_values(
     """One warning holds the messages of several requests and tables; names, ids, numbers and long
     words are not shown."""
     synced(project, sandbox)
-    name = sandbox.listings["zone"][0]["name"]
+    name = sandbox.records["zone"][0]["name"]
     sandbox.messages = [
         "Some data may be missing, please check.",
-        f"no counts for {name} since 2026-01-01 ({sandbox.listings['zone'][0]['zoneId']})",
+        f"no counts for {name} since 2026-01-01 ({sandbox.records['zone'][0]['zoneId']})",
         {"text": "person@example.com", "code": 17},
         "abcdefghijklmnopqrstuvwxyzabcdef is a secret\nINFO forged",
         None,
@@ -1492,6 +1530,31 @@ def test_a_metric_that_some_records_lack_is_null_there(
         (None, None),
         (None, 2),
     ]
+
+
+def test_messages_are_made_plain_in_bounded_time() -> None:
+    """To look for each of many names in a long message could take hours: such a message is not
+    shown."""
+    load("sensource")
+    plain = import_module("source_messages").plain_messages
+    names = [{"name": f"Zone {number}"} for number in range(20_000)]
+    looked_for = list[str]()
+
+    class Message(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return self
+
+        def replace(self, *texts: Any) -> str:
+            looked_for.append(texts[0])
+            return self
+
+    assert plain([Message("x " * 1_000), Message("no data. " * 10)], names) == (
+        "*",
+        " ".join(["no data."] * 10),
+    )
+    assert len(looked_for) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -1689,7 +1752,7 @@ def test_a_failure_shows_neither_the_token_nor_a_row(
     project: Project, sandbox: SenSource, table: str, skip: int
 ) -> None:
     """The SDK's crash report prints the variables of every frame, which are empty."""
-    zone, space = (sandbox.listings[name][0] for name in ("zone", "space"))
+    zone, space = (sandbox.records[name][0] for name in ("zone", "space"))
     metrics = ("sumins", "sumouts", "maxoccupancy", "minoccupancy", "avgoccupancy")
     values = dict.fromkeys(metrics, "x")
     rows = {"results": [{"name": zone["name"], **values}, {"name": space["name"]}] * 40}

@@ -1,8 +1,11 @@
 """How the tests of this folder run a connector and check the result."""
 
+import functools
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -11,8 +14,8 @@ from fivetran_connector_sdk_core import runner
 from fivetran_connector_sdk_core.cells import decode_row_data
 
 from shared.settings import declared
-from tests.sandbox import names
-from tests.sandbox.fivetran import Result, load
+from tests.sandbox import create, names
+from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.server import Sandbox
 from tests.sandbox.simulator import Simulator
 
@@ -29,6 +32,21 @@ def known(sandbox: Simulator, settings: dict[str, str]) -> dict[str, str]:
     """Those of ``settings`` that the connector has."""
     keys = declared(load(sandbox.name).Settings)
     return {key: value for key, value in settings.items() if key in keys}
+
+
+def within(sandbox: Sandbox, skip: int) -> int:
+    """``skip`` requests for data or, if a first sync sends no more than these, all but its last:
+    then a fault behind so many meets one."""
+    return min(skip, _data_requests(sandbox.name) - 1)
+
+
+@functools.cache
+def _data_requests(name: str) -> int:
+    """How many requests for data a first sync sends."""
+    with tempfile.TemporaryDirectory() as folder, create(name) as sandbox:
+        assert isinstance(sandbox, Sandbox)
+        succeeded(Project(name, Path(folder)).sync(in_full(sandbox)))
+        return len(sandbox.paths(sandbox.data_path))
 
 
 @contextmanager

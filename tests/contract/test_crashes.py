@@ -49,7 +49,6 @@ def test_a_failed_sync_leaves_no_thread(
 ) -> None:
     """Whatever fails, in whichever thread."""
     settings = {**little.small_pages, **known(little, {"parallel_tables": "3"})}
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     if what == "a request":
         little.trouble(little.refusals[0], 3)
     elif what == "the records":

@@ -1,15 +1,21 @@
 """Transient faults are retried; final ones fail a table or the sync, and nothing is lost."""
 
+import errno
+import io
+import random
+import tempfile
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.rest import LONGEST_WAIT
 from tests.compare import assert_equal_to_source
-from tests.contract.helpers import failed, in_full, over_http, succeeded
+from tests.contract.helpers import failed, in_full, over_http, succeeded, within
 from tests.sandbox import create
+from tests.sandbox.fivetran import Project
 from tests.width import wide
 
 JSON = {"Content-Type": "application/json"}
@@ -36,7 +42,8 @@ def test_a_transient_fault_is_retried(
     sync: Any, project: Any, sandbox: Any, waits: list[float], what: dict[str, Any]
 ) -> None:
     """After one retry all rows are there, none lost or doubled."""
-    sandbox.fault(sandbox.data_path, **what)
+    at = {"skip": within(sandbox, what["skip"])}
+    sandbox.fault(sandbox.data_path, **{**what, **at})
     succeeded(sync())
     assert_equal_to_source(project, sandbox)
     assert len(waits) == 1
@@ -48,7 +55,9 @@ def test_the_source_says_how_long_to_wait(
     sync: Any, project: Any, sandbox: Any, waits: list[float], status: int
 ) -> None:
     """Retry-After is honoured to the second."""
-    sandbox.fault(sandbox.data_path, skip=1, status=status, headers={"Retry-After": "77"})
+    sandbox.fault(
+        sandbox.data_path, skip=within(sandbox, 1), status=status, headers={"Retry-After": "77"}
+    )
     succeeded(sync())
     assert waits == [77.0]
 
@@ -59,7 +68,9 @@ def test_a_wait_that_is_too_long_ends_the_sync(
 ) -> None:
     """Beyond the stated cap the sync ends at once, and the error says so."""
     asked = str(int(LONGEST_WAIT) + 1)
-    sandbox.fault(sandbox.data_path, skip=1, status=429, headers={"Retry-After": asked})
+    sandbox.fault(
+        sandbox.data_path, skip=within(sandbox, 1), status=429, headers={"Retry-After": asked}
+    )
     assert f"asks to wait {asked} s" in failed(sync()).output
     assert waits == []
     sandbox.faults.clear()
@@ -150,7 +161,7 @@ def test_what_is_not_understood_is_not_taken_for_the_end(
     kind = "text/html" if body.startswith("<") else "application/json"
     sandbox.fault(
         sandbox.data_path,
-        skip=skip,
+        skip=within(sandbox, skip),
         times=None,
         status=200,
         body=body,
@@ -193,3 +204,26 @@ def test_a_response_that_trickles_ends_at_its_deadline(
     assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
     assert "gave up after 0 retries" in output
     assert 0 < len(sent) < 400  # of at least 600 bytes
+
+
+def test_a_full_disk_costs_no_row(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that wait find no room: the sync fails, says where, and the next one is complete."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    project = Project(little.name, tmp_path)
+    succeeded(project.sync(in_full(little)))
+    little.mutate(random.Random(1))
+    with monkeypatch.context() as patches:
+        patches.setattr("shared.spool._IN_MEMORY", 0)
+        patches.setattr(tempfile, "TemporaryFile", FullDisk)
+        output = failed(project.sync(in_full(little))).output
+    assert f"the disk of {tempfile.gettempdir()} is full" in output
+    assert "please report" not in output
+    succeeded(project.sync(in_full(little)))
+    assert_equal_to_source(project, little)
+
+
+class FullDisk(io.BytesIO):
+    def write(self, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "no space")

@@ -106,7 +106,6 @@ def test_sql_server_behind_a_broken_line(
 ) -> None:
     """A connection that breaks at a login, in the catalogue or among rows costs no row of the same
     sync."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
     simulator = kind_of("mssql_ehi").small(random.Random(1))
     with simulator, Proxy(simulator.server.port, how, after, segment=50) as proxy:  # type: ignore[attr-defined]
         project = Project("mssql_ehi", tmp_path)

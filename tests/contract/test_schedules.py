@@ -40,6 +40,22 @@ def test_a_sync_goes_on_from_any_state_that_was_written(name: str, full: bool) -
     schedules.resume(name, form=7, every=full)
 
 
+@pytest.mark.parametrize("name", names())
+def test_a_broken_state_costs_no_row(name: str, full: bool) -> None:
+    """A state that no version wrote is refused by a StateError, or costs a full refresh."""
+
+    @settings(
+        max_examples=30 if full else 1,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(schedules.broken_state_schedules())
+    def check(steps: list[str]) -> None:
+        schedules.run(name, steps)
+
+    check()
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_crash_leaves_what_a_killed_process_would_leave(dentally: Project, place: str) -> None:
     """A crash before a checkpoint leaves neither rows nor state, in it only the rows, after it

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.contract.helpers import failed, in_full, over_http, succeeded
+from tests.contract.helpers import failed, in_full, over_http, succeeded, within
 
 
 @over_http
@@ -18,7 +18,7 @@ def test_no_secret_and_no_value_of_a_record_is_shown(project: Any, sandbox: Any)
             {"status": 200, "body": json.dumps({"data": [sorted(secrets)]})},
         ]
     ):
-        sandbox.fault(sandbox.data_path, skip=skip, times=None, **what)
+        sandbox.fault(sandbox.data_path, skip=within(sandbox, skip), times=None, **what)
         result = failed(project.debug(in_full(sandbox, retry_attempts="0")))
         outputs += [result.output, project.everything_written()]
         sandbox.faults.clear()

@@ -12,7 +12,7 @@ from faker import Faker
 from flask import Response, jsonify, request
 from typing_extensions import Self
 
-from .server import Sandbox
+from .lists import RecordLists, moment
 from .simulator import PAGE
 
 Record = dict[str, Any]
@@ -21,11 +21,8 @@ CLIENT_ID = "dentally-client-id"
 CLIENT_SECRET = "dentally-client-secret-0f3b8a"
 
 
-class Dentally(Sandbox):
-    """``records`` may be changed while it runs; ``insert``, ``change`` and ``delete`` do so as the
-    source would.
-
-    ``shape``: "live" (what accounts send), or "documented" (what the specification names).
+class Dentally(RecordLists):
+    """``shape``: "live" (what accounts send), or "documented" (what the specification names).
     ``cap``: the most records in a page. ``meta``: "total" (what is seen live), "pages" (with
     ``total_pages``), "text" (numbers as text), "none". ``filters``: whether ``updated_after`` is
     honoured. ``rotates``: whether a refresh token works once only. ``limit``: requests until the
@@ -33,15 +30,12 @@ class Dentally(Sandbox):
     """
 
     name = "dentally"
+    lists = RESOURCES
+    lists_deletes = ()
     data_path = "/v1/"
     sync_times = ("timestamp",)
     small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
-    conditions = (*Sandbox.conditions, "tied", "miscounted", "capped")
-    limits: ClassVar = {
-        **Sandbox.limits,
-        "shared.listing.CHECKPOINT_ROWS": 5,
-        "shared.listing.STREAMED_FIRST_LOAD": 8,
-    }
+    conditions = (*RecordLists.conditions, "tied", "miscounted", "capped")
 
     def __init__(
         self,
@@ -57,16 +51,14 @@ class Dentally(Sandbox):
         lifetime: int | None = 14 * 24 * 3600,
         seed: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(seed=seed)
         self.shape = shape
         self.cap = cap
         self.meta = meta
         self.filters = filters
         self.rotates = rotates
         self.lifetime = lifetime
-        self.limit: int | None = None
         self.limit_status = 429
-        self._random = random.Random(seed)
         self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
         self._faker.seed_instance(seed)
         self._number = 0
@@ -74,13 +66,7 @@ class Dentally(Sandbox):
         self.refresh_token = "refresh-" + secrets.token_hex(16)
         self.first_tokens = (self.access_token, self.refresh_token)
         self.renewals = 0
-        self.records: dict[str, list[Record]] = {resource: [] for resource in RESOURCES}
-        for resource, amount in zip(RESOURCES, (sites, rooms, treatments), strict=True):
-            for _ in range(amount):
-                changed = datetime.now(timezone.utc) - timedelta(
-                    days=self._random.uniform(1, 700), seconds=self._random.random()
-                )
-                self.records[resource].append(self._make(resource, changed))
+        self.grow(sites=sites, rooms=rooms, treatments=treatments)
         self._routes()
 
     def configuration(self, **changes: str) -> dict[str, str]:
@@ -95,37 +81,15 @@ class Dentally(Sandbox):
         }
 
     def secrets(self) -> set[str]:
-        tokens = {*self.first_tokens, self.access_token, self.refresh_token}
+        tokens = {*self.first_tokens, self.access_token, self.refresh_token, CLIENT_SECRET}
         names = ("email", "email_address", "nomenclature", "description", "equipment_type")
-        values = {str(r.get(n)) for rs in self.records.values() for r in rs for n in names}
-        return {*tokens, CLIENT_SECRET, *(v for v in values if len(v) > 8)}
+        return tokens | self.values(*names)
 
-    def expected(self) -> dict[str, list[Record]]:
-        tables: dict[str, list[Record]] = {}
-        for resource in RESOURCES:
-            tables[resource] = [
-                {**EXPECTED[resource](r), **_times(r)} for r in self.records[resource]
-            ]
-        return tables
+    def row(self, name: str, record: Record) -> Record:
+        return {**EXPECTED[name](record), **_times(record)}
 
-    def empty(self) -> None:
-        for records in self.records.values():
-            records.clear()
-
-    def fill(self, count: int) -> None:
-        for resource, records in self.records.items():
-            del records[count:]
-            for _ in range(count - len(records)):
-                self.insert(resource)
-
-    def resent(self) -> dict[str, int]:
-        return {}
-
-    def place(self, text: str, more: Any) -> list[str]:
-        for resource in RESOURCES:
-            name = "description" if resource == "treatments" else "name"
-            self.change(resource, 0, **{name: text, "unheard_of": more})
-        return [*RESOURCES]
+    def text_field(self, name: str) -> str:
+        return "description" if name == "treatments" else "name"
 
     def change_something(self) -> None:
         self.insert("treatments")
@@ -148,20 +112,6 @@ class Dentally(Sandbox):
         made.options = {"parallel_requests": draw.choice(("1", "4"))}
         return made
 
-    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
-        resource = draw.choice(RESOURCES)
-        records = self.records[resource]
-        kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
-        kind = "change" if kind == "delete" and not deletes else kind
-        position = draw.randrange(len(records))
-        if kind == "insert":
-            self.insert(resource, position)
-        elif kind == "change":
-            name = "description" if resource == "treatments" else "name"
-            self.change(resource, position, **{name: f"Revised {draw.random()}"})
-        else:
-            self.delete(resource, position)
-
     def end_credentials(self) -> None:
         self.revoke_access_token()
 
@@ -174,49 +124,30 @@ class Dentally(Sandbox):
             self.first_tokens = (self.access_token, self.refresh_token)
         return asked
 
-    def insert(self, resource: str, position: int | None = None) -> Record:
-        """Adds a record, at the end of the list or at ``position``."""
-        with self.lock:
-            record = self._make(resource, datetime.now(timezone.utc))
-            records = self.records[resource]
-            records.insert(len(records) if position is None else position, record)
-            return record
-
-    def change(self, resource: str, position: int, **fields: Any) -> Record:
-        """Changes a record, and its ``updated_at`` where it has one."""
-        with self.lock:
-            record = self.records[resource][position]
-            self.remember(self.records[resource], record)
-            record.update(fields)
-            if "updated_at" in record:
-                record["updated_at"] = _stamp(datetime.now(timezone.utc))
-            return record
-
-    def delete(self, resource: str, position: int) -> Record:
-        with self.lock:
-            return self.records[resource].pop(position)
-
     def revoke_access_token(self) -> None:
         """Invalidates the access token in use; the refresh token stays valid."""
         self.access_token = "revoked-" + secrets.token_hex(16)
 
     # Records
 
-    def _make(self, resource: str, changed: datetime) -> Record:
+    def make(self, name: str, changed: datetime) -> Record:
         self._number += 1
-        make = getattr(self, f"_{resource}_{self.shape}")
+        make = getattr(self, f"_{name}_{self.shape}")
         record: Record = make(self._number)
-        if resource != "sites" or self.shape == "documented":
-            created = changed - timedelta(days=self._random.uniform(0, 300))
-            record["created_at"] = _stamp(created)
-            record["updated_at"] = _stamp(changed)
+        if name != "sites" or self.shape == "documented":
+            created = changed - timedelta(days=self.random.uniform(0, 300))
+            record["created_at"] = self.stamp(created)
+            record["updated_at"] = self.stamp(changed)
         return record
 
+    def stamp(self, moment: datetime) -> str:
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+00:00"
+
     def _guid(self) -> str:
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _site_id(self) -> Any:
-        return self._random.choice(self.records["sites"])["id"] if self.records["sites"] else None
+        return self.random.choice(self.records["sites"])["id"] if self.records["sites"] else None
 
     def _sites_live(self, number: int) -> Record:
         return {
@@ -233,8 +164,8 @@ class Dentally(Sandbox):
             "email_address": self._faker.email(),
             "website": self._faker.url(),
             "logo_url": None,
-            "practice_id": self._random.randint(1, 999),
-            "default_payment_plan_id": self._random.randint(1, 99),
+            "practice_id": self.random.randint(1, 999),
+            "default_payment_plan_id": self.random.randint(1, 99),
             "opening_hours": {"Monday": {"open": "08:00", "close": "18:00"}},
         }
 
@@ -262,25 +193,25 @@ class Dentally(Sandbox):
             "id": self._guid(),
             "name": f"Surgery {number}",
             "room_number": "12",
-            "equipment_type": self._random.choice(["chair", "x-ray", None]),
+            "equipment_type": self.random.choice(["chair", "x-ray", None]),
             "site_id": self._site_id(),
-            "status": self._random.choice(["active", "maintenance"]),
+            "status": self.random.choice(["active", "maintenance"]),
         }
 
     def _treatments_live(self, number: int) -> Record:
         return {
             "id": number,
-            "active": self._random.random() < 0.9,
-            "code": self._random.choice(["t", "0012", "1E5", "2024-01-01"]),
+            "active": self.random.random() < 0.9,
+            "code": self.random.choice(["t", "0012", "1E5", "2024-01-01"]),
             "nomenclature": self._faker.sentence(3),
             "patient_nomenclature": self._faker.sentence(2),
             "description": self._faker.sentence(),
             "patient_description": None,
             "notes": "",
-            "region": self._random.choice(["tooth", "mouth"]),
+            "region": self.random.choice(["tooth", "mouth"]),
             "nhs_treatment_cat": None,
-            "uda_band": self._random.choice([None, 1, 2, 3]),
-            "treatment_category_id": self._random.randint(1, 20),
+            "uda_band": self.random.choice([None, 1, 2, 3]),
+            "treatment_category_id": self.random.randint(1, 20),
         }
 
     def _treatments_documented(self, number: int) -> Record:
@@ -290,8 +221,8 @@ class Dentally(Sandbox):
             "code": "t",
             "category": "restorative",
             "description": self._faker.sentence(),
-            "default_fee": self._random.choice(["27.9", 0.1, 1234, "99999999999999.9999", None]),
-            "duration_minutes": self._random.choice(["30", 45, None]),
+            "default_fee": self.random.choice(["27.9", 0.1, 1234, "99999999999999.9999", None]),
+            "duration_minutes": self.random.choice(["30", 45, None]),
         }
 
     # The API
@@ -323,19 +254,17 @@ class Dentally(Sandbox):
             return _error(403, "forbidden", "Missing or invalid User-Agent")
         if request.headers.get("Authorization") != f"Bearer {self.access_token}":
             return _error(401, "authentication_error", "The access token is invalid")
-        if self.limit is not None:
-            self.limit -= 1
-            if self.limit < 0:
-                return self._limited()
+        if self.is_over_limit():
+            return self._limited()
         if resource not in self.records:
             return _error(404, "not_found_error", "No such resource")
-        records = self.tied(self._filtered(resource))
+        records = self._filtered(resource)
         page = max(int(request.args.get("page", 1)), 1)
         asked = int(request.args.get("per_page", 25))
         size = min(asked if asked <= 100 else 25, self.cap)
-        part = records[(page - 1) * size : page * size]
+        part, pages = self.page(records, page, size)
         key = resource if self.shape == "live" else "data"
-        return jsonify({key: part, **self._meta(page, size, self.counted(records))})
+        return jsonify({key: part, **self._meta(page, pages, self.counted(records))})
 
     def _filtered(self, resource: str) -> list[Record]:
         records = list(self.records[resource])
@@ -349,8 +278,7 @@ class Dentally(Sandbox):
             records.sort(key=lambda record: str(record.get(order)), reverse=backward)
         return records
 
-    def _meta(self, page: int, size: int, total: int) -> Record:
-        pages = -(-total // size)
+    def _meta(self, page: int, pages: int, total: int) -> Record:
         forms: dict[str, Record] = {
             "total": {"meta": {"total": total, "current_page": page}},
             "pages": {"meta": {"total": total, "current_page": page, "total_pages": pages}},
@@ -360,16 +288,11 @@ class Dentally(Sandbox):
         return forms[self.meta]
 
     def _limited(self) -> Any:
-        self.limit = None  # the next hour has come when the client returns
         message = "Rate limit exceeded"
         response = _error(self.limit_status, "invalid_access_error", message)
         reset = datetime.now(timezone.utc).timestamp() + 1
         response.headers["X-RateLimit-Reset"] = str(int(reset))
         return response
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}+00:00"
 
 
 def _error(status: int, kind: str, message: str) -> Response:
@@ -383,7 +306,7 @@ def _error(status: int, kind: str, message: str) -> Response:
 
 def _times(record: Record) -> Record:
     return {
-        name: datetime.fromisoformat(record[name]) if record.get(name) else None
+        name: moment(record[name]) if record.get(name) else None
         for name in ("created_at", "updated_at")
     }
 

@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 from flask import jsonify, request
 from typing_extensions import Self
 
+from .lists import RecordLists, moment
 from .server import Sandbox
 from .simulator import PAGE
-from .texts import Texts
 
 Record = dict[str, Any]
 SITE = "Halle & Ost #1"
@@ -27,9 +27,8 @@ NUMBERS = ("expected_weight_g", "quantity")
 KEY = ("name", "location_type", "aisle", "scan_date")
 
 
-class Dexory(Sandbox):
-    """``records`` may be changed while it runs; ``scan``, ``change`` and ``remove`` do so as the
-    source would.
+class Dexory(RecordLists):
+    """``scan`` adds a new scan of a location, as the source would.
 
     ``shape``: "live" (what accounts send), or "documented" (what the specification names).
     ``key_in``: where the API key is taken from, "both", "header" or "query". ``links``: the form
@@ -43,6 +42,8 @@ class Dexory(Sandbox):
     """
 
     name = "dexory"
+    lists = ("locations",)
+    lists_deletes = ()
     one_list = True
     data_path = "/customer-api/v1/locations"
     page_size = 25
@@ -63,7 +64,7 @@ class Dexory(Sandbox):
         php: bool = False,
         names_no_end: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(seed=seed)
         self.shape = shape
         self.key_in = key_in
         self.links = links
@@ -76,16 +77,19 @@ class Dexory(Sandbox):
         self.names_no_end = names_no_end
         self.field = "expected_inventory_object" + ("s" if shape == "live" else "")
         self.api_key = "site-key-" + secrets.token_hex(16)
-        self._random = random.Random(seed)
-        self._texts = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         now = datetime.now(timezone.utc)
-        self.records = [self._make(n, now - self._age()) for n in range(locations)]
+        scans = [self._make(n, now - self._age()) for n in range(locations)]
         # Scans from before the window are there, and are not served.
-        self.records += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
+        scans += [self._make(n, now - timedelta(days=9 + n)) for n in range(5)]
+        self.records["locations"] = scans
         self._scans: dict[str, Record] = {}  # all records that were ever served
         self._forms: list[Record] = []  # and every form of them
-        self.options: dict[str, str] = {}
         self.app.add_url_rule(self.data_path, view_func=self._list)
+
+    @property
+    def scans(self) -> list[Record]:
+        """The records of the one list."""
+        return self.records["locations"]
 
     def configuration(self, **changes: str) -> dict[str, str]:
         return {
@@ -99,7 +103,7 @@ class Dexory(Sandbox):
 
     def secrets(self) -> set[str]:
         found = {self.api_key}
-        for record in self.records:
+        for record in self.scans:
             found |= {str(record.get(name)) for name in ("message", "image_url")}
             for thing in _objects(record):
                 found |= {str(thing.get(name)) for name in ("description", "tracking_number")}
@@ -107,14 +111,11 @@ class Dexory(Sandbox):
 
     def expected(self) -> dict[str, list[Record]]:
         """Every scan that was served stays; the objects are those of the scans served now."""
-        served = [record for record in self.records if _in_window(record)]
+        served = [record for record in self.scans if _in_window(record)]
         scans = {**self._scans, **{_identity(record): record for record in served}}
         locations = [_expected_location(record) for record in scans.values() if _has_row(record)]
         objects = [row for record in served for row in _expected_objects(record)]
         return {"locations": locations, "expected_inventory_objects": objects}
-
-    def empty(self) -> None:
-        self.records.clear()
 
     def be_odd(self) -> None:
         self.php = False  # the function that makes records odd looks for lists
@@ -125,26 +126,23 @@ class Dexory(Sandbox):
         super().spoil()
 
     def fill(self, count: int) -> None:
-        self.records = [record for record in self.records if _in_window(record)][:count]
+        kept = [record for record in self.scans if _in_window(record)][:count]
         now = datetime.now(timezone.utc)
-        for number in range(1000, 1000 + count - len(self.records)):
-            self.records.append(self._make(number, now - self._age()))
-
-    def resent(self) -> dict[str, int]:
-        return {}
+        numbers = range(1000, 1000 + count - len(kept))
+        self.scans[:] = kept + [self._make(n, now - self._age()) for n in numbers]
 
     def place(self, text: str, more: Any) -> list[str]:
         thing = {"description": text, "unheard_of": more}
-        self.change(0, message=text, unheard_of=more, **{self.field: [thing]})
+        self.change("locations", 0, message=text, unheard_of=more, **{self.field: [thing]})
         self.scan(0, name=text[:100])  # in a key, too
         return ["locations", "expected_inventory_objects"]
 
     def change_something(self) -> None:
         self.scan(3)
         self.scan(60)
-        self.change(0, **{self.field: [{"sku": "the only one now"}]})
-        self.change(1, **{self.field: []})
-        self.remove(2)
+        self.change("locations", 0, **{self.field: [{"sku": "the only one now"}]})
+        self.change("locations", 1, **{self.field: []})
+        self.delete("locations", 2)
 
     @classmethod
     def small(cls, draw: random.Random) -> Self:
@@ -159,25 +157,31 @@ class Dexory(Sandbox):
             names_no_end=draw.random() < 0.3,
         )
         if draw.random() < 0.3:
-            made.change(0, scan_date=draw.choice((None, "", "N/A")))
+            made.change("locations", 0, scan_date=draw.choice((None, "", "N/A")))
         made.options = {"max_pages": "2"} if made.cap == 3 and draw.random() < 0.5 else {}
         return made
 
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
-        place = draw.randrange(len(self.records))
+        place = draw.randrange(len(self.scans))
         kind = draw.choice(("scan", "change", "remove", "odd"))
         if kind == "odd":
-            self.change(place, **{self.field: [{"sku": "odd", "quantity": 2.5}], "occupancy": "x"})
+            self.change(
+                "locations",
+                place,
+                **{self.field: [{"sku": "odd", "quantity": 2.5}], "occupancy": "x"},
+            )
         elif kind == "change":
-            self.change(place, **{self.field: [{"sku": str(draw.random())}, {"sku": "x"}]})
-        elif kind == "remove" and deletes and sum(map(_in_window, self.records)) > 1:
-            self.remove(place)
+            self.change(
+                "locations", place, **{self.field: [{"sku": str(draw.random())}, {"sku": "x"}]}
+            )
+        elif kind == "remove" and deletes and sum(map(_in_window, self.scans)) > 1:
+            self.delete("locations", place)
         else:
-            self.scan(place, at=draw.randint(0, len(self.records)))
+            self.scan(place, at=draw.randint(0, len(self.scans)))
 
     def remembered(self) -> dict[str, list[Record]]:
         """Scans that left the window; objects, too, where no sync can read the whole list."""
-        served = [record for record in self.records if _in_window(record)]
+        served = [record for record in self.scans if _in_window(record)]
         scans = {_identity(record) for record in served}
         gone = [record for record in self._forms if _identity(record) not in scans]
         locations = [_expected_location(record) for record in gone if _has_row(record)]
@@ -193,76 +197,64 @@ class Dexory(Sandbox):
         """Adds a new scan of the location at ``position``, at the end of the list or ``at``."""
         with self.lock:
             now = datetime.now(timezone.utc)
-            record = {**self.records[position], "scan_date": _stamp(now), **fields}
-            self.records.insert(len(self.records) if at is None else at, record)
+            record = {**self.scans[position], "scan_date": _stamp(now), **fields}
+            self.scans.insert(len(self.scans) if at is None else at, record)
             return record
-
-    def change(self, position: int, **fields: Any) -> Record:
-        """Changes a record without a new scan, as a change of the warehouse's plans does."""
-        with self.lock:
-            self.remember(self.records, self.records[position])
-            self.records[position].update(fields)
-            return self.records[position]
-
-    def remove(self, position: int) -> Record:
-        """Removes a scan from the list, as its age does."""
-        with self.lock:
-            return self.records.pop(position)
 
     # Records
 
     def _age(self) -> timedelta:
-        return timedelta(days=self._random.uniform(0, 7))
+        return timedelta(days=self.random.uniform(0, 7))
 
     def _make(self, number: int, scanned: datetime) -> Record:
         record: Record = {
             "name": f"A{number % 7}-{number:03d}-01",
-            "location_type": self._random.choice(["rack", "pick", "block", None]),
+            "location_type": self.random.choice(["rack", "pick", "block", None]),
             "aisle": f"A{number % 7}" if number % 9 else None,
             "scan_date": _stamp(scanned),
         }
         if number % 10 == 0:
             del record["location_type"]
-        objects = [self._object() for _ in range(self._random.choice([0, 0, 1, 2, 3]))]
+        objects = [self._object() for _ in range(self.random.choice([0, 0, 1, 2, 3]))]
         if number % 4 == 0 and objects:
             objects.append(dict(objects[0]))  # two equal pallets in one place
         if self.shape == "documented":
             return {**record, self.field: objects}
         return {
             **record,
-            "occupancy": self._random.choice([0, 1, 0.3, self._random.random(), None]),
+            "occupancy": self.random.choice([0, 1, 0.3, self.random.random(), None]),
             "zoning": {
-                "priority": self._random.randint(1, 3),
-                "client_categories": [self._texts.word()],
+                "priority": self.random.randint(1, 3),
+                "client_categories": [self.fake.word()],
             },
-            self.field: objects or self._random.choice([[], None]),
-            "scanned_markers": [{"marker": f"0{self._random.randint(0, 99999)}"}],
-            "status": self._random.choice(["Match", "Empty", "Not Scanned"]),
-            "status_type": self._random.choice(["Correct", "Warning", "Error"]),
-            "message": self._texts.sentence(),
+            self.field: objects or self.random.choice([[], None]),
+            "scanned_markers": [{"marker": f"0{self.random.randint(0, 99999)}"}],
+            "status": self.random.choice(["Match", "Empty", "Not Scanned"]),
+            "status_type": self.random.choice(["Correct", "Warning", "Error"]),
+            "message": self.fake.sentence(),
             "image_url": f"https://images.test/{number}.jpg?token={secrets.token_hex(8)}",
-            "robot": {"id": self._random.randint(1, 4), "tags": []},
+            "robot": {"id": self.random.randint(1, 4), "tags": []},
         }
 
     def _object(self) -> Record:
-        choose = self._random.choice
+        choose = self.random.choice
         thing: Record = {
-            "marker": choose(["0012", "1E5", f"{self._random.randint(0, 10**9):012d}"]),
-            "sku": self._texts.bothify("??-####"),
-            "description": self._texts.sentence(),
+            "marker": choose(["0012", "1E5", f"{self.random.randint(0, 10**9):012d}"]),
+            "sku": self.fake.bothify("??-####"),
+            "description": self.fake.sentence(),
             "expected_weight_g": choose([12_500, 3 * 10**9, "800", None]),
             "quantity": choose([1, "12", 0, None]),
             "product_code": choose(["t", "true", "2024-01-01"]),
-            "client": self._texts.company(),
+            "client": self.fake.company(),
             "batch": "07",
-            "tracking_number": self._texts.bothify("TRACK-????-########"),
+            "tracking_number": self.fake.bothify("TRACK-????-########"),
             "received_date": choose(["2025-11-18", "18/11/2025", None]),
             "expiry_date": choose(["2026-02-30", "1790000000", ""]),
         }
         if self.shape == "live":
-            thing["name"] = self._texts.word()  # a name of its own, beside its location's
-            thing["hazards"] = [self._texts.word()]
-        kept = self._random.sample(sorted(thing), self._random.randint(1, len(thing)))
+            thing["name"] = self.fake.word()  # a name of its own, beside its location's
+            thing["hazards"] = [self.fake.word()]
+        kept = self.random.sample(sorted(thing), self.random.randint(1, len(thing)))
         return {name: value for name, value in thing.items() if name in kept or name == "batch"}
 
     # The API
@@ -276,14 +268,13 @@ class Dexory(Sandbox):
         records = self._served()
         size = min(int(request.args.get("page[size]", 100)), self.cap)
         number = int(request.args.get("page[number]", 1))
-        start = 0 if self.stuck else (number - 1) * size
-        page = records[start : start + size]
+        page, pages = self.page(records, 1 if self.stuck else number, size)
         for record in page:
             if self._scans.get(_identity(record)) != record:
                 self._scans[_identity(record)] = dict(record)
                 self._forms.append(dict(record))
         page = [self._as_sent(record) for record in page]
-        last = max(-(-len(records) // size), 1)
+        last = max(pages, 1)
         links = {
             "first": self._link(1),
             "last": self._link(last),
@@ -315,7 +306,7 @@ class Dexory(Sandbox):
         up_to = request.args.get("up_to")
         return [
             record
-            for record in self.records
+            for record in self.scans
             if (not aisles or record["aisle"] in aisles)
             and ((record["scan_date"] or "") <= up_to if up_to else _in_window(record))
         ]
@@ -329,18 +320,14 @@ class Dexory(Sandbox):
         return f"{start[self.links]}?{urlencode(query)}"
 
 
-def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _in_window(record: Record) -> bool:
     # A scan date that cannot be read is served as it is.
     try:
-        return _moment(record["scan_date"]) >= datetime.now(timezone.utc) - WINDOW
+        return moment(record["scan_date"]) >= datetime.now(timezone.utc) - WINDOW
     except (KeyError, TypeError, ValueError, AttributeError):
         return True
 
@@ -377,7 +364,7 @@ def _parent_key(r: Record) -> Record:
         "name": r["name"],
         "location_type": r.get("location_type") or "",
         "aisle": r.get("aisle") or "",
-        "scan_date": _moment(r["scan_date"]) if _was_scanned(r) else None,
+        "scan_date": moment(r["scan_date"]) if _was_scanned(r) else None,
     }
 
 

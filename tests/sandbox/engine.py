@@ -146,7 +146,7 @@ class Fork:
 
     def __init__(self, output: int, status: int) -> None:
         """``output`` and ``status``: the ends from which both can be read."""
-        self._output, self._status = os.fdopen(output, "rb"), os.fdopen(status, "r")
+        self.stdout, self._status = os.fdopen(output, encoding="utf-8"), os.fdopen(status)
         self._waiting = threading.Lock()
         self.pid = int(self._status.readline())
         self.returncode: int | None = None
@@ -156,13 +156,13 @@ class Fork:
         seconds."""
         ends = None if timeout is None else time.monotonic() + timeout
         chunks: list[bytes] = []
-        with self._output, selectors.DefaultSelector() as selector:
-            selector.register(self._output, selectors.EVENT_READ)
+        with self.stdout, selectors.DefaultSelector() as selector:
+            selector.register(self.stdout, selectors.EVENT_READ)
             while True:
                 left = None if ends is None else max(0, ends - time.monotonic())
                 if not selector.select(left):
                     raise subprocess.TimeoutExpired("fivetran", timeout or 0)
-                chunk = os.read(self._output.fileno(), 65_536)
+                chunk = os.read(self.stdout.fileno(), 65_536)
                 if not chunk:
                     break
                 chunks.append(chunk)
@@ -271,6 +271,8 @@ def _command(request: dict[str, Any], output: int, status: int) -> NoReturn:
     sys.argv = [str(command), *request["arguments"]]
     sys.path.insert(0, str(command.parent))
     sys.dont_write_bytecode = True
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run without it
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # as on a terminal
     with quick_engine(_connect):
         _end(importlib.import_module("fivetran_connector_sdk_cli.fivetran_shim").main)
 

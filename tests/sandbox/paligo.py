@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from connectors.paligo.faker_mock.mock_data_generator import MockDataGenerator, iso
 
-from .server import Sandbox
+from .lists import RecordLists, moment
 from .simulator import PAGE
 
 Record = dict[str, Any]
@@ -19,11 +19,8 @@ USERNAME = "documentation.admin@paligo.example"
 API_KEY = "paligo-api-key-5d1c20"
 
 
-class Paligo(Sandbox):
-    """``records`` may be changed while it runs; ``insert``, ``change`` and ``delete`` do so as the
-    source would.
-
-    ``shape``: "live" (what accounts send), or "documented" (what the specification names).
+class Paligo(RecordLists):
+    """``shape``: "live" (what accounts send), or "documented" (what the specification names).
     ``root``: the parent of taxonomies at the top. ``cap``: the most records in a page, ``least``:
     the smallest page that can be asked for.
     ``paging``: "both" (``next_page`` and ``total_pages``, what is seen live), "pages", "links",
@@ -32,15 +29,12 @@ class Paligo(Sandbox):
     """
 
     name = "paligo"
+    lists = RESOURCES
+    lists_deletes = ()
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)
     small_pages: ClassVar = {"max_records_per_page": str(PAGE)}
-    conditions = (*Sandbox.conditions, "tied", "miscounted", "capped")
-    limits: ClassVar = {
-        **Sandbox.limits,
-        "shared.listing.CHECKPOINT_ROWS": 5,
-        "shared.listing.STREAMED_FIRST_LOAD": 8,
-    }
+    conditions = (*RecordLists.conditions, "tied", "miscounted", "capped")
 
     def __init__(
         self,
@@ -54,12 +48,11 @@ class Paligo(Sandbox):
         paging: str = "both",
         seed: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(seed=seed)
         self.shape = shape
         self.cap = cap
         self.least = 1
         self.paging = paging
-        self.limit: int | None = None
         self.retry_after: str | None = "30"
         self.history = 90
         self.api_key = API_KEY
@@ -81,8 +74,7 @@ class Paligo(Sandbox):
 
     def secrets(self) -> set[str]:
         names = ("name", "email", "title", "message", "description", "issuer")
-        values = {str(r.get(n)) for rs in self.records.values() for r in rs for n in names}
-        return {USERNAME, API_KEY, self.api_key, *(value for value in values if len(value) > 8)}
+        return {USERNAME, API_KEY, self.api_key, *self.values(*names)}
 
     def expected(self) -> dict[str, list[Record]]:
         # A record that changed exactly at the limit would be ambiguous; none is made there.
@@ -100,24 +92,12 @@ class Paligo(Sandbox):
             ],
         }
 
-    def empty(self) -> None:
-        for records in self.records.values():
-            records.clear()
-
-    def fill(self, count: int) -> None:
-        for resource, records in self.records.items():
-            del records[count:]
-            for _ in range(count - len(records)):
-                self.insert(resource)
-
-    def resent(self) -> dict[str, int]:
-        return {}
-
-    def place(self, text: str, more: Any) -> list[str]:
+    def text_field(self, name: str) -> str:
         message = "message" if self.shape == "live" else "description"
-        for resource, name in zip(RESOURCES, ("name", "title", message), strict=True):
-            self.change(resource, 0, **{name: text, "unheard_of": more})
-        return [*RESOURCES]
+        return {"users": "name", "taxonomies": "title", "assignments": message}[name]
+
+    def stamp(self, moment: datetime) -> Any:
+        return iso(moment)
 
     def change_something(self) -> None:
         self.insert("assignments")
@@ -147,48 +127,12 @@ class Paligo(Sandbox):
         made.history = 365  # no record grows older than that while a schedule runs
         return made
 
-    def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
-        resource = draw.choice(RESOURCES)
-        records = self.records[resource]
-        kind = draw.choice(("insert", "change", "delete") if len(records) > 1 else ("insert",))
-        kind = "change" if kind == "delete" and not deletes else kind
-        position = draw.randrange(len(records))
-        if kind == "insert":
-            self.insert(resource, position)
-        elif kind == "change":
-            names = {"users": "name", "taxonomies": "title"}
-            message = "message" if self.shape == "live" else "description"
-            self.change(resource, position, **{names.get(resource, message): str(draw.random())})
-        else:
-            self.delete(resource, position)
-
-    def insert(self, resource: str, position: int | None = None) -> Record:
-        """Adds a record, at the end of the list or at ``position``."""
-        with self.lock:
-            records = self.records[resource]
-            now = datetime.now(timezone.utc)
-            if resource == "users":
-                record = self._generator.user()
-            elif resource == "taxonomies":
-                record = self._generator.taxonomy(records)
-            else:
-                record = self._generator.assignment(self.records["users"], now)
-            records.insert(len(records) if position is None else position, record)
-            return record
-
-    def change(self, resource: str, position: int, **fields: Any) -> Record:
-        """Changes a record, and its ``updated_at`` where it has one."""
-        with self.lock:
-            record = self.records[resource][position]
-            self.remember(self.records[resource], record)
-            if "updated_at" in record:
-                record["updated_at"] = iso(datetime.now(timezone.utc))
-            record.update(fields)
-            return record
-
-    def delete(self, resource: str, position: int) -> Record:
-        with self.lock:
-            return self.records[resource].pop(position)
+    def make(self, name: str, changed: datetime) -> Record:
+        if name == "users":
+            return self._generator.user()
+        if name == "taxonomies":
+            return self._generator.taxonomy(self.records[name])
+        return self._generator.assignment(self.records["users"], changed)
 
     def replace_api_key(self) -> None:
         """Invalidates the API key in use; ``configuration`` has the new one."""
@@ -206,14 +150,13 @@ class Paligo(Sandbox):
             self._counts[resource] += 1
             if self._counts[resource] > self.limit:
                 return self._limited()
-        records = self.tied(self.records[resource])
+        records = self.records[resource]
         number = max(int(request.args.get("page", 1)), 1)
         size = min(max(int(request.args.get("per_page", 25)), self.least), self.cap)
-        part = records[(number - 1) * size : number * size]
-        pages = max(-(-self.counted(records) // size), 1)
+        part, pages = self.page(records, number, size)
         base = f"{request.base_url}?per_page={size}"
         links: Record = {"next_page": f"{base}&page={number + 1}" if number < pages else ""}
-        totals: Record = {"total_pages": pages}
+        totals: Record = {"total_pages": max(pages, 1)}
         form = {"both": {**links, **totals}, "pages": totals, "links": links, "none": {}}
         key = resource if self.shape == "live" else "data"
         return jsonify({"page": number, **form[self.paging], key: part})
@@ -235,21 +178,21 @@ def _error(status: int, message: str) -> Response:
 # What a record becomes, column by column.
 
 
-def _moment(value: Any) -> datetime | None:
+def _time(value: Any) -> datetime | None:
     if value is None:
         return None
     if isinstance(value, int):
         return datetime.fromtimestamp(value, timezone.utc)
-    return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    return moment(value)
 
 
 def _changes(record: Record) -> list[datetime]:
-    moments = [_moment(record.get(name)) for name in ("updated_at", "completed_at")]
+    moments = [_time(record.get(name)) for name in ("updated_at", "completed_at")]
     return [moment for moment in moments if moment]
 
 
 def _times(record: Record, *names: str) -> Record:
-    return {name: _moment(record.get(name)) for name in ("created_at", "updated_at", *names)}
+    return {name: _time(record.get(name)) for name in ("created_at", "updated_at", *names)}
 
 
 def _text(value: Any) -> str | None:
@@ -312,6 +255,6 @@ def _expected_assignment(r: Record) -> Record:
         "assigner_id": _text(r["assigner_id"] if "assigner_id" in r else r.get("issuer_id")),
         "status": r.get("status"),
         "priority": _text(r.get("priority")),
-        "due_date": _moment(r["due_date"] if "due_date" in r else r.get("end_date")),
+        "due_date": _time(r["due_date"] if "due_date" in r else r.get("end_date")),
         **_times(r, "completed_at"),
     }

@@ -12,6 +12,7 @@ from faker import Faker
 from flask import Response, jsonify, request
 from typing_extensions import Self
 
+from .lists import RecordLists
 from .server import Sandbox
 from .simulator import PAGE
 
@@ -71,8 +72,9 @@ COLUMNS = {
 ENTITIES = {"traffic": "zone", "occupancy": "space"}
 
 
-class SenSource(Sandbox):
-    """``listings`` and ``hours`` may be changed while it runs. The key of an hour is the id of its
+class SenSource(RecordLists):
+    """``hours`` may be changed while it runs, too; ``empty`` leaves them, for SenSource keeps what
+    was counted. The key of an hour is the id of its
     zone or space, and its beginning.
 
     ``shape``: "live" (camelCase, bare arrays, averages as text), or "documented" (the names that
@@ -85,6 +87,9 @@ class SenSource(Sandbox):
     """
 
     name = "sensource"
+    lists = tuple(COLUMNS)
+    lists_deletes = ()
+    changed_at = ""  # no change is told
     data_path = "/api/"
     wider_in_template = ("static_endpoints",)
     small_pages: ClassVar = {"chunk_days": str(PAGE)}
@@ -107,22 +112,19 @@ class SenSource(Sandbox):
         lifetime: float | None = 3600,
         seed: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(seed=seed)
         self.endpoints = endpoints
         self.shape = shape
         self.lifetime = lifetime
         self.mints: int | None = None
-        self.limit: int | None = None
         self.messages: list[Any] = []
         self.account_zone = ZoneInfo(account_zone)
         self.access_token = ""
         self.tokens: list[str] = []
         self._ends = datetime.max.replace(tzinfo=timezone.utc)
-        self._random = random.Random(seed)
         self._faker = Faker(["en_US", "de_DE", "ja_JP"])
         self._faker.seed_instance(seed)
         self._names: dict[str, str] = {}
-        self.listings: dict[str, list[Record]] = {name: [] for name in COLUMNS}
         for name, amount in zip(COLUMNS, (2, 2, zones, spaces, zones), strict=True):
             for _ in range(amount):
                 self.insert(name)
@@ -150,9 +152,8 @@ class SenSource(Sandbox):
         }
 
     def secrets(self) -> set[str]:
-        told = {"name", "description", "city", "street", "deviceId", "sensorId", "spaceId"}
-        values = {str(r[k]) for rs in self.listings.values() for r in rs for k in told & r.keys()}
-        return {*self.tokens, CLIENT_SECRET, *(value for value in values if len(value) > 5)}
+        names = ("name", "description", "city", "street", "deviceId", "sensorId", "spaceId")
+        return {*self.tokens, CLIENT_SECRET, *self.values(*names, longer_than=5)}
 
     def expected(self) -> dict[str, list[Record]]:
         tables = {
@@ -161,7 +162,7 @@ class SenSource(Sandbox):
                     column: _expected(record.get(field), column)
                     for column, field in COLUMNS[name].items()
                 }
-                for record in self.listings[name]
+                for record in self.records[name]
             ]
             for name in self.endpoints
         }
@@ -187,18 +188,10 @@ class SenSource(Sandbox):
     def _of_hour(self, id_column: str, key: tuple[str, datetime]) -> Record:
         return {id_column: key[0], "name": self._names[key[0]], "record_date_hour_1": key[1]}
 
-    def empty(self) -> None:
-        """Removes the records of all listings. Hours stay: SenSource keeps what was counted."""
-        for records in self.listings.values():
-            records.clear()
-
     def fill(self, count: int) -> None:
         """So many records of each listing, which have no pages, and so many days, which do: up to
         the last one that is requested, tomorrow in UTC. A day has its first and its last hour."""
-        for name, records in self.listings.items():
-            del records[count:]
-            for _ in range(count - len(records)):
-                self.insert(name)
+        super().fill(count)
         self.hours = {"traffic": {}, "occupancy": {}}
         self.first = datetime.now(timezone.utc).date() + timedelta(days=2 - count)
         for day in range(count):
@@ -256,7 +249,7 @@ class SenSource(Sandbox):
     def mutate(self, draw: random.Random, *, deletes: bool = True) -> None:
         now = datetime.now(timezone.utc)
         kind, name = draw.choice(("insert", "change", "delete", "hours")), draw.choice([*COLUMNS])
-        listing = self.listings[name]
+        listing = self.records[name]
         if kind == "hours":
             hour = now.replace(minute=0, second=0, microsecond=0)
             self.count(hour - draw.randint(0, 20) * HOUR)  # new, or counted once more
@@ -272,36 +265,22 @@ class SenSource(Sandbox):
     def end_credentials(self) -> None:
         self.revoke_access_token()
 
-    def insert(self, name: str) -> Record:
-        """Adds a record to a listing."""
-        with self.lock:
-            record: Record = getattr(self, f"_{name}")(len(self.listings[name]))
-            self.listings[name].append(record)
-            self._names[record[f"{name}Id"]] = record.get("name", "")
-            return record
-
-    def change(self, listing: str, position: int, **fields: Any) -> Record:
-        with self.lock:
-            record = self.listings[listing][position]
-            self.remember(self.listings[listing], record)
-            record.update(fields)
-            return record
-
-    def delete(self, name: str, position: int) -> Record:
-        with self.lock:
-            return self.listings[name].pop(position)
+    def make(self, name: str, changed: datetime) -> Record:
+        record: Record = getattr(self, f"_{name}")(len(self.records[name]))
+        self._names[record[f"{name}Id"]] = record.get("name", "")
+        return record
 
     def count(self, hour: datetime) -> None:
         """Counts an hour in every zone and every space."""
         with self.lock:
-            for zone in self.listings["zone"]:
+            for zone in self.records["zone"]:
                 counts = {
-                    "ins": self._random.randint(0, 900),
-                    "outs": self._random.randint(0, 900),
+                    "ins": self.random.randint(0, 900),
+                    "outs": self.random.randint(0, 900),
                 }
                 self.hours["traffic"][zone["zoneId"], hour] = {**counts}
-            for space in self.listings["space"]:
-                least, spread = self._random.randint(0, 300), self._random.randint(0, 900)
+            for space in self.records["space"]:
+                least, spread = self.random.randint(0, 300), self.random.randint(0, 900)
                 self.hours["occupancy"][space["spaceId"], hour] = {
                     "occupancy(min)": least,
                     "occupancy(max)": least + spread,
@@ -311,7 +290,7 @@ class SenSource(Sandbox):
     def withhold(self, zone: int, since: datetime) -> Hours:
         """Removes and returns the hours of a zone whose sensor went offline."""
         with self.lock:
-            traffic, zone_id = self.hours["traffic"], self.listings["zone"][zone]["zoneId"]
+            traffic, zone_id = self.hours["traffic"], self.records["zone"][zone]["zoneId"]
             held = {k: v for k, v in traffic.items() if k[0] == zone_id and k[1] >= since}
             for key in held:
                 del traffic[key]
@@ -329,15 +308,15 @@ class SenSource(Sandbox):
     # Records
 
     def _guid(self) -> str:
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def _id_of(self, name: str) -> Any:
-        records = self.listings[name]
-        return self._random.choice(records)[f"{name}Id"] if records else None
+        records = self.records[name]
+        return self.random.choice(records)[f"{name}Id"] if records else None
 
     def _stamps(self) -> Record:
         made = datetime(2021, 6, 1, tzinfo=timezone.utc) + timedelta(
-            seconds=self._random.randint(0, 10**7)
+            seconds=self.random.randint(0, 10**7)
         )
         return {"createdAt": _stamp(made), "updatedAt": _stamp(made + timedelta(days=9))}
 
@@ -347,14 +326,14 @@ class SenSource(Sandbox):
             "orgId": self._guid(),
             "locationTypeId": self._guid(),
             "name": self._faker.company(),
-            "description": self._random.choice([None, self._faker.sentence()]),
+            "description": self.random.choice([None, self._faker.sentence()]),
             "locationNumber": f"00{number}",
             "country": self._faker.country_code(),
             "city": self._faker.city(),
             "postalCode": "01234",
             "state": None,
             "street": self._faker.street_address(),
-            "latitude": self._random.choice(["48.137154", 48.137154]),
+            "latitude": self.random.choice(["48.137154", 48.137154]),
             "longitude": 11,
             "shippingId": None,
             **self._stamps(),
@@ -378,13 +357,13 @@ class SenSource(Sandbox):
             "name": f"Eingang {self._faker.unique.street_name()}",
             "sensorId": self._guid(),
             "deviceId": self._guid(),
-            "countType": self._random.choice(["inOut", "in"]),
-            "scaleFactor": self._random.choice([1, 1.05]),
+            "countType": self.random.choice(["inOut", "in"]),
+            "scaleFactor": self.random.choice([1, 1.05]),
             "countFilter": None,
             "countApplication": "entrance",
-            "perimeter": self._random.choice([True, False]),
+            "perimeter": self.random.choice([True, False]),
             "disabled": False,
-            "settings": self._random.choice([None, {"mode": "a", "lines": [1, 2]}]),
+            "settings": self.random.choice([None, {"mode": "a", "lines": [1, 2]}]),
             **self._stamps(),
         }
 
@@ -393,7 +372,7 @@ class SenSource(Sandbox):
             "spaceId": self._guid(),
             "name": f"Halle {self._faker.unique.last_name()} Süd",
             "locationId": self._id_of("location"),
-            "maxCapacity": self._random.choice([None, 400, "1200"]),
+            "maxCapacity": self.random.choice([None, 400, "1200"]),
         }
 
     def _sensor(self, number: int) -> Record:
@@ -439,24 +418,21 @@ class SenSource(Sandbox):
         given, now = request.headers.get("Authorization"), datetime.now(timezone.utc)
         if not self.tokens or given != f"Bearer {self.access_token}" or now >= self._ends:
             return _error(401, "unauthorized")
-        if self.limit is not None:
-            self.limit -= 1
-            if self.limit < 0:
-                self.limit = None
-                response = _error(429, "rate_limit_exceeded")
-                response.headers["Retry-After"] = "1"
-                return response
+        if self.is_over_limit():
+            response = _error(429, "rate_limit_exceeded")
+            response.headers["Retry-After"] = "1"
+            return response
         return None
 
     def _list(self, name: str) -> Any:
         if refusal := self._refusal():
             return refusal
-        if name not in self.listings:
+        if name not in self.records:
             return _error(404, "not_found")
         if self.shape == "live":
-            return jsonify(self.listings[name])
+            return jsonify(self.records[name])
         names = {field: column for column, field in COLUMNS[name].items()}
-        records = [{names.get(k, k): v for k, v in r.items()} for r in self.listings[name]]
+        records = [{names.get(k, k): v for k, v in r.items()} for r in self.records[name]]
         return jsonify(results=records)
 
     def _data(self, table: str) -> Any:

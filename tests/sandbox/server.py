@@ -44,7 +44,7 @@ class Recorded:
 
 @dataclass
 class Fault:
-    """A fault of requests whose path starts with ``path``.
+    """A fault of requests whose path is ``path``, or below it.
 
     ``skip`` of them succeed first, then ``times`` of them fail (None: all). ``status``,
     ``headers`` and ``body`` replace the response, ``cut`` ends a part of it half-way, ``drop``
@@ -73,7 +73,9 @@ class Fault:
 
     def matches(self, path: str) -> bool:
         """Whether the fault applies to this request; counts the request."""
-        if not path.startswith(self.path) or self.times == 0:
+        # /v1/order_lines is not below /v1/order.
+        below = path.startswith(self.path.rstrip("/") + "/")
+        if not (path == self.path or below) or self.times == 0:
             return False
         if self.skip > 0:
             self.skip -= 1
@@ -161,6 +163,8 @@ class Sandbox(Simulator):
 
     def tied(self, records: list[Any]) -> list[Any]:
         """``records`` in one of the orders that ``ties`` allows."""
+        if self.ties == 1:
+            return records
         groups = [records[at : at + self.ties] for at in range(0, len(records), self.ties)]
         return [one for group in groups for one in self._ties.sample(group, len(group))]
 

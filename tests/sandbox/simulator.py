@@ -23,8 +23,11 @@ class Simulator:
     so small that little data takes every path. ``troubles`` are transient faults of a request,
     ``refusals`` final ones, ``hostilities`` responses that no source should send, ``conditions``
     faults that hold for all requests of a sync. ``one_list``: whether all tables come from one
-    list, so that either all or none of them fail. ``lists_deletes``: whether the source lists
-    deleted records.
+    list, so that either all or none of them fail.
+
+    ``lists_deletes``: the tables of which the source tells the deletes, in a list of their own or
+    among the changes. Every simulator says so, since of these tables deletes must arrive without a
+    full refresh, and ``change_something`` deletes a record of each.
     """
 
     name: ClassVar[str]
@@ -39,7 +42,7 @@ class Simulator:
     hostilities: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]] = ()
     one_list: ClassVar[bool] = False
-    lists_deletes: ClassVar[bool] = False
+    lists_deletes: ClassVar[tuple[str, ...]]
     requests: list[Any]
     url = ""
 

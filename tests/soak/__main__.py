@@ -40,7 +40,11 @@ def failure(name: str, number: int, tally: Counter[str]) -> tuple[list[str], Exc
         database=None,
         print_blob=False,
     )
-    @given(schedules.schedules(name) | schedules.hostile_schedules(name))
+    @given(
+        schedules.schedules(name)
+        | schedules.hostile_schedules(name)
+        | schedules.broken_state_schedules()
+    )
     def check(steps: list[str]) -> None:
         last[:] = steps
         watch = threading.Timer(LONGEST, _end, [name, steps])

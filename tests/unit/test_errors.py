@@ -1,11 +1,18 @@
 """The guard: only safe text leaves with an error."""
 
+import re
 import traceback
 from typing import Any
 
 import pytest
 
-from shared.errors import ConnectorError, SourceError, UnexpectedError, redact_errors
+from shared.errors import (
+    ConnectorError,
+    SourceError,
+    TableFailures,
+    UnexpectedError,
+    redact_errors,
+)
 
 
 def inner(secret: str, error: Exception) -> None:
@@ -41,10 +48,32 @@ def test_frames_are_emptied_and_chains_cut(error: Exception) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_an_unknown_error_is_named_by_its_type() -> None:
-    """Its message may quote data."""
-    with pytest.raises(UnexpectedError, match=r"^KeyError; its message may quote data$"):
+@pytest.mark.parametrize("shown", [False, True])
+def test_an_unknown_error_is_named_by_its_type_and_place(
+    monkeypatch: pytest.MonkeyPatch, shown: bool
+) -> None:
+    """Its message may quote data: only who asks for it sees it."""
+    monkeypatch.setenv("CONNECTOR_DEBUG", "1" if shown else "0")
+    with pytest.raises(UnexpectedError) as caught:
         update({"secret": "x"}, state={"error": KeyError("s3cret")})
+    assert re.fullmatch(
+        r"an unexpected KeyError in inner, line \d+ of test_errors.py(.*): please report it",
+        str(caught.value),
+    )
+    assert ("s3cret" in str(caught.value)) == shown
+
+
+def test_a_lack_of_memory_says_what_to_lower() -> None:
+    """It ends a table, or the sync, with an error of ours."""
+    with pytest.raises(SourceError, match=r"takes more memory than there is\. Lower the number"):
+        update({"secret": "x"}, state={"error": MemoryError()})
+    failures = TableFailures()
+    with failures.collect("rooms"):
+        raise MemoryError
+    with failures.collect("sites"):
+        pass
+    with pytest.raises(SourceError, match=r"1 of 2 tables failed:\nrooms: the sync takes more"):
+        failures.raise_any(2)
 
 
 def test_what_succeeds_is_returned() -> None:

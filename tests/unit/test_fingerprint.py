@@ -164,6 +164,13 @@ def test_without_keys_only_the_whole_is_told_from_another() -> None:
     assert count_rows("") == 0
 
 
+def test_a_fingerprint_with_keys_tells_nothing_of_rows_without() -> None:
+    """A list whose other table was forgotten is taken for a first load; all its rows are sent."""
+    fingerprint = Fingerprint(taken(rows(5_000)).to_text())
+    fingerprint.add_without_keys([b"changed", *(repr(n).encode() for n in range(4_999))])
+    assert fingerprint.to_add() == [True] * 5_000
+
+
 def test_rows_that_differ_have_other_bytes() -> None:
     """By a value, its type, or the column that it is in; equal ones have the same, also where a
     number knows its text."""

@@ -15,8 +15,9 @@ from shared.completeness import Keys
 from shared.errors import SourceError
 from shared.listing import Listing
 from shared.pages import Page
+from shared.report import SyncReport
 from shared.rest import RestClient, Retry
-from shared.rows import Column, SkippedRecords, Table
+from shared.rows import Column, Table
 from shared.state import OVERLAP, State, window
 
 TABLE = Table("things", ("id",), {"id": Column(required=True)})
@@ -52,7 +53,7 @@ def listed(amount: int, size: int, state: State, hours: int = 24) -> None:
             yield Page(records, number + 1, None, amount)
 
     time_range = window(state.table("things"), hours)
-    Listing(TABLE, time_range, CLIENT, pages, TABLE.rows).sync(state, SkippedRecords())
+    Listing(TABLE, time_range, CLIENT, pages, TABLE.rows).sync(state, SyncReport())
 
 
 def test_a_first_load_replaces_what_an_earlier_connection_left(
@@ -162,13 +163,14 @@ class Synced:
         }
         for name, operation in operations.items():
             monkeypatch.setattr(Operations, name, operation)
-        self.skipped = SkippedRecords()
+        self.report = SyncReport()
+        self.skipped = self.report.skipped
         with time_machine.travel(NOW, tick=False):
             time_range = window(state.table("things"), hours)
             changed_at = changed or (lambda row: None)
             Listing(
                 TABLE, time_range, CLIENT, source.pages, TABLE.rows, changed_at=changed_at
-            ).sync(state, self.skipped)
+            ).sync(state, self.report)
         self.entry, self.log = state.table("things"), capsys.readouterr().out
 
 
@@ -188,7 +190,7 @@ def test_a_full_refresh_sets_the_whole_state(sync: Any) -> None:
         "fingerprint": done.entry["fingerprint"],
     }
     assert len(done.entry["fingerprint"]) == 40
-    assert "things: everything, 3 records read, 3 rows to store" in done.log
+    assert "things: first load" in done.log
 
 
 def test_a_read_of_changes_moves_only_the_cursor(sync: Any) -> None:
@@ -202,7 +204,7 @@ def test_a_read_of_changes_moves_only_the_cursor(sync: Any) -> None:
     done = sync(KNOWN, Source(([[1, 2], [3]], 3)), hours=24, changed=lambda row: at[row["id"]])
     assert done.given == ["2", "3", "checkpoint"]
     assert done.entry == {"cursor": "2026-06-10T11:50:00Z", "listed_at": LISTED, "rows": 7}
-    assert "things: changes since 2026-06-10 09:00:00+00:00, 3 records read, 2 rows" in done.log
+    assert "things: changes since 2026-06-10T09:00:00Z" in done.log
 
 
 def test_a_later_full_refresh_replaces_the_table_when_it_is_whole(sync: Any) -> None:
@@ -250,7 +252,7 @@ def test_the_second_read_goes_in_the_other_direction(
     listing = Listing(
         TABLE, window({}, 0), CLIENT, there.pages, TABLE.rows, pages_again=back.pages
     )
-    listing.sync(State({}, ()), SkippedRecords())
+    listing.sync(State({}, ()), SyncReport())
     assert given == ["3", "2", "1"]
 
 
@@ -397,8 +399,12 @@ def test_a_first_load_that_broke_off_begins_again(sync: Any) -> None:
     assert "unfinished" not in done.entry
 
 
-def test_records_are_named_by_page_and_position(sync: Any) -> None:
-    """Never by a value."""
+@pytest.mark.parametrize("at_once", [5_000, 2])
+def test_records_are_named_by_page_and_position(
+    at_once: int, sync: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never by a value, and however many of a page become rows at once."""
+    monkeypatch.setattr("shared.listing.RECORDS_AT_ONCE", at_once)
     done = sync(KNOWN, Source(([[*range(20), None], [20, ""]], 23)))
     assert done.skipped.examples == {
         "things": ["page 1, record 21: id is missing", "page 2, record 2: id is missing"]
@@ -414,7 +420,7 @@ def test_each_page_is_logged_on_demand(
     for wanted, logged in ((True, [1, 2, 3]), (False, [])):
         source, state = Source(([[1], [2], [3]], 3)), State({}, ())
         listing = Listing(TABLE, window({}, 0), CLIENT, source.pages, TABLE.rows, log_pages=wanted)
-        listing.sync(state, SkippedRecords())
+        listing.sync(state, SyncReport())
         output = capsys.readouterr().out
         assert [n for n in (1, 2, 3) if f"things: page {n} of 3, {n} records read" in output] == (
             logged
@@ -461,7 +467,7 @@ def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hou
         window_ = window(state.table("things"), hours)
         pages = partial(iter, [Page([{"id": number} for number in ids], total=len(ids))])
         listing = Listing(TABLE, window_, CLIENT, pages, TABLE.rows, deletions=deletions)
-        listing.sync(state, SkippedRecords())
+        listing.sync(state, SyncReport())
 
     with time_machine.travel(NOW, tick=False) as clock:
         sync(1, 2, 3)
@@ -477,7 +483,7 @@ def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hou
 
 def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """The log names its position and the missing key; the other deletes are applied."""
-    deleted, skipped = list[Any](), SkippedRecords()
+    deleted, report = list[Any](), SyncReport()
     state = State({"version": 1, "tables": {"things": KNOWN}}, ())
     pages = partial(iter, [Page([], total=0)])
     good = [{"id": number} for number in range(18)]
@@ -495,8 +501,8 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
             TABLE.rows,
             deletions=lambda since: iter([Page([{"id": None}, *good, 5])]),
         )
-        listing.sync(state, skipped)
-        skipped.report()
+        listing.sync(state, report)
+        report.log()
     assert deleted == [{"id": str(number)} for number in range(18)]
     reasons = "page 1, record 1: id is missing; page 1, record 20: it is not an object"
     assert f"things (deletes): 2 records skipped, first {reasons}" in capsys.readouterr().out
@@ -536,7 +542,7 @@ class SyncedTable:
             lambda: iter(next(left)),
             TABLE.rows,
             deletions=deletions,
-        ).sync(self.state, SkippedRecords())
+        ).sync(self.state, SyncReport())
 
 
 def page(*ids: int, total: int | None = None, number: int = 1) -> Page:
@@ -655,7 +661,7 @@ def test_the_log_says_what_became_of_the_rows(
         deletions = [page(7, 8, total=3), page(9, total=3, number=2)]
         table.sync([page(3, total=1)], deletions=lambda _: iter(deletions))
     output = capsys.readouterr().out
-    assert "things: 1 rows were stored, and nothing was taken away\n" in output
+    assert "things: 1 row stored, and nothing taken away\n" in output
     assert "things (deletes): 3 since 2026-06-10 11:50:00+00:00\n" in output
     assert shown == []
 

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, cast
 import pytest
 from urllib3.connection import HTTPConnection
 
+from shared import network
 from shared.errors import SourceError, SourceUnavailable
-from shared.network import Deadline
+from shared.network import Closed, Deadline, look_up
 from shared.rest import RestClient, Retry
 from tests.sandbox.mssql import tls
 
@@ -278,6 +280,18 @@ def test_a_proxy_gets_the_request_and_its_password(
     assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXQ=" in listener.heard[0]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+def test_what_goes_to_this_machine_goes_to_no_proxy(
+    listen: Any, monkeypatch: pytest.MonkeyPatch, host: str, name: str
+) -> None:
+    """Without TLS the proxy would get the credentials in the clear."""
+    proxy, listener = listen(JSON + b'{"n": 1}'), listen(JSON + b'{"n": 2}')
+    _proxy(monkeypatch, proxy.port, name)
+    assert RestClient(f"http://{host}:{listener.port}", 30, Retry(0)).get("/a") == {"n": 2}
+    assert proxy.heard == []
+
+
 @pytest.mark.parametrize("status", [407, 403, 405, 404, 302])
 def test_a_proxy_that_refuses(
     fails: Any, listen: Any, monkeypatch: pytest.MonkeyPatch, status: int
@@ -419,3 +433,81 @@ def test_a_deadline_shuts_the_socket_within_a_tunnel() -> None:
     assert deadline.passed
     for each in near:
         each.close()
+
+
+# Closing
+
+
+def test_closing_ends_a_handshake() -> None:
+    """Of which a socket is a part that the connection does not know yet."""
+    closing = RestClient("", 30, Retry(0))
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+
+        def serve() -> None:
+            accepted = stack.enter_context(listener.accept()[0])
+            accepted.recv(1)
+            closing.closed.set()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        closing.base_url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(SourceError, match="the sync has ended"):
+            closing.get("/a")
+        thread.join()
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.posix
+def test_closing_ends_an_attempt_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a host that drops what it is sent, as a full queue of connections does."""
+    closing, slices = RestClient("", 30, Retry(0)), list[float]()
+
+    def second(end: float, closed: Closed) -> float:
+        slices.append(end)
+        if len(slices) > 2:  # the first is that of the look-up
+            closing.closed.set()
+        return time_slice(end, closed)
+
+    time_slice = network.time_slice
+    monkeypatch.setattr(network, "time_slice", second)
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            each = waiting.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        closing.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(SourceError, match="the sync has ended"):
+            closing.get("/a")
+    assert len(slices) == 3
+
+
+def test_closing_ends_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The DNS may take a minute, and nothing wakes who asks it; nor does the timeout."""
+    closed, told = Closed(), threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: told.wait(10))
+    with pytest.raises(TimeoutError):
+        look_up("db.example.com", 1433, 0.01, closed)
+    closed.set()
+    with pytest.raises(ConnectionAbortedError):
+        look_up("db.example.com", 1433, 30, closed)
+    told.set()
+
+
+def test_what_is_watched_after_closing_is_shut() -> None:
+    """A connection that is made at the same moment."""
+    closed, (near, far) = Closed(), socket.socketpair()
+    with near, far:
+        closed.set()
+        closed.watch(near)
+        assert far.recv(1) == b""
+
+
+def test_no_request_begins_after_closing() -> None:
+    """Of calls that wait for their turn."""
+    closing = RestClient("http://127.0.0.1:9", 30, Retry(3))
+    closing.closed.set()
+    with pytest.raises(SourceError, match="the sync has ended"):
+        closing.get("/a")

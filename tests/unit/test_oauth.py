@@ -39,6 +39,7 @@ def test_a_token_is_renewed_before_it_expires(expires_in: Any, seconds: float | 
     [
         *({}, [], None, "a", {"access_token": ""}, {"access_token": None}, {"access_token": 7}),
         *({"access_token": "two\nlines"}, {"access_token": "a b"}, {"access_token": "é"}),
+        *({"access_token": "a\x00"}, {"access_token": "a" * 40_000}, {"access_token": ["a"]}),
     ],
 )
 def test_a_response_without_a_usable_token(response: Any) -> None:
@@ -47,16 +48,22 @@ def test_a_response_without_a_usable_token(response: Any) -> None:
         parse_token(response, URL, NOW)
 
 
-@pytest.mark.parametrize("expires_in", ["soon", "2 weeks", [1], {}, True])
+@pytest.mark.parametrize("expires_in", ["soon", "2 weeks", [1], {}, True, "1_000", "0x10"])
 def test_an_odd_lifetime_costs_no_token(expires_in: Any) -> None:
-    """The request may have spent what could get another one."""
+    """The request may have spent what could get another one. The lifetime is unknown."""
     found = parse_token({"access_token": "a", "expires_in": expires_in}, URL, NOW)
-    assert found.value == "a"
+    assert found == AccessToken("a")
 
 
-@pytest.mark.parametrize(("given", "kept"), [(7, "7"), ("r 1", "r 1"), ([1], ""), (None, "")])
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        *((7, "7"), ("r1", "r1"), ([1], ""), (None, ""), (True, ""), ("", "")),
+        *(("r 1", ""), ("r\r\nX-Other: 1", ""), ("r\x00", ""), ("é", ""), ("r" * 40_000, "")),
+    ],
+)
 def test_an_odd_refresh_token_costs_no_token(given: Any, kept: str) -> None:
-    """Any text goes into a form."""
+    """It is left out, so that it is neither sent nor stored."""
     found = parse_token({"access_token": "a", "refresh_token": given}, URL, NOW)
     assert found == AccessToken("a", kept)
 

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from itertools import count, islice
@@ -12,6 +13,7 @@ import requests
 import responses
 
 from shared.errors import SourceError
+from shared.network import Closed
 from shared.pages import (
     LinkedPages,
     NumberedPages,
@@ -84,6 +86,18 @@ def test_stopping_early_leaves_no_thread_behind() -> None:
     assert ended == [True]
     assert not closed.is_set()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_only_an_interrupt_ends_what_must_not_be_lost(error: type[BaseException]) -> None:
+    """Such as a response with new tokens."""
+    closed = Closed()
+    pages_ahead = cast("Generator[int]", read_ahead(iter(range(9)), closed))
+    next(pages_ahead)
+    with pytest.raises(error):
+        pages_ahead.throw(error())
+    assert closed.interrupted.is_set() == (error is KeyboardInterrupt)
+    assert not closed.is_set()
 
 
 class Calls:
@@ -182,13 +196,12 @@ def test_an_error_comes_after_the_results_before_it(parallel: int) -> None:
 
 def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
     """Four that are told to wait do so together, and nothing is sent meanwhile."""
-    together, waiting = threading.Barrier(4), threading.Event()
-    waited, disturbed, limited = list[float](), list[int](), set[int]()
+    together = threading.Barrier(4)
+    sent, waited, disturbed, limited = list[int](), list[float](), list[int](), set[int]()
 
     def respond(request: requests.PreparedRequest) -> tuple[int, dict[str, str], str]:
         number = int(str(request.url)[-1])
-        if waiting.is_set():
-            disturbed.append(number)
+        sent.append(number)
         if 1 <= number <= 4 and number not in limited:
             limited.add(number)
             together.wait(10)
@@ -196,10 +209,11 @@ def test_a_limit_stops_all_requests_and_halves_their_number() -> None:
         return 200, {}, str(number)
 
     def wait(_closed: threading.Event, seconds: float) -> bool:
-        waiting.set()
         waited.append(seconds)
-        threading.Event().wait(0.02)  # for requests that would not wait
-        waiting.clear()
+        if len(waited) == 1:  # later ones may begin when a retry is on its way
+            before = len(sent)
+            threading.Event().wait(0.02)  # for requests that would not wait
+            disturbed.extend(sent[before:])
         return False
 
     source = client(4)
@@ -224,6 +238,34 @@ def test_a_large_response_ends_parallel_requests(monkeypatch: pytest.MonkeyPatch
         assert source.parallel == 4
         source.get("/a")
         assert source.parallel == 1
+
+
+@pytest.mark.parametrize("body", ["[1, 2, 3, 4]", '"long text"'])
+def test_nothing_is_read_ahead_after_a_large_response(
+    body: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of its size, or with as many values, would take too much memory; and the one before is
+    gone by then."""
+    monkeypatch.setattr("shared.rest.LARGE_RESPONSE", 8 if body[0] == '"' else 100)
+    monkeypatch.setattr("shared.rest.MANY_VALUES", 3)
+    source, begun, alive = client(4), list[int](), weakref.WeakValueDictionary[int, Page]()
+
+    def call(number: int) -> Page:
+        begun.append(number)
+        assert not alive
+        page = Page([source.get("/a")], number, pages=6)
+        alive[number] = page
+        return page
+
+    with responses.RequestsMock() as server:
+        server.get("https://api.example.com/a", body=body, content_type="application/json")
+        pages = iter(NumberedPages(source, "/a", call, 1, ("id",)))
+        monkeypatch.setattr(RepeatedPages, "is_repeated", lambda pages, records: False)
+        for page in read_ahead(pages, source.closed, source.ahead):
+            assert begun == [*range(1, page.number + 1)]
+            if page.number == 6:
+                break
+            del page
 
 
 def test_the_client_can_be_used_after_an_early_stop() -> None:

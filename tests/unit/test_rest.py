@@ -127,6 +127,17 @@ def test_retry_after_that_asks_for_nothing(text: str) -> None:
         assert retry_after({"Retry-After": text}) is None
 
 
+@pytest.mark.parametrize("part", ["1", "1.", "1 ", " ", "1h", "a,", "("])
+def test_a_header_of_any_length_is_read_in_no_time(part: str) -> None:
+    """To look for a unit behind each of 60,000 digits took minutes."""
+    read = list[str]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.rest._seconds_from_now", read.append)
+        assert retry_after({"Retry-After": part * 60_000}) is None
+    assert not read
+    assert retry_after({"Retry-After": "20" + " " * 900}) == 20
+
+
 def test_a_vendors_reset_header() -> None:
     """It holds a unix time or seconds from now; Retry-After takes precedence."""
     with time_machine.travel(NOW, tick=False):
@@ -406,10 +417,26 @@ def test_a_limit_in_the_vendors_own_words(waits: list[float]) -> None:
         "https://evil.example.com\\@api.example.com/a",
         "https://api.example.com@evil.example.com/a",
         "https://api.example.com:99999/a",
+        "//evil.example.com/../a",
+        "@evil.example.com/a",
+        ".evil.example.com/a",
+        "\\@evil.example.com/a",
+        ":x/a",
+        "/a\r\nb",
+        "/a\tb?c=\n",
+        "/a\\b",
+        "/\\evil.example.com/",
+        "/a/../../b",
+        "/a/%2E./b",
+        "https:\t//evil.example.com/a",
+        "https://api.example.com%2f.evil.example.com/a",
+        "https://api.example.com%40evil.example.com/a",
+        "https://[::1",
+        "https://api.example.com\x00.evil.example.com/",
     ],
 )
 def test_another_origin_gets_no_request(link: str) -> None:
-    """Another host, the same host without TLS and an ambiguous host get none."""
+    """Another host, the same host without TLS and an ambiguous address get none."""
     with pytest.raises(SourceError, match="it gets no request"):
         client().get(link)
     assert len(responses.calls) == 0
@@ -421,6 +448,23 @@ def test_a_link_of_the_same_origin_is_followed() -> None:
     responses.get(URL + ":443/a", json=1)
     assert client().get(f"{URL}:443/a?page=2") == 1
     assert str(responses.calls[0].request.url).endswith("/a?page=2")
+
+
+@responses.activate
+def test_what_is_not_ambiguous_is_sent() -> None:
+    """An ``@``, a space or a backslash in a query tells nobody another host."""
+    responses.get(URL + "/a@b/.c..", json=1)
+    assert client().get("/a@b/.c..?user=a@b.example&site=A B\\C") == 1
+
+
+@responses.activate
+def test_cookies_are_not_kept() -> None:
+    """They would be credentials that nobody has configured."""
+    responses.get(URL + "/a", json=1, headers={"Set-Cookie": "session=s3cret; Path=/"})
+    keeping = client()
+    for _ in range(2):
+        keeping.get("/a")
+    assert "Cookie" not in responses.calls[1].request.headers
 
 
 @responses.activate
@@ -561,6 +605,18 @@ def test_what_json_holds_is_read_as_it_is(value: Any) -> None:
         assert parse_json(json.dumps(value, ensure_ascii=ascii_only)) == value
 
 
+@pytest.mark.parametrize(
+    "before", ["", r"\udc00", r"\ud83d", r"\\", r"\\" * 501, r"\\ud83d", r"\\\ud83d", "x"]
+)
+@pytest.mark.parametrize("amount", [1, 499, 500, 501, 1_500])
+def test_pairs_of_escapes_are_read_whole(before: str, amount: int) -> None:
+    """However many there are in a row, and whatever comes before them."""
+    pairs = r"\ud83d\ude00" * amount
+    found = parse_json(f'"{before}{pairs}"')
+    assert found[-amount:] == "\U0001f600" * amount
+    assert not found[:-amount].endswith("\U0001f600")
+
+
 @responses.activate
 def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The size counts after decompression: a small body may decompress to any size."""
@@ -570,6 +626,97 @@ def test_a_response_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch
     responses.get(URL + "/a", body=bomb, headers={"Content-Encoding": "gzip"})
     with pytest.raises(SourceError, match="more than 100000 bytes"):
         client().get("/a")
+
+
+@responses.activate
+def test_a_response_is_limited_by_what_it_becomes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are counted before it is parsed: a few bytes each, they take a hundred times as
+    many in memory."""
+    bomb = gzip.compress(b"[" + b"{}," * rest.MOST_VALUES + b"{}]")
+    assert len(bomb) < 100_000
+    monkeypatch.setattr(rest, "parse_json", lambda text: pytest.fail("it was parsed"))
+    responses.get(URL + "/a", body=bomb, headers={"Content-Encoding": "gzip"})
+    advised = client(to_lower="page_size")
+    message = r"/a: more than 2000000 JSON values in a response\. Lower page_size$"
+    with pytest.raises(SourceError, match=message):
+        advised.get("/a")
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
+def test_no_value_is_missed_where_they_are_counted(value: Any) -> None:
+    """In any of the encodings that JSON may have."""
+
+    def count(item: Any) -> int:
+        inner = item.values() if isinstance(item, dict) else item
+        return 1 + (sum(map(count, inner)) if isinstance(item, (dict, list)) else 0)
+
+    text = json.dumps(value)
+    for encoding in ("utf-8", "utf-16", "utf-32-be"):
+        assert rest.count_values(text.encode(encoding)) >= count(value)
+
+
+@responses.activate
+def test_a_response_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to lower."""
+
+    def parse(_text: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(rest, "parse_json", parse)
+    responses.get(URL + "/a", json=1)
+    message = rf"^GET {URL}/a: the response takes more memory than there is\. Lower page_size$"
+    with pytest.raises(SourceError, match=message):
+        client(to_lower="page_size").get("/a")
+
+
+@responses.activate
+def test_one_large_response_at_a_time_is_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all threads and clients: until it is parsed no other one is read to its end, whatever
+    becomes of it."""
+    monkeypatch.setattr(rest, "LARGE_RESPONSE", 10)
+    unparsed, most, parse = list[str](), list[int](), rest.parse_json
+    may_parse = threading.Barrier(2)
+
+    def slow(text: str) -> Any:
+        unparsed.append(text)
+        with suppress(threading.BrokenBarrierError):
+            may_parse.wait(0.05)  # both would meet here if both came
+        most.append(len(unparsed))
+        unparsed.remove(text)
+        return parse(text)
+
+    monkeypatch.setattr(rest, "parse_json", slow)
+    responses.get(URL + "/a", json="x" * 20)
+    threads = [threading.Thread(target=client().get, args=("/a",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
+    responses.get(URL + "/b", body='"' + "x" * 20, content_type="application/json")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="cut or damaged"):
+            client().get("/b")
+
+
+@responses.activate
+def test_of_an_error_only_the_beginning_is_kept() -> None:
+    """Whatever its size is, no other response has to wait for it."""
+    kept = list[int]()
+    responses.get(URL + "/a", status=404, body="x" * 10_000_000)
+
+    def explain(response: Response) -> str:
+        kept.append(len(response.body))
+        return ""
+
+    with pytest.raises(SourceError, match="status 404"):
+        client(explain=explain).get("/a")
+    assert kept[0] <= 128 * 1024
 
 
 def _trickle(listener: socket.socket, response: bytes) -> None:

@@ -146,6 +146,16 @@ def test_numbers_outside_their_range_are_errors(size: str) -> None:
             "h",
             "//h",
         ),
+        *(
+            "https://h\\g",
+            "https://h/a\\b",
+            "https:\\\\h",
+            "https://h/\x00",
+            "https://h\x7f",
+            "https://h%2fg",
+        ),
+        *("https://h/../a", "https://h/%2e%2E", "https://[::1", "https://h:80:80", "https://%68"),
+        *("http://localhost\\g", "http://127.0.0.1\\@g", "http://127.0.0.1%2eg"),
         *("https://h/a?", "http://localhost.example.com", "http://127.0.0.1.example.com"),
     ],
 )

@@ -1,6 +1,7 @@
 """The state and its windows."""
 
 import json
+import math
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -87,6 +88,15 @@ def test_the_older_form() -> None:
         {"version": 1, "tables": {"a": 5}},
         {"version": 1, "tables": []},
         {"version": 1, "tables": None},
+        {"version": 1, "tables": {"a": [""]}},
+        {"version": 1, "tables": {"a": {"rows": True}}},
+        {"version": 1, "tables": {"a": {"rows": 0.5}}},
+        {"version": 1, "tables": {"a": {"rows": 2**63}}},
+        {"version": 1, "tables": {"a": {"fingerprint": 5}}},
+        {"version": 1, "tables": {"a": {"emptied": "x"}}},
+        {"version": 1, "tables": {"a": {"unheard_of": math.nan}}},
+        {"version": 1, "tables": {"a": {"unheard_of": json.loads("[" * 400 + "]" * 400)}}},
+        {"version": 1, "tables": {}, "oldest": "soon"},
         {"other": 1},
         {"last_sync_time": "soon"},
         {"last_sync_time": None},

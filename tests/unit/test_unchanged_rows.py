@@ -12,8 +12,9 @@ from hypothesis import given, settings, strategies as st
 
 from shared.listing import Listing
 from shared.pages import Page
+from shared.report import SyncReport
 from shared.rest import RestClient, Retry
-from shared.rows import Column, SkippedRecords, Table
+from shared.rows import Column, Table
 from shared.state import State, window
 
 NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
@@ -98,7 +99,7 @@ class World:
             changed_at=lambda row: row["updated_at"],
             deletions=feed,
             volatile=("synced_at",),
-        ).sync(state, SkippedRecords())
+        ).sync(state, SyncReport())
 
     def _pages(self) -> Iterator[Page]:
         total = len({row["id"] for row in self.source.values()}) + (self.skips is not None)
@@ -179,8 +180,9 @@ def test_a_list_that_did_not_change_is_not_sent(
         world.sync()
         assert (world.sent, world.truncates) == (0, 0)
     assert world.fingerprint == before
-    assert f"things: {number} rows, as at the last full refresh: nothing was sent" in (
-        capsys.readouterr().out
+    assert (
+        f"things: {number} row{'s' * (number > 1)}, as at the last full refresh: nothing was sent"
+        in (capsys.readouterr().out)
     )
 
 
@@ -217,7 +219,7 @@ def test_a_table_with_other_columns_is_sent(world: World, monkeypatch: pytest.Mo
     assert (world.sent, world.truncates) == (10, 1)
 
 
-@pytest.mark.parametrize("text", ["", "what a newer form would be", 7, None])
+@pytest.mark.parametrize("text", ["", "what a newer form would be"])
 def test_without_a_fingerprint_that_is_known_a_list_replaces_the_table(
     world: World, text: Any
 ) -> None:

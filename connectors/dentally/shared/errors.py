@@ -7,13 +7,15 @@ ConnectorError       its message never holds a secret or a row's value
 │   ├── TransientError      a retry may succeed; `wait`: the seconds that the source asks for;
 │   │                       `concerns_all`: after the last retry it is a SourceUnavailable
 │   └── SourceUnavailable   it concerns every table: credentials are refused, no server responds
-└── UnexpectedError  a defect, or a failure of the SDK, named by its type alone
+└── UnexpectedError  a defect, or a failure of the SDK, named by its type and place
 """
 
 import functools
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fivetran_connector_sdk import Logging
@@ -48,6 +50,24 @@ class SourceUnavailable(SourceError): ...
 class UnexpectedError(ConnectorError): ...
 
 
+def describe_defect(error: Exception) -> str:
+    """What to say of an error that nobody foresaw: its type and place. Its message may quote data,
+    and is shown where CONNECTOR_DEBUG is "1", as in a local run. A lack of memory is no defect."""
+    if isinstance(error, MemoryError):
+        return _NO_MEMORY
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"in {place.name}, line {place.lineno} of {Path(place.filename).name}"
+    if os.environ.get("CONNECTOR_DEBUG") == "1":
+        where += f": {error}"
+    return f"an unexpected {type(error).__name__} {where}: please report it"
+
+
+_NO_MEMORY = (
+    "the sync takes more memory than there is. Lower the number of records or days in a request "
+    "and that of concurrent requests or tables"
+)
+
+
 class TableFailures:
     """The tables of a sync that failed. The others are synced all the same."""
 
@@ -63,8 +83,13 @@ class TableFailures:
             raise
         except SourceError as error:
             # Not the error itself: its traceback would hold rows.
-            self._reasons[table] = str(error)
-            Logging.error(f"{table}: {error}")
+            reason = str(error)
+        except MemoryError:
+            reason = _NO_MEMORY
+        else:
+            return
+        self._reasons[table] = reason
+        Logging.error(f"{table}: {reason}")
 
     def raise_any(self, tables: int) -> None:
         """Raises SourceError with all reasons, if any of so many ``tables`` failed."""
@@ -88,8 +113,11 @@ def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
             return entry_point(configuration, **kwargs)
         except ConnectorError as error:
             failure = error
+        except MemoryError as error:
+            failure = SourceError(_NO_MEMORY)
+            failure.__traceback__ = error.__traceback__
         except Exception as error:
-            failure = UnexpectedError(f"{type(error).__name__}; its message may quote data")
+            failure = UnexpectedError(describe_defect(error))
             failure.__traceback__ = error.__traceback__
         traceback.clear_frames(failure.__traceback__)
         raise failure from None

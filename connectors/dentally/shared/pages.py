@@ -11,6 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 from .errors import SourceError, T
+from .network import Closed
 from .rest import RestClient
 
 # With these a source may refuse a page behind the last one.
@@ -62,54 +63,76 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_ahead(pages: Iterator[T], closed: threading.Event) -> Iterator[T]:
-    """``pages``; a thread reads the next two while the caller works on one. So a request is sent
-    before the caller takes the page that came last.
+def read_ahead(
+    pages: Iterator[T], closed: threading.Event, ahead: Callable[[], int] = lambda: 2
+) -> Iterator[T]:
+    """``pages``; a thread reads the next two while the caller works on one, or fewer if ``ahead``
+    says so. So a request is sent before the caller takes the page that came last.
 
-    When the caller stops early, ``closed`` is set until the thread has ended: it must end the
-    back-off of a request.
+    When the caller stops early, ``closed`` is set until the thread has ended: it must end a
+    request, in a back-off or not.
     """
     end: Any = object()
+    closes = False  # whoever has set the event clears it
     try:
         with ThreadPoolExecutor(1) as reader:
             try:
-                ahead = deque(reader.submit(next, pages, end) for _ in range(2))
-                while (page := ahead.popleft().result()) is not end:
-                    ahead.append(reader.submit(next, pages, end))
+                begun = deque([reader.submit(next, pages, end)])
+                while (page := begun.popleft().result()) is not end:
+                    while len(begun) < min(ahead(), 2):
+                        begun.append(reader.submit(next, pages, end))
                     yield page
-            except BaseException:
-                closed.set()
+                    del page  # it may be large, and so may the next one
+                    if not begun:
+                        begun.append(reader.submit(next, pages, end))
+            except BaseException as error:
+                closes = not closed.is_set()
+                _end(closed, error)
                 raise
     finally:
         if isinstance(pages, Generator):
             pages.close()  # what it has begun may back off, which `closed` still ends
-        closed.clear()
+        if closes:
+            closed.clear()
+
+
+def _end(closed: threading.Event, error: BaseException) -> None:
+    if isinstance(closed, Closed):
+        closed.end(error)
+    else:
+        closed.set()
 
 
 def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
     """The results of ``calls``, each a request, in their order.
 
     The first call runs alone, since the size of its response is not known; after it
-    ``client.parallel`` calls run concurrently, or have results that wait for the caller. An error
-    or a caller who stops early ends the back-offs of the others, and waits for them.
+    ``client.parallel`` calls run concurrently, or have results that wait for the caller. After a
+    large response a call begins when the caller has no use for the last result any more. An error
+    or a caller who stops early ends the others, in a back-off or not, and waits for them.
     """
     left, begun = iter(calls), deque[Future[T]]()
     taken: tuple[T, ...] = ()  # yielded when the next call runs
+    closes = False  # whoever has set the event clears it: at Ctrl-C the thread that reads ahead
     try:
         with ThreadPoolExecutor(client.parallel) as pool:
             try:
                 while True:
-                    most = client.parallel if taken else 1
+                    most = client.ahead() if taken else 1
                     begun += map(pool.submit, islice(left, max(0, most - len(begun))))
                     yield from taken
-                    if not begun:
+                    if not (taken or begun):
                         return
-                    taken = (begun.popleft().result(),)
-            except BaseException:
-                client.closed.set()
+                    taken = ()  # it may be large, and so may the next one
+                    if begun:
+                        taken = (begun.popleft().result(),)
+            except BaseException as error:
+                closes = not client.closed.is_set()
+                _end(client.closed, error)
                 raise
     finally:
-        client.closed.clear()
+        if closes:
+            client.closed.clear()
 
 
 class NumberedPages:
@@ -144,15 +167,19 @@ class NumberedPages:
         """
         for page in self._announced():
             self._check(page)
-            yield page
             self._received += len(page.records)
             is_full = len(page.records) >= (min(self._longest, self._size) or self._size)
             self._longest = max(self._longest, len(page.records))
-            if not page.records and (page.pages is None or page.number >= page.pages):
+            is_end = not page.records and (page.pages is None or page.number >= page.pages)
+            is_last, number = self._is_last(page), page.number
+            is_short = self._received < (page.total or 0)
+            yield page
+            del page  # it may be large, and so may the next one
+            if is_end:
                 return
-            if self._is_last(page):
-                if is_full or self._received < (page.total or 0):
-                    yield from self._behind(page.number)
+            if is_last:
+                if is_full or is_short:
+                    yield from self._behind(number)
                 return
 
     def _check(self, page: Page) -> None:
@@ -180,8 +207,9 @@ class NumberedPages:
         """Pages for as long as the caller takes them: concurrently those that the first page
         announces, by a number of pages or of records; then one by one."""
         first = self._fetch(1)
-        yield first
         announced = max(first.pages or (first.total or 0) // max(len(first.records), 1), 1)
+        yield first
+        del first
         numbers = range(2, announced + 1)
         yield from in_order(self._client, (partial(self._fetch, number) for number in numbers))
         yield from map(self._fetch, count(announced + 1))
@@ -233,6 +261,7 @@ class LinkedPages:
             page.place, page.number = place, place.number
             page.following = place = place.follow(link, self._where) if link else None
             yield page
+            del page
 
 
 def by_fields(names: tuple[str, ...]) -> Callable[[list[Any]], list[Any]]:

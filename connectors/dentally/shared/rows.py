@@ -474,15 +474,16 @@ class SkippedRecords:
     become: str = "null, and kept as sent in additional_fields"  # odd values
     unreplaced: list[str] = field(default_factory=list)  # tables, since records were skipped
 
-    def take(self, table: str, found: Rows, where: str) -> list[Row]:
+    def take(self, table: str, found: Rows, where: str, before: int = 0) -> list[Row]:
         """The rows of ``found`` that can be stored. Counts the other records, and the odd values;
-        ``where`` and the number of a record (from 1) are its position."""
+        ``where`` and the number of a record (from 1, after so many ``before``) are its
+        position."""
         for index, column, placeholder in found.odd:
-            self.add_odd(table, column, f"{where}{index + 1}", placeholder)
+            self.add_odd(table, column, f"{where}{before + index + 1}", placeholder)
         if {*map(type, found.rows)} <= {dict}:  # as in most pages
             return found.rows  # type: ignore[return-value]
         rows: list[Row] = []
-        for number, row in enumerate(found.rows, 1):
+        for number, row in enumerate(found.rows, before + 1):
             if isinstance(row, InvalidRecord):
                 self.add(table, f"{where}{number}", row)
             else:

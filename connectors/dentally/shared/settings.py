@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fivetran_connector_sdk import Logging
 
 from .errors import SettingsError, T
+from .network import is_ambiguous
 
 ENCRYPTED = "fivetran_encrypted:"  # what `fivetran configuration` puts before such a value
 _PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")  # a password may look like <Abc-123>
@@ -67,8 +68,7 @@ def _parse_url(text: str) -> str:
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
     plain = not re.search(r"[\s@?#]", text)  # no user name, query or fragment
     safe = parts.scheme == "https" or (parts.scheme == "http" and loopback)
-    # .port raises ValueError for what is no port.
-    if not (safe and plain and parts.hostname and parts.port != 0):
+    if not (safe and plain and parts.hostname) or is_ambiguous(text):
         raise ValueError
     return text.rstrip("/")
 

@@ -7,14 +7,21 @@ the password for the host.
 """
 
 import errno
+import ipaddress
 import os
+import queue
 import re
+import selectors
 import socket
 import ssl
 import threading
+import time
+import weakref
 from contextlib import suppress
+from functools import cached_property
 from http.client import HTTPException
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -43,6 +50,11 @@ _LOST = "the connection broke off before it was complete"
 _REFUSED = "the connection was refused: nothing listens at that port, or a firewall refuses it"
 _TIMED_OUT = "timed out connecting: the host is down, or a firewall drops what it is sent"
 
+# Python leaves some control characters out, and browsers take a backslash for a slash.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]|^[^?]*\\")
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s%@\[\]:]+)(?::[0-9]{0,5})?")
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+
 # Not every platform has every one. All other codes mean that the DNS gave no response.
 _NO_SUCH_HOST = {
     getattr(socket, name, socket.EAI_NONAME)
@@ -50,6 +62,7 @@ _NO_SUCH_HOST = {
 }
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH, whose messages hold the host.
 _OTHER_HOST = (62, 64)
+_SLICE = 0.2  # seconds between two looks at an event that cannot wake who waits
 # What a connection's failure comes from, and whether it is final. The first that fits counts:
 # most are subclasses of others.
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool], ...] = (
@@ -64,12 +77,168 @@ _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, bool],
 )
 
 
+def is_ambiguous(url: str) -> bool:
+    """Whether it may depend on the library to which host, or which path, an absolute ``url``
+    leads: it has control characters, a backslash before its query, a user name (``@``), an
+    escaped host, no valid port, or segments of dots."""
+    try:
+        parts = urlsplit(url)
+        return bool(
+            _CONTROL.search(url)
+            or not _HOST.fullmatch(parts.netloc)
+            or parts.port == 0
+            or _DOTS.search(parts.path)
+        )
+    except ValueError:
+        return True
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether ``host`` is this machine, by its name or address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 class NoConnection(Exception):
     """Why there is no connection, in a sentence. ``final``: no retry changes that."""
 
     def __init__(self, reason: str, *, final: bool) -> None:
         super().__init__(reason)
         self.final = final
+
+
+class Closed(threading.Event):
+    """Set, it ends what threads wait for: their back-offs, and the sockets that it watches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    @cached_property
+    def interrupted(self) -> "Closed":
+        """Is set by ``end`` at Ctrl-C alone: for a request whose response must not be lost."""
+        return Closed()
+
+    def end(self, error: BaseException) -> None:
+        """Is set because of ``error``, which a caller has met."""
+        self.set()
+        if not isinstance(error, (Exception, GeneratorExit)):  # such as Ctrl-C
+            self.interrupted.set()
+
+    def set(self) -> None:
+        """Wakes all threads. The sockets are of no use afterwards."""
+        with self._lock:
+            super().set()
+            watched = list(self._sockets)
+        for each in watched:
+            _shut(each)
+
+    def watch(self, each: socket.socket) -> None:
+        """Shuts the socket down when the event is set, or at once if it is set already."""
+        with self._lock:
+            self._sockets.add(each)
+            is_set = self.is_set()
+        if is_set:
+            _shut(each)
+
+
+def _shut(each: socket.socket) -> None:
+    with suppress(OSError):  # it is closed already
+        # Not the method of a TLS socket, which must not be called meanwhile.
+        socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+
+def open_socket(host: str, port: int, seconds: float, closed: Closed) -> socket.socket:
+    """A connection to the first address of a host that accepts one, within so many seconds. Raises
+    OSError, also when ``closed`` is set.
+
+    All are tried at once: the listener of an availability group has an address in each subnet, and
+    those that are offline do not respond.
+    """
+    end = time.monotonic() + seconds
+    sockets, failure = _start_connecting(look_up(host, port, seconds, closed))
+    waiting = selectors.DefaultSelector()
+    try:
+        for each in sockets:
+            waiting.register(each, selectors.EVENT_WRITE, each)
+        while waiting.get_map():
+            for key, _ in waiting.select(time_slice(end, closed)):
+                waiting.unregister(key.fileobj)
+                connected: socket.socket = key.data
+                code = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    sockets.remove(connected)
+                    closed.watch(connected)
+                    return connected
+                failure = OSError(code, os.strerror(code))
+    finally:
+        waiting.close()
+        for each in sockets:
+            each.close()
+    raise failure
+
+
+def look_up(
+    host: str, port: int, seconds: float, closed: Closed, kind: int = socket.SOCK_STREAM
+) -> list[Any]:
+    """What ``socket.getaddrinfo`` tells within so many seconds. Raises OSError, also when
+    ``closed`` is set.
+
+    Nothing wakes a thread that asks the DNS, so a thread asks that nobody has to wait for.
+    """
+    end = time.monotonic() + seconds
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            told.put(socket.getaddrinfo(host, port, type=kind))
+        except Exception as error:
+            told.put(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    while True:
+        with suppress(queue.Empty):
+            found = told.get(timeout=time_slice(end, closed))
+            asking.join()  # it ends now
+            if isinstance(found, Exception):
+                raise found
+            return list(found)
+
+
+def time_slice(end: float, closed: Closed) -> float:
+    """Seconds to wait at once for what ``closed`` cannot wake, up to ``end`` (monotonic). Raises
+    OSError when the time is over, or ``closed`` is set."""
+    left = end - time.monotonic()
+    if closed.is_set():
+        raise ConnectionAbortedError
+    if left <= 0:
+        raise TimeoutError
+    return min(left, _SLICE)
+
+
+def _start_connecting(found: list[Any]) -> tuple[list[socket.socket], OSError]:
+    """A socket that connects to each address of a host, and the error of the last address that
+    refused at once."""
+    failure = OSError("the host has no address")
+    sockets = []
+    for family, kind, protocol, _, address in found:
+        with suppress(OSError):  # a family that this machine does not have
+            each = socket.socket(family, kind, protocol)
+            each.setblocking(False)
+            try:
+                each.connect(address)
+            except BlockingIOError:
+                sockets.append(each)
+            except OSError as error:
+                each.close()
+                failure = error
+            else:
+                sockets.append(each)
+    return sockets, failure
 
 
 class Deadline:
@@ -79,14 +248,15 @@ class Deadline:
     The read timeout starts again at each byte, so a header or a body that trickles could last for
     ever. When the time is over, the sockets of the response are shut down: whoever waits for them
     gets an error, and ``passed`` is true. A timer does it, since the libraries read headers, and
-    compressed bodies, in loops of their own that no caller can leave.
+    compressed bodies, in loops of their own that no caller can leave. ``closed`` does so, too.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.passed = False
+    def __init__(self, seconds: float, closed: Closed | None = None) -> None:
+        self.passed, self.closed = False, closed or Closed()
         self._lock, self._over = threading.Lock(), False
         self._connections: list[HTTPConnection] = []
         self._sockets: list[socket.socket] = []
+        self._twins: list[socket.socket] = []  # of new ones, which are closed at the end
         self._timer = threading.Timer(seconds, self._pass)
         self._timer.daemon = True
         self._outer: Deadline | None = None
@@ -100,6 +270,8 @@ class Deadline:
         self._timer.cancel()
         with self._lock:
             self._over = True  # the connection may be used for another response now
+            for each in self._twins:
+                each.close()
 
     def watch(self, connection: HTTPConnection) -> None:
         """Notes a connection that is made or used for the response. Its socket is kept, too: the
@@ -109,7 +281,15 @@ class Deadline:
                 self._timer.start()  # not before: the credentials may need a request of their own
             self._connections.append(connection)
             if connection.sock is not None:
-                self._sockets.append(connection.sock)
+                self._sockets.append(_innermost(connection.sock))
+                self.closed.watch(self._sockets[-1])
+
+    def watch_handshake(self, connected: socket.socket) -> None:
+        """Notes a new socket, which a TLS connection takes for its own before the handshake."""
+        twin = connected.dup()
+        with self._lock:
+            self._twins.append(twin)
+        self.closed.watch(twin)
 
     def _pass(self) -> None:
         with self._lock:
@@ -117,13 +297,15 @@ class Deadline:
                 return
             self.passed = True
             made = [connection.sock for connection in self._connections]
-            for each in [*self._sockets, *made]:
+            for each in [*self._sockets, *self._twins, *made]:
                 if each is not None:
-                    # TLS within TLS, as behind a proxy of HTTPS, has the socket inside.
-                    inner = getattr(each, "socket", each)
-                    with suppress(OSError):  # it is closed already
-                        # Not the method of a TLS socket, which must not be called meanwhile.
-                        socket.socket.shutdown(inner, socket.SHUT_RDWR)
+                    _shut(_innermost(each))
+
+
+def _innermost(each: Any) -> socket.socket:
+    """TLS within TLS, as behind a proxy of HTTPS, has the socket inside."""
+    inner: socket.socket = getattr(each, "socket", each)
+    return inner
 
 
 _current = threading.local()
@@ -143,6 +325,18 @@ class _Explaining(HTTPConnection):
         if deadline and deadline.passed:  # when there was no socket yet that could be shut
             self.close()
             raise NoConnection(_TIMED_OUT, final=False)
+
+    def _new_conn(self) -> socket.socket:
+        """Replaces a method of urllib3 that no other thread can wake."""
+        deadline: Deadline | None = getattr(_current, "deadline", None)
+        closed, timeout = deadline.closed if deadline else Closed(), cast("float", self.timeout)
+        connected = open_socket(self._dns_host, self.port, timeout, closed)
+        connected.settimeout(timeout)
+        for option in self.socket_options or ():
+            connected.setsockopt(*option)
+        if deadline:
+            deadline.watch_handshake(connected)
+        return connected
 
     def getresponse(self) -> Any:
         _watch(self)

@@ -1,7 +1,6 @@
 """A table brought up to date from its list at the source: replaced where that is due and the list
 is proven whole, else by the rows that changed. Rows that the destination has are not sent."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from .completeness import ReadProgress, Verdict, judge
 from .fingerprint import Encoder, Fingerprint, after_storing, count_rows
 from .pages import Page, read_ahead
+from .report import Progress, SyncReport, TableCounts
 from .rest import RestClient
 from .rows import Row, Rows, SkippedRecords, Table
 from .spool import Spool
@@ -23,7 +23,7 @@ from .state import OVERLAP, State, TableState, Window
 CHECKPOINT_ROWS = 5_000
 REPLACED_AT_ONCE = 1_000_000  # rows that may wait; a longer list is stored, and replaces nothing
 STREAMED_FIRST_LOAD = 100_000  # rows of a first load that may wait; more are handed over at once
-_PROGRESS = 10.0  # seconds between two lines of progress
+RECORDS_AT_ONCE = 5_000  # of a page become rows, which take as much memory as they do
 
 
 @dataclass(repr=False)
@@ -49,7 +49,7 @@ class Listing:
     volatile: tuple[str, ...] = ()
     log_pages: bool = False
 
-    def sync(self, state: State, skipped: SkippedRecords) -> None:
+    def sync(self, state: State, report: SyncReport) -> None:
         """Hands the rows over and moves the cursor.
 
         A full refresh replaces the table only when it is proven whole: its distinct keys are as
@@ -59,9 +59,14 @@ class Listing:
         that became empty is believed when the next sync finds it empty, too. Rows that are as the
         state tells that the destination has them are not sent. Raises SourceError.
         """
+        self.client.table = self.table.name
+        with report.table(self.table.name, self.window.mode) as counts:
+            self._sync(state, report.skipped, counts)
+
+    def _sync(self, state: State, skipped: SkippedRecords, counts: TableCounts) -> None:
         name = self.table.name
         before = TableState.from_json(state.table(name))
-        stored = _Stored(self.table, state, before)
+        stored = _Stored(self.table, state, before, counts)
         before = replace(before, fingerprint="")  # stored knows it, and what becomes of it
         deletes = self._delete(before, stored, skipped)
         with ExitStack() as stack:
@@ -130,12 +135,13 @@ class Listing:
         skipped: SkippedRecords,
     ) -> ReadProgress:
         name, progress = self.table.name, ReadProgress()
-        for page in read_ahead(deletions(since), self.client.closed):
+        for page in read_ahead(deletions(since), self.client.closed, self.client.ahead):
             found = self.table.keys(page.records)
             keys = skipped.take(f"{name} (deletes)", found, f"page {page.number}, record ")
             stored.note(keys)
             for key in keys:
                 op.delete(name, key)
+            stored.counts.deleted += len(keys)
             skips = len(page.records) - len(keys)
             progress.note(page, map(itemgetter(*self.table.key), keys), skips)
         progress.end()
@@ -144,30 +150,33 @@ class Listing:
     def _read(
         self, pages: Callable[[], Iterator[Page]], staged: "_StagedRows", skipped: SkippedRecords
     ) -> ReadProgress:
-        name, progress, said = self.table.name, ReadProgress(), time.monotonic()
+        name, progress, line = self.table.name, ReadProgress(), Progress()
         staged.begin()
-        for page in read_ahead(pages(), self.client.closed):
-            staged.add(self._rows(page, progress, skipped))
-            if self.log_pages or time.monotonic() - said >= _PROGRESS:
-                said = time.monotonic()
+        for page in read_ahead(pages(), self.client.closed, self.client.ahead):
+            for rows in self._rows(page, progress, skipped):
+                staged.add(rows)
+            if self.log_pages or line.is_due:
                 of = f" of {page.pages}" if page.pages else ""
-                counts = progress.progress(staged.count)
-                Logging.info(f"{name}: page {page.number}{of}, {counts}")
+                text = line.text(progress.seen, "records", progress.seen, progress.total)
+                Logging.info(f"{name}: page {page.number}{of}, {text}")
+            del page  # it may be large, and so may the next one
         progress.end()
-        since = f"changes since {self.window.since}" if self.window.since else "everything"
-        Logging.info(f"{name}: {since}, {progress.progress(staged.count)}")
+        staged.counts.read += progress.seen
         return progress
 
-    def _rows(self, page: Page, progress: ReadProgress, skipped: SkippedRecords) -> list[Row]:
-        """The rows of a page that are to be stored."""
-        found = self.to_rows(page.records)
-        rows = skipped.take(self.table.name, found, f"page {page.number}, record ")
-        keys = map(itemgetter(*self.table.key), rows)
-        progress.note(page, keys, skipped=len(page.records) - len(rows))
-        since = self.window.since
-        if not since:
-            return rows
-        return [row for row in rows if (self.changed_at(row) or since) >= since]
+    def _rows(
+        self, page: Page, progress: ReadProgress, skipped: SkippedRecords
+    ) -> Iterator[list[Row]]:
+        """The rows of a page that are to be stored, those of RECORDS_AT_ONCE at a time."""
+        where, since, keys = f"page {page.number}, record ", self.window.since, list[Any]()
+        for begin in range(0, len(page.records), RECORDS_AT_ONCE):
+            found = self.to_rows(page.records[begin : begin + RECORDS_AT_ONCE])
+            rows = skipped.take(self.table.name, found, where, begin)
+            keys += map(itemgetter(*self.table.key), rows)
+            if since:
+                rows = [row for row in rows if (self.changed_at(row) or since) >= since]
+            yield rows
+        progress.note(page, keys, skipped=len(page.records) - len(keys))
 
     def _note_empty(self, before: TableState, stored: "_Stored") -> None:
         name = self.table.name
@@ -216,8 +225,9 @@ class Listing:
             done = " replaced the table"
         else:
             staged.hand_over(only_last=only_last)
-            done = " were stored, and nothing was taken away"
-        Logging.info(f"{name}: {staged.count} rows{done}")
+            done = " stored, and nothing taken away"
+        rows = "1 row" if staged.count == 1 else f"{staged.count} rows"
+        Logging.info(f"{name}: {rows}{done}")
         return replaces
 
     def _warn(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> None:
@@ -269,8 +279,11 @@ class _Stored:
     written, and before the state is, the state still tells nothing that is not so.
     """
 
-    def __init__(self, table: Table, state: State, before: TableState) -> None:
+    def __init__(
+        self, table: Table, state: State, before: TableState, counts: TableCounts
+    ) -> None:
         self.table, self._state, self._before = table, state, before
+        self.counts = counts
         self._keys = Encoder({name: table.columns[name].type for name in table.key})
         self.fingerprint = before.fingerprint
 
@@ -328,6 +341,7 @@ class _StagedRows:
     ) -> None:
         self._table, self._may_wait, self._stack = stored.table.name, may_wait, stack
         self._stored, self._rows_read, self._before = stored, rows_read, before
+        self.counts = stored.counts
         self._spools: list[Spool] = []
         self._unsaved = 0
         self.count = 0  # rows of the last read
@@ -387,6 +401,7 @@ class _StagedRows:
         self._stored.note(rows)
         for row in rows:
             op.upsert(self._table, row)
+        self.counts.sent += len(rows)
         self._unsaved += len(rows)
         if self._unsaved >= CHECKPOINT_ROWS and not in_one_step:
             after = self.noted(self._before) if self._before.confirms_empty else self._before

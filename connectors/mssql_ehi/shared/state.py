@@ -6,11 +6,14 @@ What the entry of a table holds, TableState says, or the connector's own class.
 """
 
 import copy
+import functools
+import math
 import threading
-from collections.abc import Mapping
+import types
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from fivetran_connector_sdk import Operations as op
 
@@ -21,33 +24,57 @@ VERSION = 1
 # The next cursor lies this much before the clock: rows that the source commits late, or stamps by
 # a clock of its own, are read once more.
 OVERLAP = timedelta(minutes=10)
+_DEEPEST = 20  # levels of a state; no version writes more than six
+_LARGEST = 2**63  # no version writes a number of more bits
+# What the functions that read a part of a state raise where it is not what a version wrote.
+ODD = (ValueError, TypeError, AttributeError, LookupError, OverflowError)
+
+
+def not_understood(what: str, before_resync: str = "") -> StateError:
+    """The error for a saved state of which ``what`` is the rest of the sentence."""
+    return StateError(
+        f"The saved state {what}: deploy the version that wrote it, or re-sync the connection"
+        + before_resync
+    )
 
 
 class State:
     """The state, from the last sync's to this one's; usable from several threads.
 
     ``last_sync_time``, the whole state of older connectors, becomes the cursor of all ``tables``.
-    Raises StateError for a state of another form: a new start would hide the loss. The advice to
-    re-sync ends with ``before_resync``.
+    ``read_entry`` reads the entry of a table, whose name is its second argument, and raises one of
+    ODD if it cannot. Raises StateError for a state of another form: a new start would hide the
+    loss. The advice to re-sync ends with ``before_resync``.
     """
 
     def __init__(
-        self, saved: Mapping[str, Any], tables: tuple[str, ...], before_resync: str = ""
+        self,
+        saved: Mapping[str, Any],
+        tables: tuple[str, ...],
+        before_resync: str = "",
+        read_entry: Callable[[Any, str], object] = lambda entry, name: TableState.from_json(entry),
     ) -> None:
         if saved and "version" not in saved:
             saved = {"tables": {name: {"cursor": saved.get("last_sync_time")} for name in tables}}
-        self.values = copy.deepcopy({"version": VERSION, "tables": {}, **saved})
-        self._lock = threading.Lock()
+        values = {"version": VERSION, "tables": {}, **saved}
+        odd = form = f"is not one of version {VERSION}, which this connector understands"
         try:
-            moments = [e[k] for e in self.values["tables"].values() for k in e if k in _MOMENTS]
-            if self.values["version"] != VERSION or not all(map(times.parse, moments)):
+            if values["version"] != VERSION or not _is_plain(values):
                 raise ValueError
-        except (ValueError, TypeError, AttributeError):
-            raise StateError(
-                f"The saved state is not one of version {VERSION}, which this connector "
-                "understands: deploy the version that wrote it, or re-sync the connection"
-                + before_resync
-            ) from None
+            if values.get("oldest") is not None:
+                times.parse(values["oldest"])
+            for name, entry in values["tables"].items():
+                if "version" not in saved:
+                    times.parse(entry["cursor"])
+                else:
+                    odd = f"{form} (its table {name})"
+                if not isinstance(entry, dict):
+                    raise TypeError
+                read_entry(entry, name)
+        except ODD:
+            raise not_understood(odd, before_resync) from None
+        self.values = copy.deepcopy(values)
+        self._lock = threading.Lock()
 
     def table(self, name: str) -> dict[str, Any]:
         """A copy of the table's entry, {} if there is none."""
@@ -64,6 +91,47 @@ class State:
         with self._lock:
             self.values.update(others)
             op.checkpoint(self.values)
+
+
+def _is_plain(value: Any, levels: int = _DEEPEST) -> bool:
+    """Whether a value has few levels, and no number that JSON cannot hold."""
+    if isinstance(value, dict):
+        return levels > 0 and all(_is_plain(each, levels - 1) for each in value.values())
+    if isinstance(value, list):
+        return levels > 0 and all(_is_plain(each, levels - 1) for each in value)
+    if isinstance(value, (int, float)):
+        return math.isfinite(value) and abs(value) < _LARGEST
+    return value is None or isinstance(value, str)
+
+
+def check_types(read: Any) -> None:
+    """Raises TypeError if a field of the dataclass instance ``read`` has a value that is not of
+    its type. JSON has no types of its own for what a dataclass declares: true is no int."""
+    values = vars(read)
+    for name, classes, hint in _fields(read.__class__):  # of ten thousand tables
+        if type(values[name]) not in classes and not _has_type(values[name], hint):
+            raise TypeError(name)
+
+
+@functools.cache
+def _fields(cls: type) -> list[tuple[str, set[Any], Any]]:
+    """The fields of a dataclass, each with the classes that its values have without parts."""
+    fields = []
+    for name, hint in get_type_hints(cls).items():
+        parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+        fields.append((name, {part for part in parts if get_origin(part) is None}, hint))
+    return fields
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, types.UnionType):
+        return any(_has_type(value, part) for part in parts)
+    if kind in (list, tuple):
+        return isinstance(value, kind) and all(_has_type(each, parts[0]) for each in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(_has_type(e, parts[1]) for e in value.values())
+    return hint is Any or type(value) is hint
 
 
 _MOMENTS = ("cursor", "listed_at")
@@ -93,9 +161,12 @@ class TableState:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "TableState":
+        """Raises one of ODD for an entry that no version wrote."""
         known = {name: entry[name] for name in cls.__dataclass_fields__ if name in entry}
         known.update({name: times.parse(known[name]) for name in _MOMENTS if name in known})
-        return cls(**known)
+        read = cls(**known)
+        check_types(read)
+        return read
 
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -130,12 +201,13 @@ def fix_oldest(state: State, days: int | None, started: datetime) -> None:
 class Window:
     """What to read: rows that changed at ``since`` or later (None: all). ``started``: when the
     read began. ``full``: the rows replace the table. ``history``: how far back the source knows of
-    changes and deletes (None: of all)."""
+    changes and deletes (None: of all). ``mode``: the same for the log, and why it is so."""
 
     since: datetime | None
     started: datetime
     full: bool
     history: timedelta | None = None
+    mode: str = "all records"
 
     def covers(self, cursor: datetime) -> bool:
         """Whether the source knows all that happened since ``cursor``: it is not in the future,
@@ -157,13 +229,27 @@ def window(
     older than the ``history`` of changes and deletes that the source keeps (None: all).
     """
     started, table = times.now(), TableState.from_json(entry)
+    cursor = table.cursor
+    reason = _reason_for_all(table, started, reconcile_hours, history)
+    mode = reason or f"changes since {times.to_text(cursor) if cursor else ''}"
+    since = oldest if reason else cursor
+    return Window(since, started, bool(reason), history, mode)
+
+
+def _reason_for_all(
+    table: TableState, started: datetime, hours: int, history: timedelta | None
+) -> str:
+    """Why all records are read, "" if they are not."""
     cursor, listed = table.cursor, table.listed_at
-    full = (
-        cursor is None
-        or listed is None
-        or table.unfinished
-        or cursor > started
-        or not listed <= started < listed + timedelta(hours=reconcile_hours)
-        or (history is not None and cursor < started - history)
-    )
-    return Window(oldest if full else cursor, started, full, history)
+    if cursor is None and not table.is_known:
+        return "first load"
+    if cursor is None or listed is None or table.unfinished:
+        return "full refresh, since no sync has completed one that is proven whole"
+    if cursor > started or listed > started:
+        return "full refresh, since the state is ahead of the clock"
+    if not started < listed + timedelta(hours=hours):
+        due = "as at every sync" if not hours else f"since the last one was {hours} hours ago"
+        return f"full refresh, {due}"
+    if history is not None and cursor < started - history:
+        return "full refresh, since the source does not keep all changes since the last sync"
+    return ""

@@ -1,11 +1,8 @@
-"""Where the server is: its name in the settings, the port of its instance, and a socket to it."""
+"""Where the server is: its name in the settings, and the port of its instance."""
 
-import errno
 import ipaddress
-import os
 import re
 import select
-import selectors
 import socket
 import time
 from collections.abc import Sequence
@@ -13,6 +10,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from shared.errors import SourceError
+from shared.network import Closed, look_up, time_slice
 
 from .errors import ServerUnreachable
 
@@ -20,7 +18,6 @@ DEFAULT_PORT = 1433
 _BROWSER_PORT = 1434  # UDP
 _REQUESTS = 3  # since a datagram may be lost
 _DEFAULT_INSTANCE = "MSSQLSERVER"
-_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK)
 _HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}", re.ASCII)
 _INSTANCE = re.compile(r"[^\W\d][\w$#]{0,15}")
 
@@ -65,73 +62,22 @@ def _parse_host(text: str) -> str:
     return text
 
 
-def open_socket(host: str, port: int, seconds: float) -> socket.socket:
-    """A connection to the first address of a host that accepts one, within so many seconds. Raises
-    OSError.
-
-    All are tried at once: the listener of an availability group has an address in each subnet, and
-    those that are offline do not respond.
-    """
-    end = time.monotonic() + seconds
-    sockets, failure = _start_connecting(host, port)
-    waiting = selectors.DefaultSelector()
-    try:
-        for each in sockets:
-            waiting.register(each, selectors.EVENT_WRITE, each)
-        while waiting.get_map():
-            ready = waiting.select(max(end - time.monotonic(), 0))
-            if not ready:
-                raise TimeoutError
-            for key, _ in ready:
-                waiting.unregister(key.fileobj)
-                connected: socket.socket = key.data
-                code = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                if not code:
-                    sockets.remove(connected)
-                    return connected
-                failure = OSError(code, os.strerror(code))
-    finally:
-        waiting.close()
-        for each in sockets:
-            each.close()
-    raise failure
-
-
-def _start_connecting(host: str, port: int) -> tuple[list[socket.socket], OSError]:
-    """A socket that connects to each address of a host, and the error of the last address that
-    refused at once."""
-    failure = OSError("the host has no address")
-    sockets = []
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        with suppress(OSError):  # a family that this machine does not have
-            each = socket.socket(family, kind, protocol)
-            each.setblocking(False)
-            code = each.connect_ex(address)
-            if code in _CONNECTING:
-                sockets.append(each)
-            else:
-                each.close()
-                failure = OSError(code, os.strerror(code))
-    return sockets, failure
-
-
-def ask_browser(host: str, instance: str, timeout: float) -> int:
+def ask_browser(host: str, instance: str, timeout: float, closed: Closed) -> int:
     """The TCP port of an instance, which the SQL Server Browser of its host tells. ``timeout``: in
-    seconds. Raises SourceError, and OSError for a host that does not exist.
+    seconds. Raises SourceError, and OSError for a host that does not exist, or when ``closed`` is
+    set.
 
     https://learn.microsoft.com/openspecs/windows_protocols/mc-sqlr/
     """
     request = b"\x04" + instance.encode() + b"\0"
-    found = socket.getaddrinfo(host, _BROWSER_PORT, type=socket.SOCK_DGRAM)
+    found = look_up(host, _BROWSER_PORT, timeout, closed, socket.SOCK_DGRAM)
     asked = [socket.socket(family, kind, protocol) for family, kind, protocol, _, _ in found]
     try:
         for each, (*_, address) in zip(asked, found, strict=True):
             each.setblocking(False)
             each.connect(address)  # no response of another host is taken
         for _ in range(_REQUESTS):
-            if port := _exchange(asked, request, instance, timeout / _REQUESTS):
+            if port := _exchange(asked, request, instance, timeout / _REQUESTS, closed):
                 return port
     finally:
         for each in asked:
@@ -144,7 +90,11 @@ def ask_browser(host: str, instance: str, timeout: float) -> int:
 
 
 def _exchange(
-    asked: Sequence[socket.socket], request: bytes, instance: str, seconds: float
+    asked: Sequence[socket.socket],
+    request: bytes,
+    instance: str,
+    seconds: float,
+    closed: Closed,
 ) -> int | None:
     """Asks all addresses once. Returns the port if one of them tells it in time."""
     end = time.monotonic() + seconds
@@ -153,16 +103,17 @@ def _exchange(
         with suppress(OSError):  # an earlier request may have shown that nobody listens there
             each.send(request)
             waiting.append(each)
-    while waiting and (left := end - time.monotonic()) > 0:
-        ready, _, _ = select.select(waiting, [], [], left)
-        for each in ready:
-            try:
-                port = _parse_response(each.recv(65535), instance)
-            except OSError:
-                waiting.remove(each)
-                continue
-            if port:
-                return port
+    with suppress(TimeoutError):
+        while waiting:
+            ready, _, _ = select.select(waiting, [], [], time_slice(end, closed))
+            for each in ready:
+                try:
+                    port = _parse_response(each.recv(65535), instance)
+                except OSError:
+                    waiting.remove(each)
+                    continue
+                if port:
+                    return port
     return None
 
 

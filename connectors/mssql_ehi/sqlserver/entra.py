@@ -7,6 +7,7 @@ import threading
 from urllib.parse import urlsplit
 
 from shared.errors import SourceError
+from shared.network import Closed
 from shared.oauth import AccessToken, request_token
 from shared.rest import RestClient, Retry
 
@@ -21,12 +22,19 @@ _RESOURCES = {
 class AccessTokens:
     """Called, the access token of a service principal; a new one when the last one nears its end.
 
-    Usable from several threads. ``timeout``: for connecting and for reading, in
-    seconds.
+    Usable from several threads. ``timeout``: for connecting and for reading, in seconds.
+    ``closed``, when it is set, ends a request.
     """
 
     def __init__(
-        self, authority: str, tenant: str, client: str, secret: str, timeout: float, retry: Retry
+        self,
+        authority: str,
+        tenant: str,
+        client: str,
+        secret: str,
+        timeout: float,
+        retry: Retry,
+        closed: Closed,
     ) -> None:
         resource = _RESOURCES.get(
             urlsplit(authority).hostname or "", "https://database.windows.net"
@@ -39,7 +47,9 @@ class AccessTokens:
             "scope": f"{resource}/.default",
         }
         advice = "Check mssql_tenant_id, mssql_client_id and mssql_client_secret"
-        self._client = RestClient(authority, timeout, retry, explain=lambda response: advice)
+        self._client = RestClient(
+            authority, timeout, retry, explain=lambda response: advice, closed=closed
+        )
         self._lock = threading.Lock()
         self._token: AccessToken | None = None
 

@@ -16,8 +16,6 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 """
 
 import re
-import traceback
-from pathlib import Path
 from typing import Any
 
 import pytds
@@ -180,6 +178,8 @@ class QueryTimeout(ServerUnreachable): ...
 
 def explain(error: Exception, doing: str) -> SourceError:
     """Our error for one of the driver. ``doing``: what failed, for the message."""
+    if isinstance(error, SourceError):  # of what replaces parts of the driver
+        return error
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
     if isinstance(error, TimeoutError):
@@ -187,15 +187,6 @@ def explain(error: Exception, doing: str) -> SourceError:
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
     return UndecodableRow(f"{doing}: a row cannot be decoded ({type(error).__name__})")
-
-
-def unexpected(error: Exception) -> SourceError:
-    """Our error for a defect. It names its type and place, since its message may quote data."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return SourceError(
-        f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno} of "
-        f"{Path(place.filename).name}: please report it"
-    )
 
 
 def explain_login(
@@ -216,7 +207,8 @@ def explain_login(
             f"{doing}: its certificate is not for this host. Set mssql_server to a name that "
             "the certificate has as a subject alternative name"
         )
-    if isinstance(error, pytds.Error) and re.search("encryption|ENCRYPT", text):
+    # The last one is of a server that asks for encryption where the settings switch it off.
+    if re.search("requested encryption|encryption enabled|ENCRYPT|login.tls_ctx is not set", text):
         return SourceError(
             f"{doing}: the server does not agree on encryption. mssql_encrypt says whether the "
             "session is encrypted"

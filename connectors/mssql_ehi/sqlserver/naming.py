@@ -135,7 +135,7 @@ def _spelled_like(twins: list[_Named], pattern: str) -> list[_Named]:
     """Those of several names that are spelled like the pattern in its case, else all."""
     if len(twins) == 1:
         return twins
-    exactly = _expression(pattern)
+    exactly = _Like(pattern)
     return [name for name in twins if _matches(name, exactly, pattern)] or twins
 
 
@@ -145,11 +145,11 @@ class _Patterns:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._plain: dict[str, list[str]] = defaultdict(list)
-        self._others: list[tuple[str, re.Pattern[str]]] = []
+        self._others: list[tuple[str, _Like]] = []
         for pattern in patterns:
             folded = pattern.casefold()
             if "*" in pattern or "[" in pattern:
-                self._others.append((pattern, _expression(folded)))
+                self._others.append((pattern, _Like(folded)))
             else:
                 self._plain[folded].append(pattern)
 
@@ -163,17 +163,36 @@ class _Patterns:
         return found
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+class _Like:
+    """A pattern in which ``*`` stands for any text. A regular expression would try the ways to
+    divide a name among the stars, of which there are a great many."""
+
+    def __init__(self, pattern: str) -> None:
+        self._start, *others = pattern.split("*")
+        self._end = others.pop() if others else None
+        self._between = [*filter(None, others)]
+
+    def fits(self, name: str) -> bool:
+        """What is between two stars may be found as early as possible."""
+        if self._end is None:
+            return name == self._start
+        at, end = len(self._start), len(name) - len(self._end)
+        if at > end or not (name.startswith(self._start) and name.endswith(self._end)):
+            return False
+        for text in self._between:
+            found = name.find(text, at, end)
+            if found < 0:
+                return False
+            at = found + len(text)
+        return True
 
 
-def _matches(name: tuple[str, ...], expression: re.Pattern[str], pattern: str) -> bool:
+def _matches(name: tuple[str, ...], like: _Like, pattern: str) -> bool:
     # A name may hold a point itself; a pattern without one is of the last part, wherever that is.
     ends = [name[start:] for start in range(len(name))]
     points = pattern.count(".")
     return any(
-        expression.fullmatch(".".join(parts))
-        or ("[" in pattern and expression.fullmatch(label(*parts)))
+        like.fits(".".join(parts)) or ("[" in pattern and like.fits(label(*parts)))
         for parts in ends
         if len(parts) - 1 <= points
     )
@@ -278,14 +297,15 @@ class _FreeNames:
         self, taken: set[str], wanted: Collection[str], stored: Callable[[str], str]
     ) -> None:
         self._taken, self._wanted, self._stored = taken, wanted, stored
-        self._numbers: dict[str, Iterator[int]] = {}  # those that were not tried yet, by name
+        self._numbers: dict[str, Iterator[int]] = {}  # those not tried yet, by stored name
 
     def take(self, plain: str) -> str:
         """The name, with a number if it is taken: the first that no other has or will get."""
         name, stored = plain, self._stored(plain)
         if stored in self._taken:
-            # What was taken stays so: a number is tried once, however many have the same name.
-            for number in self._numbers.setdefault(plain, count(2)):
+            # What was taken stays so: a number is tried once, however many have the same name, or
+            # one that is stored as the same.
+            for number in self._numbers.setdefault(stored, count(2)):
                 name = f"{plain}_{number}"
                 stored = self._stored(name)
                 if stored not in self._taken and stored not in self._wanted:

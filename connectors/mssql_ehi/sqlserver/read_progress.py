@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
+from shared.report import Progress
 
 from .query import Plan, Position, order_signature
 from .source_tables import SourceTable, fingerprint
-from .table_state import SavedRead
+from .table_state import MODES, SavedRead
 
 # How the rows of a read are stored. The first load empties the table, then streams; a replacement
 # is stored in one step when it is complete; a full read stores rows over those that are there.
-FIRST, REPLACEMENT, FULL = "first", "replacement", "full"
-# Only rows that changed are read, by a column or by Change Tracking. Nothing is read.
-INCREMENTAL, CHANGES, POSTPONED = "incremental", "changes", "postponed"
-_LOG_INTERVAL = 10.0  # seconds between two lines of progress
+# Of the last two only rows that changed are read, by a column or by Change Tracking.
+FIRST, REPLACEMENT, FULL, INCREMENTAL, CHANGES = MODES
+POSTPONED = "postponed"  # nothing is read
 MANY_TABLES = 50  # of more, the log has details on level DEBUG
 
 
@@ -95,7 +95,7 @@ class SyncLog:
         self._tables, self._done, self._rows = tables, 0, 0
         self._to_read: dict[str, int] = {}  # rows, as far as they are known
         self._reading: dict[str, None] = {}  # in the order in which they began
-        self._began = self._logged = time.monotonic()
+        self._line = Progress()
         self._lock = threading.Lock()
         self.detail = Logging.info if tables <= MANY_TABLES else Logging.debug
 
@@ -125,19 +125,13 @@ class SyncLog:
             self._log()
 
     def _log(self) -> None:
-        now = time.monotonic()
-        if now - self._logged < _LOG_INTERVAL:
+        if not self._line.is_due:
             return
-        self._logged = now
-        rate = self._rows / max(now - self._began, 0.001)
-        reading = ", ".join(self._reading)
         left = sum(self._to_read.values())
-        text = f"{self._done} of {self._tables} tables done, {self._rows} rows, {rate:.0f} rows/s"
-        if reading:
-            text += f", reading {reading}"
-        if left and rate:
-            text += f", about {left} rows and {left / rate:.0f} s left"
-        Logging.info(text)
+        total = self._rows + left if left else None
+        text = self._line.text(self._rows, "rows", self._rows, total)
+        reading = f", reading {', '.join(self._reading)}" if self._reading else ""
+        Logging.info(f"{self._done} of {self._tables} tables done{reading}: {text}")
 
 
 class ProgressLog:
@@ -145,7 +139,7 @@ class ProgressLog:
 
     def __init__(self, table: SourceTable, log: SyncLog) -> None:
         self._table, self._sync_log, self._rows = table, log, 0
-        self._began = self._logged = time.monotonic()
+        self._began, self._line = time.monotonic(), Progress()
 
     @property
     def seconds(self) -> float:
@@ -155,17 +149,12 @@ class ProgressLog:
     def log(self, progress: ReadProgress, *, done: bool = False) -> None:
         self._sync_log.read(self._table.label, progress.rows - self._rows)
         self._rows = progress.rows
-        now = time.monotonic()
-        if not done and now - self._logged < _LOG_INTERVAL:
-            return
-        self._logged = now
-        rate = progress.rows / max(now - self._began, 0.001)
-        text = f"{self._table.label}: {progress.rows} rows read, {rate:.0f} rows/s"
-        estimate = self._table.estimate
         if done:
-            text += ", done"
-        elif estimate and not progress.is_incremental:
-            left = max(estimate - progress.stored, 0) / max(rate, 0.001)
-            share = min(100 * progress.stored // estimate, 99)
-            text += f", {share} % of about {estimate}, {left:.0f} s left"
-        self._sync_log.detail(text)
+            rate = progress.rows / max(self.seconds, 0.001)
+            text = f"{progress.rows} rows read, {rate:.0f} rows/s, done"
+        elif self._line.is_due:
+            total = None if progress.is_incremental else self._table.estimate
+            text = self._line.text(progress.rows, "rows", progress.stored, total)
+        else:
+            return
+        self._sync_log.detail(f"{self._table.label}: {text}")

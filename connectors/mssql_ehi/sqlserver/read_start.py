@@ -48,6 +48,12 @@ class ReadStart:
         plan = next((plan for plan in plans if order_signature(plan) == saved.order), None)
         if plan is None:
             return None
+        if not saved.clock and (plan.column is not None or plan.by_changes):
+            Logging.warning(
+                f"{self._table.label}: the state does not tell where the next read would start: "
+                "the read restarts"
+            )
+            return None
         try:
             progress = ReadProgress.resumed(saved, self.encryption)
         except ValueError:

@@ -1,14 +1,15 @@
 """A connection to the server that is opened when it is needed, and again after it was lost."""
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from fivetran_connector_sdk import Logging
 
+from shared import rest
 from shared.errors import SourceError, TransientError
-from shared.rest import Retry
+from shared.network import Closed
+from shared.rest import ENDED, Retry
 
 from .errors import (
     NO_SNAPSHOT,
@@ -74,6 +75,8 @@ class Session:
     ``snapshots``: reads under SNAPSHOT isolation, so that writers do not block them; not those of
     a table that does not allow it (see ``begin_table``).
     ``workers``: how many sessions there are, which share the memory that batches may take.
+    ``closed``, when it is set, ends what all sessions of the login wait for; ``open_connection``
+    does so with its connections.
     After an error, or a result that was not read to its end, the connection is closed: the driver
     cannot tell what of a response is still on its way.
     """
@@ -85,17 +88,20 @@ class Session:
         *,
         snapshots: bool = False,
         workers: int = 1,
+        closed: Closed | None = None,
     ) -> None:
         self._open, self._retry = open_connection, retry
+        self.closed = closed or Closed()
         self._connection: Any = None
         self._allowed, self._suspended, self._table = snapshots, False, ""
         self.largest_batch = LARGEST_BATCH // workers
-        self._sleep: Callable[[float], object] = time.sleep
         self._health = _Health()
 
     def clone(self, *, snapshots: bool, workers: int) -> "Session":
         """A session of the same login, over a connection of its own."""
-        return Session(self._open, self._retry, snapshots=snapshots, workers=workers)
+        return Session(
+            self._open, self._retry, snapshots=snapshots, workers=workers, closed=self.closed
+        )
 
     @property
     def unreachable(self) -> bool:
@@ -140,6 +146,7 @@ class Session:
             try:
                 return self._without_snapshot(once)
             except TransientError as error:
+                self._check_closed()
                 transient = True
                 if isinstance(error, Conflict):
                     error.wait = _BRIEF.delay(failures)
@@ -148,7 +155,7 @@ class Session:
                 raise
 
         try:
-            return self._retry.run(doing, attempt, lambda seconds: self._sleep(seconds))
+            return self._retry.run(doing, attempt, self._sleep)
         except SourceError:
             self._health.gave_up(transient=transient)
             raise
@@ -187,6 +194,15 @@ class Session:
     def pause(self) -> None:
         """Waits as before the first retry after a conflict."""
         self._sleep(_BRIEF.delay(0))
+
+    def _sleep(self, seconds: float) -> None:
+        rest.pause(self.closed, seconds)
+        self._check_closed()
+
+    def _check_closed(self) -> None:
+        """Raises SourceError when the sync has ended."""
+        if self.closed.is_set():
+            raise SourceError(ENDED) from None
 
     def rows(self, sql: str, parameters: Mapping[str, str] | None = None) -> list[Values]:
         """All rows of a statement whose result is small, without retries."""

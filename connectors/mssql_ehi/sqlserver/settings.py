@@ -284,9 +284,15 @@ class Settings:
     )
     login_timeout_seconds: int = setting(
         "Login timeout",
-        "Seconds that a login may take",
+        "Seconds without a response that end a login; as a whole it may take twice as many",
         integer(1, 300),
         default="15",
+    )
+    max_value_mebibytes: int = setting(
+        "Largest value",
+        "How large a value may be, in MiB; the row of a larger one is skipped",
+        integer(4, 2048),  # of smaller ones whole rows are decoded at once
+        default="256",
     )
     parallel_tables: int = setting(
         "Parallel tables", "How many tables to read at once", integer(1, 4), default="1"

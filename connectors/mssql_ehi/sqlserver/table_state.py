@@ -1,8 +1,22 @@
 """What the state keeps of a table between two syncs, and the keys under which it does."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
+
+from shared.state import ODD, check_types
+
+# How the rows of a read are stored; ``read_progress`` says what each means.
+MODES = ("first", "replacement", "full", "incremental", "changes")
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d{1,7})?(?: ?[+-]\d\d:\d\d|Z)?)?", re.ASCII
+)
+_VERSION = re.compile(r"0x[\dA-Fa-f]{1,20}|\d{1,19}", re.ASCII)
+_MOST_MINUTES = 24 * 60  # that a server's clock can be ahead of UTC
+_LAST_MINUTE = 2**32  # since 1970
+_LONGEST_NAME = 1_000  # bytes; those of SQL Server have 128 characters
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,16 @@ class Cursor:
         if len(digests) == len(_DIGESTS):
             values |= {n: text or None for n, text in zip(_DIGESTS, digests, strict=True)}
         return cls(**values)
+
+    def check(self) -> None:
+        """Raises TypeError or ValueError if no version can have written this."""
+        check_types(self)
+        _check(
+            self.moment is None or _is_moment(self.moment),
+            self.rowversion is None or _is_version(self.rowversion),
+            self.lsn is None or _is_version(self.lsn),
+            abs(self.offset or 0) <= _MOST_MINUTES,
+        )
 
     def to_json(self) -> dict[str, Any]:
         entry = {key: getattr(self, name) for name, key in _CURSOR_KEYS.items()}
@@ -115,10 +139,27 @@ class SavedRead:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "SavedRead | None":
-        """None for a read with keys that this version does not know: it cannot be resumed."""
-        if saved.keys() - _READ_KEYS.values():
+        """None for a read that this version does not understand, such as one with other keys: it
+        cannot be resumed."""
+        try:
+            if saved.keys() - _READ_KEYS.values():
+                return None
+            read = cls(**{name: saved[key] for name, key in _READ_KEYS.items() if key in saved})
+            read.check()
+        except ODD:
             return None
-        return cls(**{name: saved[key] for name, key in _READ_KEYS.items() if key in saved})
+        return read
+
+    def check(self) -> None:
+        """Raises TypeError or ValueError if no version can have written this."""
+        check_types(self)
+        places = (self.start, self.clock or None, self.greatest, self.latest)
+        _check(
+            self.mode in MODES,
+            self.mode != "changes" or self.start is not None,
+            all(place is None or _is_moment(place) or _is_version(place) for place in places),
+            abs(self.offset) <= _MOST_MINUTES,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {key: getattr(self, name) for name, key in _READ_KEYS.items()}
@@ -202,8 +243,20 @@ class TableState:
         return cls(
             **values,
             cursor=Cursor.from_json(entry),
-            read=SavedRead.from_json(entry[_READ]) if entry.get(_READ) else None,
+            read=SavedRead.from_json(entry[READ]) if entry.get(READ) else None,
             others={key: value for key, value in entry.items() if key not in _KNOWN},
+        )
+
+    def check(self) -> None:
+        """Raises TypeError or ValueError if no version can have written this."""
+        check_types(self)
+        self.cursor.check()
+        typed = self.key is None or self.key_types is None
+        names = (self.destination, self.destination_schema, *(self.column_names or {}).values())
+        _check(
+            all(name is None or _is_name(name) for name in names),
+            typed or len(self.key or ()) == len(self.key_types or ()),
+            all(0 <= (minute or 0) < _LAST_MINUTE for minute in (self.swept, self.refreshed)),
         )
 
     def to_json(self, label: str) -> dict[str, Any]:
@@ -222,7 +275,7 @@ class TableState:
             swept = "" if self.swept is None else f" {self.swept:x}"
             saved[DELIVERED] = self.delivered + swept
         entry |= {**_without_empty(saved), **self.cursor.to_json()}
-        return {**entry, _READ: self.read.to_json()} if self.read else entry
+        return {**entry, READ: self.read.to_json()} if self.read else entry
 
     @property
     def confirms_empty(self) -> bool:
@@ -263,7 +316,7 @@ class TableState:
         )
 
 
-_READ, _KEY = "read", "k"
+READ, _KEY = "read", "k"
 DELIVERED = "d"
 TOO_MANY = "-"  # in place of keys: there is no room for them
 _KEYS = {
@@ -281,7 +334,7 @@ _KEYS = {
 }
 _OLDER_KEYS = {"key": "key", "key_types": "types", "identity": "id", "rows": "rows"}
 _KNOWN = {
-    *(_READ, _KEY, DELIVERED),
+    *(READ, _KEY, DELIVERED),
     *(*_KEYS.values(), *_OLDER_KEYS.values()),
     *(*_CURSOR_KEYS.values(), *_OLDER_CURSOR_KEYS.values()),
 }
@@ -290,7 +343,34 @@ _TYPES = {"w": "whole", "t": "text", "d": "decimal", "b": "bytes", "u": "uniquei
 _SHORT_TYPES = {name: short for short, name in _TYPES.items()}
 
 
+def _check(*are_so: bool) -> None:
+    if not all(are_so):
+        raise ValueError
+
+
+def _is_name(text: str) -> bool:
+    """Whether a table, a schema or a column can have this name at the destination."""
+    return 0 < len(text.encode()) <= _LONGEST_NAME  # half of a surrogate pair is a ValueError
+
+
+def _is_moment(text: str) -> bool:
+    if not _MOMENT.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text[:19])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_version(text: str) -> bool:
+    """Of Change Tracking, of a row, or of a log."""
+    return _VERSION.fullmatch(text) is not None
+
+
 def _list(value: str | list[str]) -> list[str]:
+    if not isinstance(value, (str, list)):
+        raise TypeError
     return [value] if isinstance(value, str) else value
 
 

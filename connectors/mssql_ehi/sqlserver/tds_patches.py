@@ -11,9 +11,10 @@ import copy
 import ipaddress
 import logging
 import re
+import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -33,21 +34,112 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from shared.errors import SourceError
+from shared.network import Closed, open_socket
 
-from .addresses import open_socket
+from .errors import ServerUnreachable, UndecodableRow
 
 VERSION = "1.17.1"  # of python-tds, for which the patches were written
 SYSTEM, ANYONE = "the system's authorities", "any certificate"
 # The driver's messages may quote a name or a value. Without a handler its warnings go to stderr.
 logging.getLogger("pytds").addHandler(logging.NullHandler())
-_MOST_REDIRECTS = 10
+LARGEST_VALUE = 256 * 1024 * 1024  # bytes, unless the settings say otherwise
+_MOST_REDIRECTS = 2
+_LARGEST_LOGIN = 64 * 1024  # bytes; the longest chains of certificates have half of it
+_MOST_MESSAGES = 100  # responses and their tokens, in a login, which has about twenty
+_MOST_TOKENS = 1_000  # of a response, without its rows
+_MOST_EMPTY = 20  # packets without data in a row, within a value
+_LARGEST_PACKET = 32_767  # bytes, [MS-TDS] 2.2.6.4
+_JOINED = 64 * 1024  # bytes of a value that are kept in one piece
 _PYTHONS_NTLM = 8  # spnego.NegotiateOptions.use_ntlm: the same on every system
 _PEM = re.compile("-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-def connect(trust: str | None, **options: Any) -> Any:
+class LoginLimits:
+    """What one login may take, its redirects included: twice ``timeout`` seconds, of which no more
+    than ``timeout`` pass in silence, and no more bytes and messages than a server needs for it.
+
+    ``closed``, when it is set, ends the login, and later the connection. ``largest_value``: bytes
+    that a value may have in any response.
+    """
+
+    def __init__(
+        self, timeout: float, closed: Closed | None = None, largest_value: int = LARGEST_VALUE
+    ) -> None:
+        self.closed, self.largest_value = closed or Closed(), largest_value
+        self._timeout, self._ends = timeout, time.monotonic() + 2 * timeout
+        self._redirects = self._bytes = self._messages = 0
+
+    def seconds(self) -> float:
+        """How long to wait for the server now. Raises ServerUnreachable when the time is over."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise ServerUnreachable(
+                f"connecting: the login was not complete after {2 * self._timeout:g} s, which is "
+                "twice login_timeout_seconds"
+            )
+        return min(left, self._timeout)
+
+    def note_redirect(self) -> None:
+        """Raises SourceError after too many, as the methods below do."""
+        if self._redirects == _MOST_REDIRECTS:
+            raise SourceError(
+                f"connecting: the server redirected the login {_MOST_REDIRECTS} times. Check "
+                "mssql_server, and where its listener or gateway sends logins to"
+            )
+        self._redirects += 1
+
+    def note_bytes(self, count: int) -> None:
+        self._bytes += count
+        if self._bytes > _LARGEST_LOGIN:
+            raise _refused_login(f"more than {_LARGEST_LOGIN:,} bytes")
+
+    def note_message(self) -> None:
+        self._messages += 1
+        if self._messages > _MOST_MESSAGES:
+            raise _refused_login(f"more than {_MOST_MESSAGES} messages")
+
+
+def _refused_login(what: str) -> SourceError:
+    return SourceError(
+        f"connecting: the server sent {what} before the login was complete. Check that "
+        "mssql_server and mssql_port are those of a SQL Server"
+    )
+
+
+class _LoginSocket:
+    """What the driver takes for a socket. It keeps to the limits until it is released."""
+
+    def __init__(self, connected: socket.socket, limits: LoginLimits) -> None:
+        self._socket, self._limits = connected, limits
+        self.recv: Callable[[int], bytes] = self._recv
+        self.recv_into: Callable[[Any, int], int] = self._recv_into
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def release(self) -> None:
+        """The login is complete."""
+        self.recv, self.recv_into = self._socket.recv, self._socket.recv_into
+
+    def _recv(self, size: int) -> bytes:
+        data = bytearray(size)
+        return bytes(data[: self._recv_into(data, size)])
+
+    def _recv_into(self, buffer: Any, size: int) -> int:
+        self._socket.settimeout(self._limits.seconds())
+        try:
+            count = self._socket.recv_into(buffer, size)
+        except TimeoutError:
+            self._limits.seconds()
+            raise
+        self._limits.note_bytes(count)
+        return count
+
+
+def connect(trust: str | None, limits: LoginLimits, **options: Any) -> Any:
     """``pytds.connect``. ``trust``: PEM text, SYSTEM, ANYONE, or None for no encryption at all."""
-    return pytds.connect(cafile=trust, validate_host=trust != ANYONE, **options)
+    # The driver hands over ``sock`` to what replaces its ``_connect``.
+    return pytds.connect(cafile=trust, validate_host=trust != ANYONE, sock=limits, **options)
 
 
 class WindowsLogin(pytds.login.SpnegoAuth):  # type: ignore[misc]
@@ -128,38 +220,86 @@ def _validate_host(cert: crypto.X509, name: bytes) -> bool:
     return any(entry.lower() in accepted for entry in names.get_values_for_type(x509.DNSName))
 
 
-def _connect(login: Any, host: str, port: int, timeout: float, **options: Any) -> Any:
+def _connect(
+    login: Any, host: str, port: int, timeout: float, sock: LoginLimits | None, **options: Any
+) -> Any:
     """Replaces ``pytds._connect``, which tries the addresses of a host one after the other, each
     for the whole timeout; which takes the name of an instance behind a backslash, to which Azure
-    redirects a login, for a part of the host's name; and which follows redirects without end.
+    redirects a login, for a part of the host's name; which follows redirects without end; and
+    which reads whatever a server sends for as long as it sends anything.
 
-    Here connecting has ``timeout`` seconds in all, redirects included. Raises SourceError after
-    too many redirects. Why the driver tries them one after the other:
-    https://github.com/denisenkom/pytds/issues/56
+    ``sock``: the limits of the login. Raises SourceError where one is passed. Why the driver tries
+    addresses one after the other: https://github.com/denisenkom/pytds/issues/56
     """
-    if login.access_token_callable:  # which has a timeout of its own
-        login.access_token, login.access_token_callable = login.access_token_callable(), None
-    if not hasattr(login, "ends"):
-        login.ends, login.redirects = time.monotonic() + timeout, 0
-    elif login.redirects == _MOST_REDIRECTS:
-        raise SourceError(
-            f"connecting: the server redirected the login {_MOST_REDIRECTS} times. Check "
-            "mssql_server, and where its listener or gateway sends logins to"
-        )
+    limits: LoginLimits | None = getattr(login, "limits", None)
+    if limits is None:
+        limits = login.limits = sock or LoginLimits(timeout)
+        login.largest_value = limits.largest_value
     else:
-        login.redirects += 1
-    left = login.ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
+        limits.note_redirect()
     login.named = host
     address, _, _ = host.partition("\\")
-    options["sock"] = open_socket(address, port, left)
-    left = max(login.ends - time.monotonic(), 0.001)
+    connected = open_socket(address, port, limits.seconds(), limits.closed)
+    limited = _LoginSocket(connected, limits)
+    options |= {"host": address, "port": port, "timeout": limits.seconds(), "sock": limited}
     try:
-        return _original_connect(login=login, host=address, port=port, timeout=left, **options)
+        connection = _original_connect(login=login, **options)
     except BaseException:
-        options["sock"].close()
+        connected.close()
         raise
+    limited.release()
+    login.limits = None
+    return connection
+
+
+def _begin_response(reader: Any) -> Any:
+    """Replaces ``_TdsReader.begin_response``, which does not count the responses of a login."""
+    reader.session.tokens = 0
+    _note_message(reader.session)
+    return _original_begin_response(reader)
+
+
+def _get_token_id(session: Any) -> int:
+    """Replaces ``_TdsSession.get_token_id``, which lets a server send messages without end in
+    place of rows. Raises SourceError."""
+    token: int = _original_get_token_id(session)
+    if token not in _ROWS:
+        session.tokens = getattr(session, "tokens", 0) + 1
+        if session.tokens > _MOST_TOKENS:
+            raise SourceError(
+                f"the server sent more than {_MOST_TOKENS:,} messages beside the rows of a "
+                "response, which is none of a SQL Server"
+            )
+    return token
+
+
+def _process_token(session: Any, token: int) -> Any:
+    """Replaces ``_TdsSession.process_token``, which does not count the messages of a login."""
+    _note_message(session)
+    return _original_process_token(session, token)
+
+
+def _note_message(session: Any) -> None:
+    limits = getattr(session._tds._login, "limits", None)
+    if limits is not None:
+        limits.note_message()
+
+
+def _process_param(session: Any) -> None:
+    """Replaces ``_TdsSession.process_param``, which keeps output parameters of any size: no
+    statement here has one."""
+    session.process_param()
+    session.output_params.clear()
+
+
+def _set_packet_size(writer: Any, size: int) -> None:
+    """Replaces the setter of ``_TdsWriter.bufsize``, which makes buffers of any size."""
+    if size > _LARGEST_PACKET:
+        raise SourceError(
+            f"the server asks for packets of {size:,} bytes, and a SQL Server has at most "
+            f"{_LARGEST_PACKET:,}"
+        )
+    _original_bufsize.fset(writer, size)
 
 
 def _answer_challenge(session: Any) -> None:
@@ -228,15 +368,50 @@ def _read_whole(reader: Any, size: int) -> tuple[Any, int]:
 
 
 def _max_chunks(value: Any) -> Iterator[bytes]:
-    """Replaces ``PlpReader.chunks`` for values of MAX types and XML. Where the last packet of a
-    response ends within a chunk, it asks the reader for the rest again and again, without end.
+    """Replaces ``PlpReader.chunks`` for values of MAX types and XML, which reads values of any
+    size. Where the last packet of a response ends within a chunk, it asks the reader for the rest
+    again and again, without end.
 
-    Raises ClosedConnectionError there, as the driver does for values of all other types.
+    Raises ClosedConnectionError there, as the driver does for values of all other types, and
+    UndecodableRow for a value that is too large.
     """
+    reader, total, empty = value._rdr, 0, 0
+    if not (value.is_null() or value.is_unknown_len()):
+        _check_size(reader, value.size())
     for chunk in _original_max_chunks(value):
-        if not chunk and value._rdr.stream_finished():  # else it was a packet without data
+        empty = 0 if chunk else empty + 1  # a packet without data
+        if empty > _MOST_EMPTY or (empty and reader.stream_finished()):
             raise pytds.ClosedConnectionError
+        total += len(chunk)
+        _check_size(reader, total)
         yield chunk
+
+
+def _read_chunks(reader: Any, size: int) -> Iterator[bytes]:
+    """Replaces ``tds_base.read_chunks``, which reads values of any size, in pieces as small as the
+    server likes, each of which is an object that callers keep. Raises UndecodableRow for one that
+    is too large."""
+    _check_size(reader, size)
+    joined, left = bytearray(), size
+    chunk = reader.recv(left) if left else b""
+    while len(chunk) < left:
+        if not chunk:
+            raise pytds.ClosedConnectionError
+        joined += chunk
+        left -= len(chunk)
+        if len(joined) >= _JOINED:
+            yield bytes(joined)
+            joined.clear()
+        chunk = reader.recv(left)
+    yield bytes(joined + chunk) if joined else chunk
+
+
+def _check_size(reader: Any, size: int) -> None:
+    largest = getattr(reader._session._tds._login, "largest_value", LARGEST_VALUE)
+    if not 0 <= size <= largest:
+        raise UndecodableRow(
+            f"reading: a value has more than {largest:,} bytes, which max_value_mebibytes allows"
+        )
 
 
 @dataclass(frozen=True)
@@ -268,8 +443,15 @@ class Patch:
 
 
 _session_class = pytds.tds_session._TdsSession
+_reader_class = pytds.tds_reader._TdsReader
+_writer_class = pytds.tds_writer._TdsWriter
+_ROWS = (pytds.tds_base.TDS_ROW_TOKEN, pytds.tds_base.TDS_NBC_ROW_TOKEN)
 _original_connect = pytds._connect
 _original_send_login = _session_class.tds7_send_login
+_original_begin_response = _reader_class.begin_response
+_original_get_token_id = _session_class.get_token_id
+_original_process_token = _session_class.process_token
+_original_bufsize = _writer_class.bufsize
 _original_max_chunks = pytds.tds_types.PlpReader.chunks
 PATCHES = (
     Patch.of(pytds.tls, "create_context", _create_context),
@@ -280,9 +462,16 @@ PATCHES = (
     Patch.of(pytds.tds_base, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_writer, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_types.PlpReader, "chunks", _max_chunks),
+    Patch.of(pytds.tds_base, "read_chunks", _read_chunks),
+    Patch.of(pytds.tds_types, "read_chunks", _read_chunks),
+    Patch.of(_writer_class, "bufsize", property(_original_bufsize.fget, _set_packet_size)),
+    Patch.of(_reader_class, "begin_response", _begin_response),
+    Patch.of(_session_class, "get_token_id", _get_token_id),
+    Patch.of(_session_class, "process_token", _process_token),
     Patch.of(_session_class, "tds7_send_login", _send_login),
     Patch.of(pytds, "_connect", _connect),
     Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_AUTH_TOKEN, _answer_challenge),
+    Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_PARAM_TOKEN, _process_param),
 )
 for _patch in PATCHES:
     _patch.apply()

@@ -8,6 +8,8 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging, Operations as op
 
+from shared.report import aligned
+
 from . import naming
 from .read_progress import MANY_TABLES
 from .table_sync import TableSync
@@ -105,11 +107,5 @@ def _row(outcome: Outcome, skipped: int, moment: datetime) -> dict[str, Any]:
 
 
 def _text(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as lines of aligned columns."""
     columns = [column for column in TABLES[1]["columns"] if column != "sync_timestamp"]
-    lines = [columns] + [[str(row[column]) for column in columns] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    return aligned([{column: row[column] for column in columns} for row in rows])

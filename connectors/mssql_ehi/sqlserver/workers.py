@@ -15,10 +15,11 @@ _Step = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
 class Workers:
-    """``count`` threads that read; with one, there is no thread but the caller's."""
+    """``count`` threads that read; with one, there is no thread but the caller's. ``closed`` is
+    set when the caller is interrupted: it must end what the threads wait for."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, closed: threading.Event | None = None) -> None:
+        self.count, self._closed = count, closed or threading.Event()
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
         self._lock, self._stopped, self._ended = threading.Lock(), False, False
 
@@ -51,6 +52,9 @@ class Workers:
                 ]
                 for _ in workers:
                     self._take_steps()
+            except BaseException:  # such as Ctrl-C
+                self._closed.set()
+                raise
             finally:
                 self._end()
         for worker in workers:

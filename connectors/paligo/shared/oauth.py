@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 import requests
 
@@ -11,6 +11,7 @@ from .errors import SourceError
 from .rest import RestClient
 from .settings import TOKEN
 
+_LONGEST = 32 * 1024  # characters of a token; no server takes a longer header
 _EARLY = 300.0  # seconds before its end at which a token is renewed
 
 
@@ -52,18 +53,33 @@ def parse_token(response: Any, where: str, requested: datetime) -> AccessToken:
     A token is renewed five minutes before it expires, or at half of its lifetime if that is later.
     A lifetime of 0, or one that is no number, is not stated; one beyond the year 9999 does not
     end. Only the access token is required: the request may have used up what could get another
-    one. Raises SourceError if there is none, or one that no header can hold.
+    one. A refresh token that is none is left out. Raises SourceError if there is no access token,
+    or one that no header can hold.
     """
+    fields = response if isinstance(response, dict) else {}
+    value = fields.get("access_token")
+    if not is_token(value):
+        raise SourceError(f"{where}: the response holds no usable access token")
+    given = fields.get("refresh_token")
+    refresh_token = str(given) if type(given) is int else given
+    return AccessToken(
+        value,
+        refresh_token if is_token(refresh_token) else "",
+        _renewal(requested, fields.get("expires_in")),
+    )
+
+
+def is_token(value: Any) -> TypeGuard[str]:
+    """Whether ``value`` is a token, as it can stand in a header."""
     try:
-        value = TOKEN.parse(response["access_token"] or " ")
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise SourceError(f"{where}: the response holds no usable access token") from None
-    refresh_token = response.get("refresh_token")
-    text = str(refresh_token) if isinstance(refresh_token, (str, int)) else ""
-    return AccessToken(value, text, _renewal(requested, response.get("expires_in")))
+        return isinstance(value, str) and 0 < len(TOKEN.parse(value)) <= _LONGEST
+    except ValueError:
+        return False
 
 
 def _renewal(requested: datetime, expires_in: Any) -> datetime | None:
+    if isinstance(expires_in, bool) or "_" in str(expires_in):  # Python takes both for numbers
+        return None
     try:
         lifetime = float(expires_in or 0)
         valid = max(lifetime - _EARLY, lifetime / 2)

@@ -11,10 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,19 +27,42 @@ from requests.exceptions import BaseHTTPError  # type: ignore[attr-defined]
 
 from . import times
 from .errors import SourceError, SourceUnavailable, T, TransientError
-from .network import PROXY_REFUSES, Adapter, Deadline, NoConnection
+from .network import (
+    PROXY_REFUSES,
+    Adapter,
+    Closed,
+    Deadline,
+    NoConnection,
+    is_ambiguous,
+    is_loopback,
+)
 
 LONGEST_WAIT = 3_900.0  # seconds: limits reset on the hour; five minutes for clocks that differ
-LARGEST_RESPONSE = 128 * 1024 * 1024  # bytes after decompression
+LARGEST_RESPONSE = 32 * 1024 * 1024  # bytes after decompression
+# In the JSON of a response; "[{},{},..." takes 24 times its size in memory.
+MOST_VALUES = 2_000_000
+ENDED = "the sync has ended, and with it the retries"
 DEADLINE = 10.0  # a whole response may take this many times the timeout, which begins at each byte
 LARGE_RESPONSE = 8 * 1024 * 1024  # bytes; several at once would take too much memory
+MANY_VALUES = 500_000  # the same for JSON values
+_KEPT_OF_AN_ERROR = 64 * 1024  # bytes; nothing is looked for behind them
+# One response at a time, in all threads, may be read beyond LARGE_RESPONSE until it is parsed: of
+# the four requests that a sync sends concurrently, at most 64 MiB are unparsed at once.
+_large = threading.Lock()
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body|!--)", re.IGNORECASE)
-_ESCAPES = re.compile(r"(?:\\u[dD][89a-fA-F][\da-fA-F]{2})+|\\\\", re.ASCII)
+# Pairs, or halves of them; not all of a long text at once, since each costs memory meanwhile.
+_ESCAPES = re.compile(
+    r"(?:\\u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}"
+    r"|\\u[dD][89a-fA-F][\da-fA-F]{2}){1,500}"
+    r"|(?:\\\\){1,500}",
+    re.ASCII,
+)
 # RFC 6749, 5.2. Any other word in an error may be what was sent.
 _REFUSED_CREDENTIALS = {"invalid_client", "invalid_grant", "unauthorized_client"}
 _CODES = _REFUSED_CREDENTIALS | {"invalid_request", "unsupported_grant_type", "invalid_scope"}
 _TOO_SLOW = "the response came too slowly"
 _FIRST_MOMENT = 1_000_000_000  # as seconds these would be 31 years; as a unix time it is 2001
+_LONGEST_HEADER = 1_000  # characters; to read more could take a time that grows with the square
 # One of several values of a header; the comma of an HTTP date divides none.
 _ONE_VALUE = re.compile(r"\s*[A-Za-z]+,[^,]*|[^,]+")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
@@ -64,12 +89,18 @@ class Retry:
         full = min(self.base_delay * 2.0 ** min(retry, 64), self.longest_delay)
         return full / 2 + random.uniform(0, full / 2)
 
-    def run(self, what: str, once: Callable[[], T], sleep: Callable[[float], object]) -> T:
+    def run(
+        self,
+        what: str,
+        once: Callable[[], T],
+        sleep: Callable[[float], object],
+        whose: str = "",
+    ) -> T:
         """The result of ``once``, which is called again after a TransientError.
 
-        ``what`` names it in the log; ``sleep`` takes seconds. Raises SourceError after the last
-        retry, SourceUnavailable if its failure concerns every table, or if the source asks to wait
-        for more than LONGEST_WAIT.
+        ``what`` names it, in the log behind ``whose`` it is; ``sleep`` takes seconds. Raises
+        SourceError after the last retry, SourceUnavailable if its failure concerns every table, or
+        if the source asks to wait for more than LONGEST_WAIT.
         """
         for retry in range(self.retries + 1):
             try:
@@ -83,9 +114,8 @@ class Retry:
                     f"{LONGEST_WAIT:.0f} s at most: the next sync resumes here"
                 )
             if retry < self.retries:
-                Logging.warning(
-                    f"{what}: {failure}; retry {retry + 1} of {self.retries} in {wait:.1f} s"
-                )
+                next_try = f"retry {retry + 1} of {self.retries} in {wait:.1f} s"
+                Logging.warning(f"{whose}{what}: {failure}; {next_try}")
                 sleep(wait)
         kind = SourceUnavailable if failure.concerns_all else SourceError
         raise kind(f"{what}: {failure}; gave up after {_retries(self.retries)}")
@@ -110,7 +140,9 @@ def retry_after(headers: Mapping[str, str], reset_header: str = "") -> float | N
 
 
 def _longest_wait(header: str | None) -> float | None:
-    waits = map(_seconds_from_now, _ONE_VALUE.findall(header or ""))
+    if not header or len(header) > _LONGEST_HEADER:
+        return None
+    waits = map(_seconds_from_now, _ONE_VALUE.findall(header))
     return max((wait for wait in waits if wait is not None), default=None)
 
 
@@ -183,9 +215,7 @@ def parse_json(text: str) -> Any:
 
 
 # Control characters stand in texts of sources that do not escape them.
-_loads = functools.partial(
-    json.loads, strict=False, parse_float=_number_or_text, parse_constant=str
-)
+_loads = partial(json.loads, strict=False, parse_float=_number_or_text, parse_constant=str)
 
 
 def _integer_or_text(text: str) -> int | str:
@@ -200,7 +230,7 @@ def _characters(found: re.Match[str]) -> str:
     return json.dumps(pairs.decode("utf-16-be", "replace"))[1:-1] or found[0]
 
 
-def decode(body: bytes, media_type: str) -> str:
+def decode(body: bytes | bytearray, media_type: str) -> str:
     """The text of JSON in ``body``: in UTF-16 or UTF-32 where its first bytes say so, else in the
     charset that ``media_type`` names, else in UTF-8. What is no character there becomes U+FFFD."""
     encoding: str = json.detect_encoding(body)
@@ -220,6 +250,12 @@ def _extending_ascii(charset: str) -> str:
     return charset if extends and codecs.lookup(charset).name != "ascii" else "utf-8"
 
 
+def count_values(body: bytes | bytearray) -> int:
+    """At least as many as there are JSON values in ``body``: each follows a comma or the beginning
+    of a list or an object."""
+    return sum(map(body.count, (b",", b"[", b"{"))) + 1
+
+
 def as_list(value: Any) -> list[Any] | None:
     """A list as it is, and the values of an object whose keys are all numbers, which PHP makes of
     a list that has gaps; else None."""
@@ -236,7 +272,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     request: requests.PreparedRequest
 
 
@@ -266,9 +302,11 @@ class RestClient:
     ``concerns_all``: whatever fails here for good is a SourceUnavailable, as at the endpoint that
     gives the tokens for all others.
     ``parallel``: how many requests a caller may send concurrently; "too many requests" halves it,
-    and a large response makes it 1.
-    ``closed``, when it is set, ends the back-offs of all threads with an error; clients that need
-    each other share it. ``pause`` waits, ``clock`` tells seconds.
+    and a large response makes it 1. ``ahead`` tells how many may be sent while a page is stored.
+    ``to_lower`` names the settings that make responses smaller.
+    ``closed``, when it is set, ends the back-offs and the requests of all threads with an error;
+    clients that need each other share it. ``pause`` waits, ``clock`` tells seconds. ``table``: the
+    one that is being read, for the log.
     """
 
     base_url: str
@@ -282,12 +320,15 @@ class RestClient:
     explain: Callable[[Response], str] = lambda response: ""
     concerns_all: bool = False
     parallel: int = 1
-    closed: threading.Event = field(default_factory=threading.Event)
+    to_lower: str = ""
+    closed: Closed = field(default_factory=Closed)
     pause: Callable[[threading.Event, float], bool] = field(default_factory=lambda: pause)
     clock: Callable[[], float] = time.monotonic
+    table: str = ""
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
+        self._has_large = False  # whether a large response came
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._session = _Session()
@@ -317,17 +358,35 @@ class RestClient:
 
     def _request(self, method: str, link: str, read: Callable[[Any], Any], **content: Any) -> Any:
         url = link if "://" in link else self.base_url + link
+        if is_ambiguous(url):  # it is not shown, since it may hold anything
+            raise SourceError(
+                f"{method}: an address that can be read in several ways may not be below "
+                f"{self.base_url}: it gets no request"
+            )
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
         try:
             return self.retry.run(
-                what, lambda: read(self._once(what, method, url, content)), self.sleep
+                what,
+                lambda: read(self._once(what, method, url, content)),
+                self.sleep,
+                self._whose(content.get("params") or {}),
             )
         except SourceError as error:
             if not self.concerns_all or isinstance(error, SourceUnavailable):
                 raise
             raise SourceUnavailable(str(error)) from None
+
+    def _whose(self, params: Mapping[str, Any]) -> str:
+        """The table, and the page if it has a number, that a request is for."""
+        page = f", page {params['page']}" if "page" in params else ""
+        return f"{self.table}{page}: " if self.table else ""
+
+    def ahead(self) -> int:
+        """How many results a caller may have requested while it works on one: ``parallel``, or
+        none once a large response came, since two would take too much memory."""
+        return 0 if self._has_large else self.parallel
 
     def sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile. Raises SourceError when the client is
@@ -335,17 +394,37 @@ class RestClient:
         end = self.clock() + seconds
         with self._backing_off:
             if self.pause(self.closed, max(0.0, end - self.clock())):
-                raise SourceError("the sync has ended, and with it the retries")
+                raise SourceError(ENDED)
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:
             sent = self.clock()
-        response, refusals = self._exchange(what, method, url, content), 0
+        if self.closed.is_set():
+            raise SourceError(ENDED)
+        with ExitStack() as unparsed:
+            try:
+                return self._read_json(what, method, url, content, sent, unparsed)
+            except MemoryError:
+                advice = self._too_large("the response takes more memory than there is")
+                raise SourceError(f"{what}: {advice}") from None
+
+    def _read_json(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        content: Mapping[str, Any],
+        sent: float,
+        unparsed: ExitStack,
+    ) -> Any:
+        """``unparsed`` is closed when the response, which may be a large one, is parsed."""
+        exchange = partial(self._exchange, what, method, url, content, unparsed)
+        response, refusals = exchange(), 0
         while response.status == 401:
             refusals += 1
             if not self.unauthorized(response.request, refusals):
                 break
-            response = self._exchange(what, method, url, content)
+            response = exchange()
         self._check(what, response, sent)
         return self._content(what, response)
 
@@ -388,6 +467,12 @@ class RestClient:
         told = "Content-Length" in headers or "Transfer-Encoding" in headers
         if not body and (told or response.status in (204, 205)):
             raise SourceError(self._final(what, f"{reason}, a response without content", response))
+        values = count_values(body)
+        if values > MOST_VALUES:
+            advice = self._too_large(f"more than {MOST_VALUES} JSON values in a response")
+            raise SourceError(f"{what}: {advice}")
+        if len(body) > LARGE_RESPONSE or values > MANY_VALUES:
+            self.parallel, self._has_large = 1, True
         try:
             return parse_json(decode(body, media_type))
         except (ValueError, RecursionError):
@@ -398,9 +483,19 @@ class RestClient:
     def _final(self, what: str, reason: str, response: Response) -> str:
         return f"{what}: {reason}. {self.explain(response)}".rstrip(". ")
 
-    def _exchange(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Response:
+    def _too_large(self, reason: str) -> str:
+        return f"{reason}. Lower {self.to_lower}" if self.to_lower else reason
+
+    def _exchange(
+        self,
+        what: str,
+        method: str,
+        url: str,
+        content: Mapping[str, Any],
+        unparsed: ExitStack,
+    ) -> Response:
         options = {"timeout": self.timeout, "allow_redirects": False, "stream": True, **content}
-        deadline = Deadline(self.timeout * DEADLINE)
+        deadline = Deadline(self.timeout * DEADLINE, self.closed)
         with deadline:
             with self._explained(
                 what, deadline, "the connection broke off before a response came"
@@ -410,20 +505,28 @@ class RestClient:
                 sent,
                 self._explained(what, deadline, "the response was cut short, or is damaged"),
             ):
-                body = self._read(what, sent)
+                body = self._read(what, sent, unparsed)
         if deadline.passed:  # headers that are cut off look whole
             raise TransientError(_TOO_SLOW)
         return Response(sent.status_code, sent.headers, body, sent.request)
 
-    def _read(self, what: str, sent: requests.Response) -> bytes:
-        body = bytearray()
+    def _read(self, what: str, sent: requests.Response, unparsed: ExitStack) -> bytearray:
+        """The body of a success, and the beginning of that of another response. Before it reads
+        more than LARGE_RESPONSE of a success it waits until no other such response is
+        ``unparsed``."""
+        body, size, waited = bytearray(), 0, False
+        kept = LARGEST_RESPONSE if 200 <= sent.status_code < 300 else _KEPT_OF_AN_ERROR
         while chunk := sent.raw.read1(65_536, decode_content=True):
-            body += chunk
-            if len(body) > LARGEST_RESPONSE:
-                raise SourceError(f"{what}: more than {LARGEST_RESPONSE} bytes in a response")
-        if len(body) > LARGE_RESPONSE:
-            self.parallel = 1
-        return bytes(body)
+            size += len(chunk)
+            if size > LARGEST_RESPONSE:
+                advice = self._too_large(f"more than {LARGEST_RESPONSE} bytes in a response")
+                raise SourceError(f"{what}: {advice}")
+            if len(body) < kept:
+                body += chunk
+            if len(body) > LARGE_RESPONSE and not waited:
+                unparsed.enter_context(_large)
+                waited = True
+        return body  # a copy would take its size once more
 
     @contextmanager
     def _explained(self, what: str, deadline: Deadline, otherwise: str) -> Iterator[None]:
@@ -431,10 +534,14 @@ class RestClient:
         try:
             yield
         except NoConnection as failure:
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if failure.final:
                 raise SourceUnavailable(f"{what}: {failure}") from None
             raise TransientError(str(failure), concerns_all=True) from None
         except (OSError, BaseHTTPError) as error:  # those of requests are OSErrors
+            if self.closed.is_set():
+                raise SourceError(ENDED) from None
             if deadline.passed:
                 raise TransientError(_TOO_SLOW) from None
             if isinstance(error, requests.Timeout) or isinstance(error.__cause__, TimeoutError):
@@ -447,8 +554,18 @@ class RestClient:
 
 
 class _Session(requests.Session):
-    """A session that does not look at a redirect: even one that is not followed is read by
-    requests as a whole, without a limit, and its address taken apart."""
+    """A session that keeps no cookies, sends what goes to this machine to no proxy, and does not
+    look at a redirect: even one that is not followed is read by requests as a whole, without a
+    limit, and its address taken apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
+        """The credentials go in the clear where the address is http."""
+        merged = super().merge_environment_settings(url, *settings)
+        return {**merged, "proxies": {}} if is_loopback(urlsplit(url).hostname) else merged
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
@@ -492,12 +609,7 @@ def _is_unsendable(error: Exception) -> bool:
     return isinstance(error, (kinds.InvalidURL, kinds.InvalidSchema, kinds.MissingSchema))
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Scheme, host and port; None for an address that libraries read in several ways (``\\``,
-    ``@``)."""
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address that is not ambiguous."""
     parts, usual = urlsplit(url), {"https": 443, "http": 80}
-    try:
-        origin = parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)
-    except ValueError:
-        return None
-    return None if "\\" in parts.netloc or "@" in parts.netloc else origin
+    return parts.scheme, parts.hostname, parts.port or usual.get(parts.scheme)

@@ -181,7 +181,7 @@ class Fingerprint:
         """The same for a table that keeps the rows that are gone: none has to be replaced."""
         if self.is_unchanged:
             return [False] * len(self._bucket_of)
-        if self._before is None or not self._before.buckets:
+        if self._before is None or not (self._before.buckets and self._has_keys):
             return [True] * len(self._bucket_of)
         return self._flags(self._digests().changed_since(self._before))
 

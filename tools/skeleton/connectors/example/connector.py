@@ -1,4 +1,4 @@
-"""Example: its items.
+"""Example: what it is.
 
 Replace: what the source is, and the address of the reference that says what it sends.
 """
@@ -14,13 +14,14 @@ from typing import Any
 from fivetran_connector_sdk import ConfigurationForm, Connector
 
 from shared import fields, times
-from shared.errors import SourceError, redact_errors
+from shared.errors import SourceError, TableFailures, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
 from shared.local import local_configuration
-from shared.pages import NumberedPages, Page
+from shared.pages import LinkedPages, NumberedPages, Page, by_fields
+from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry
-from shared.rows import Column, SkippedRecords, Table, decimal
+from shared.rows import Column, Table, decimal
 from shared.settings import TOKEN, read, setting
 from shared.state import State, window
 
@@ -39,21 +40,25 @@ class Settings:
 
 
 # Replace: the tables, with the type of every column; other fields go to `additional_fields`.
-ITEMS = Table(
-    "items",
-    ("id",),
-    {
-        "id": Column(required=True),
-        "name": Column(),
-        "price": Column(decimal(19, 4)),
-        "updated_at": Column("UTC_DATETIME"),
-    },
+TABLES = (
+    # For each table
+    Table(
+        "items",
+        ("id",),
+        {
+            "id": Column(required=True),
+            "name": Column(),
+            "price": Column(decimal(19, 4)),
+            "updated_at": Column("UTC_DATETIME"),
+        },
+    ),
+    # End
 )
 
 
 def schema(configuration: Mapping[str, str]) -> list[dict[str, Any]]:  # noqa: ARG001
     """The tables, in the form that the SDK takes; they are the same for all configurations."""
-    return [ITEMS.schema()]
+    return [table.schema() for table in TABLES]
 
 
 def validate_configuration(configuration: Mapping[str, str]) -> Settings:
@@ -63,33 +68,41 @@ def validate_configuration(configuration: Mapping[str, str]) -> Settings:
 
 @redact_errors
 def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
-    """Syncs the items: those that changed since the cursor or, when it is due, all of them."""
+    """Syncs each table: what changed since its cursor or, when that is due, everything."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved, skipped, client = State(state, (ITEMS.name,)), SkippedRecords(), _connect(settings)
-    to_read = window(saved.table(ITEMS.name), settings.reconcile_hours)
+    saved = State(state, tuple(table.name for table in TABLES))
+    report, failures, client = SyncReport(), TableFailures(), _connect(settings)
     try:
-        Listing(
-            ITEMS,
-            to_read,
-            client,
-            pages=partial(get_items, client, settings.page_size, to_read.since),
-            deletions=partial(get_deleted_items, client, settings.page_size),
-            to_rows=ITEMS.rows,
-            changed_at=lambda row: row["updated_at"],
-        ).sync(saved, skipped)
+        for table in TABLES:
+            with failures.collect(table.name):
+                to_read = window(saved.table(table.name), settings.reconcile_hours)
+                Listing(
+                    table,
+                    to_read,
+                    client,
+                    pages=partial(get_records, client, settings.page_size, table, to_read.since),
+                    # Only with DELETES=feed
+                    deletions=partial(get_deletes, client, settings.page_size, table),
+                    # End
+                    to_rows=table.rows,
+                    changed_at=lambda row: row["updated_at"],
+                ).sync(saved, report)
     finally:
-        skipped.report()
+        report.log()
+    failures.raise_any(len(TABLES))
 
 
 def configuration_form() -> ConfigurationForm:
     """The setup form: a field for each key, and a test that calls Example."""
-    return setup_form(Settings, validate_configuration, {"Read one item": read_an_item})
+    return setup_form(Settings, validate_configuration, {"Read each table": read_each_table})
 
 
-def read_an_item(settings: Settings) -> None:
-    """A setup test: the first item. Raises SourceError."""
-    next(get_items(_connect(settings), size=1, since=None))
+def read_each_table(settings: Settings) -> None:
+    """A setup test: the first record of each table. Raises SourceError."""
+    client = _connect(settings)
+    for table in TABLES:
+        next(get_records(client, 1, table, since=None))
 
 
 def _connect(settings: Settings) -> RestClient:
@@ -110,42 +123,96 @@ def _explain(response: Response) -> str:
     }.get(response.status, "Check that base_url is the API of Example")
 
 
-def get_items(client: RestClient, size: int, since: datetime | None) -> Iterator[Page]:
-    """Pages of the items that changed at ``since`` or later (None: of all). Raises SourceError."""
+def get_records(
+    client: RestClient, size: int, table: Table, since: datetime | None
+) -> Iterator[Page]:
+    """Pages of the records that changed at ``since`` or later (None: of all). Raises
+    SourceError."""
     query = {"updated_since": times.to_text(since)} if since else {}
-    return _get_pages(client, "/items", size, query)
+    return _get_pages(client, f"/{table.name}", {"page_size": size, **query}, table.key)
 
 
-def get_deleted_items(client: RestClient, size: int, since: datetime) -> Iterator[Page]:
-    """Pages of the items deleted at ``since`` or later, by their ids. Raises SourceError.
+# Only with DELETES=feed
+def get_deletes(client: RestClient, size: int, table: Table, since: datetime) -> Iterator[Page]:
+    """Pages of the records deleted at ``since`` or later, by their ids. Raises SourceError.
 
     Replace, or leave out with ``deletions`` if the source lists no deletes: then they arrive only
     with full refreshes.
     """
-    query = {"deleted_since": times.to_text(since)}
-    return _get_pages(client, "/deleted-items", size, query)
+    query = {"page_size": size, "deleted_since": times.to_text(since)}
+    return _get_pages(client, f"/deleted-{table.name}", query, table.key)
 
 
+# End
 def _get_pages(
-    client: RestClient, path: str, size: int, query: Mapping[str, str]
+    client: RestClient, path: str, query: Mapping[str, Any], key: tuple[str, ...]
 ) -> Iterator[Page]:
-    fetch = partial(_get_page, client, path, {"page_size": size, **query})
-    return iter(NumberedPages(client, f"{client.base_url}{path}", fetch, size, ITEMS.key))
+    where = f"{client.base_url}{path}"
+    # Only with PAGES=number
+    numbered = partial(_get_numbered_page, client, path, query)
+    yield from NumberedPages(client, where, numbered, query["page_size"], key)
+    # End
+    # Only with PAGES=token
+    named = partial(_get_page_of_token, client, path, query)
+    yield from LinkedPages(where, named, by_fields(key))
+    # End
+    # Only with PAGES=link
+    linked = partial(_get_linked_page, client, path, query)
+    yield from LinkedPages(where, linked, by_fields(key))
+    # End
 
 
-def _get_page(client: RestClient, path: str, query: Mapping[str, Any], number: int) -> Page:
-    """Page ``number``, from 1. Where pages are linked, or named by a token, see LinkedPages.
+# Only with PAGES=number
+def _get_numbered_page(
+    client: RestClient, path: str, query: Mapping[str, Any], number: int
+) -> Page:
+    """Page ``number``, from 1.
 
     Replace: how a page is requested, and what proves that it is whole and which is the last. A
     response that is not understood is an error: taken for the end of the list, it would delete the
     rows of later pages.
     """
     match client.get(path, {**query, "page": number}):
-        case {"items": list(items), "page": int(at), "pages": int(pages), "total": int(total)}:
-            return Page(items, number, pages, total, current=at)
+        case {"data": list(found), "page": int(at), "pages": int(pages), "total": int(total)}:
+            return Page(found, number, pages, total, current=at)
     raise SourceError(f"{client.base_url}{path}: page {number} is not understood")
 
 
+# End
+# Only with PAGES=token
+def _get_page_of_token(
+    client: RestClient, path: str, query: Mapping[str, Any], token: str | None
+) -> tuple[Page, str | None]:
+    """The page that ``token`` names (None: the first one), and the token of the next one (None:
+    it is the last).
+
+    Replace: how a page is requested, and what proves which is the last. A response that is not
+    understood is an error: taken for the end of the list, it would delete the rows of later pages.
+    """
+    match client.get(path, {**query, "page_token": token} if token else query):
+        case {"data": list(found), "next_token": None | str() as following}:
+            return Page(found), following
+    raise SourceError(f"{client.base_url}{path}: a page is not understood")
+
+
+# End
+# Only with PAGES=link
+def _get_linked_page(
+    client: RestClient, path: str, query: Mapping[str, Any], link: str | None
+) -> tuple[Page, str | None]:
+    """The page at ``link`` (None: the first one), and the link of the next one (None: it is the
+    last). A link to another host gets no request.
+
+    Replace: how a page is requested, and what proves which is the last. A response that is not
+    understood is an error: taken for the end of the list, it would delete the rows of later pages.
+    """
+    match client.get(link) if link else client.get(path, query):
+        case {"data": list(found), "next": None | str() as following}:
+            return Page(found), following
+    raise SourceError(f"{client.base_url}{path}: a page is not understood")
+
+
+# End
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":

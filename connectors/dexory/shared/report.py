@@ -1,0 +1,102 @@
+"""What a sync does to each table, for the log: a line when a table begins, a table of all at the
+end."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fivetran_connector_sdk import Logging
+
+from .rows import SkippedRecords
+
+_INTERVAL = 10.0  # seconds between two lines of progress
+
+
+@dataclass
+class TableCounts:
+    """What has been done to a table until now. ``mode``: what is read of it, and why; ``read``:
+    records; ``sent``: rows; ``deleted``: rows that were deleted one by one."""
+
+    mode: str
+    read: int = 0
+    sent: int = 0
+    deleted: int = 0
+    failed: bool = False
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+
+class SyncReport:
+    """The report of a sync, and the records that it skipped."""
+
+    def __init__(self) -> None:
+        self.skipped = SkippedRecords()
+        self._tables: dict[str, TableCounts] = {}
+
+    @contextmanager
+    def table(self, name: str, mode: str) -> Iterator[TableCounts]:
+        """The sync of a table; what it does is added to the counts."""
+        Logging.info(f"{name}: {mode}")
+        counts = self._tables[name] = TableCounts(mode)
+        try:
+            yield counts
+        except BaseException:
+            counts.failed = True
+            raise
+        finally:
+            counts.seconds = time.monotonic() - counts.began
+
+    def log(self) -> None:
+        """Logs the tables of the sync, and what was skipped."""
+        rows = [
+            {
+                "table": name,
+                "mode": "failed" if counts.failed else counts.mode.partition(",")[0],
+                "read": counts.read,
+                "sent": counts.sent,
+                "deleted": counts.deleted,
+                "skipped": self.skipped.counts[name],
+                "seconds": round(counts.seconds, 1),
+            }
+            for name, counts in self._tables.items()
+        ]
+        if rows:
+            Logging.info(f"Tables of this sync:\n{aligned(rows)}")
+        self.skipped.report()
+
+
+class Progress:
+    """How far a read has come, for a line in the log every ten seconds."""
+
+    def __init__(self) -> None:
+        self._said, self._rows = time.monotonic(), 0
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._said >= _INTERVAL
+
+    def text(self, rows: int, what: str, done: int, total: int | None) -> str:
+        """`5000 rows read, 250 rows/s, 20 % of 25000, 80 s left`. ``rows``: that were read until
+        now, of which those since the last text give the rate; ``what`` they are. ``done``: how
+        many of the ``total`` (None: not known) there are, with those of earlier syncs."""
+        now = time.monotonic()
+        rate = (rows - self._rows) / max(now - self._said, 0.001)
+        self._said, self._rows = now, rows
+        text = f"{rows} {what} read, {rate:.0f} {what}/s"
+        if total:
+            text += f", {min(100 * done // total, 99)} % of {total}"
+            if rate:
+                text += f", {max(total - done, 0) / rate:.0f} s left"
+        return text
+
+
+def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same names of values, as lines of aligned columns below these names."""
+    lines = [[*rows[0]], *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

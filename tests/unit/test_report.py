@@ -1,0 +1,77 @@
+"""What the log says of a sync."""
+
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from fivetran_connector_sdk import Operations
+
+from shared import times
+from shared.errors import SourceError
+from shared.report import Progress, SyncReport
+from shared.state import window
+
+NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
+
+
+def test_the_tables_of_a_sync(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line when each begins, and one for each at the end; of a failed one, too."""
+    monkeypatch.setattr(Operations, "warning", lambda message: None)
+    report = SyncReport()
+    with report.table("rooms", "changes since yesterday") as counts:
+        counts.read, counts.sent, counts.deleted = 12, 3, 1
+    with pytest.raises(SourceError), report.table("sites", "full refresh, as at every sync"):
+        raise SourceError("no")
+    report.skipped.add("rooms", "record 7", ValueError("bad"))
+    report.log()
+    lines = [
+        line.split(" connector ")[-1].split() for line in capsys.readouterr().out.splitlines()
+    ]
+    assert ["rooms:", "changes", "since", "yesterday"] in lines
+    assert ["sites:", "full", "refresh,", "as", "at", "every", "sync"] in lines
+    assert ["table", "mode", "read", "sent", "deleted", "skipped", "seconds"] in lines
+    assert ["rooms", "changes", "since", "yesterday", "12", "3", "1", "1", "0.0"] in lines
+    assert ["sites", "failed", "0", "0", "0", "0", "0.0"] in lines
+
+
+def test_the_rate_is_that_of_the_last_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait before it does not count; without a total there is no share."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    line = Progress()
+    clock[0] = 9.9
+    assert not line.is_due
+    clock[0] = 10.0
+    assert line.is_due
+    assert line.text(100, "rows", 100, None) == "100 rows read, 10 rows/s"
+    clock[0] = 20.0
+    assert line.text(600, "rows", 700, 1_700) == (
+        "600 rows read, 50 rows/s, 41 % of 1700, 20 s left"
+    )
+    clock[0] = 30.0
+    assert line.text(600, "rows", 1_800, 1_700) == "600 rows read, 0 rows/s, 99 % of 1700"
+
+
+@pytest.mark.parametrize(
+    ("entry", "mode"),
+    [
+        ({}, "first load"),
+        ({"cursor": -1}, "full refresh, since no sync has completed one that is proven whole"),
+        ({"cursor": 1, "listed_at": -1}, "full refresh, since the state is ahead of the clock"),
+        ({"cursor": -1, "listed_at": -24}, "full refresh, since the last one was 24 hours ago"),
+        ({"cursor": -1, "listed_at": -2}, "changes since 2026-06-10T11:00:00Z"),
+        (
+            {"cursor": -20, "listed_at": -20},
+            "full refresh, since the source does not keep all changes since the last sync",
+        ),
+    ],
+)
+def test_why_a_table_is_read_so(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, int], mode: str
+) -> None:
+    """In one clause."""
+    monkeypatch.setattr(times, "now", lambda: NOW)
+    saved = {key: times.to_text(NOW + timedelta(hours=hours)) for key, hours in entry.items()}
+    assert window(saved, 24, history=timedelta(hours=10)).mode == mode
