@@ -50,7 +50,7 @@ fix: .venv/.ready ## Sort imports, format, renew the copies; then say what is le
 vendor: .venv/.ready ## Copy shared/ into every connector
 	@$(BIN)/python -m tools vendor
 
-demo: .venv/.ready ## Sync every connector with its simulator, before and after a change (or CONNECTOR=name)
+demo: .venv/.ready ## Sync with every simulator, change its data, sync again (or CONNECTOR=name)
 	@$(BIN)/python -m tools demo $(CONNECTOR)
 
 sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080] [WRITE=1]
@@ -76,7 +76,7 @@ mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notice
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
-new: .venv/.ready ## Write a connector that passes all tests: CONNECTOR=name [TABLES=a,b PAGES=token DELETES=full]
+new: .venv/.ready ## Write a further connector: CONNECTOR=name [TABLES=a,b] [PAGES=...] [DELETES=...]
 	@$(BIN)/python -m tools new "$(CONNECTOR)" --tables "$(TABLES)" --pages "$(PAGES)" --deletes "$(DELETES)"
 
 configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name

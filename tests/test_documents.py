@@ -1,5 +1,6 @@
 """Documents that stay true."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -46,3 +47,27 @@ def test_make_help_shows_every_target() -> None:
     """It needs no installation."""
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "make test" in listed.stdout
+
+
+def test_editors_start_commands_that_exist() -> None:
+    """The devcontainer and the launch file are JSON; their targets and their task are there."""
+    files = [".devcontainer/devcontainer.json", ".vscode/launch.json", ".vscode/tasks.json"]
+    container, launch, tasks = (json.loads((ROOT / name).read_text()) for name in files)
+    makefile = (ROOT / "Makefile").read_text()
+    for command in (container["postCreateCommand"], tasks["tasks"][0]["command"]):
+        assert re.search(rf"^{re.escape(command.split()[1])}:", makefile, re.M)
+    assert launch["configurations"][0]["preLaunchTask"] == tasks["tasks"][0]["label"]
+    matcher = tasks["tasks"][0]["problemMatcher"]["background"]
+    printed = (ROOT / "tools" / "sandbox.py").read_text()
+    assert matcher["beginsPattern"] in printed
+    assert f'"{matcher["endsPattern"].lstrip("^")}"' in printed
+
+
+@pytest.mark.posix
+def test_make_help_is_aligned() -> None:
+    """Every description begins in the same column, and every line fits a terminal."""
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = listed.stdout.splitlines()
+    columns = {found.end() for line in lines if (found := re.match(r"  make [a-z-]+ +", line))}
+    assert len(columns) == 1
+    assert max(map(len, lines)) <= 100
