@@ -78,13 +78,19 @@ class Column:
     The value is that of the first of ``sources`` (else of the column's own name) that is not
     null. With ``derive`` it is that of the own name, unless it is a list or an object, else what
     ``derive`` makes of the record; it raises ValueError for what it cannot read.
-    ``required``: a record whose value is null or "" is skipped.
+    ``required``: a record whose value is null or "" is skipped. Raises ValueError for a type that
+    is not STRING, INT, LONG, DOUBLE, BOOLEAN, UTC_DATETIME, JSON or a ``decimal``.
     """
 
     type: Any = "STRING"
     sources: tuple[str, ...] = ()
     derive: Callable[[Mapping[str, Any]], Any] | None = None
     required: bool = False
+
+    def __post_init__(self) -> None:
+        kind = _kind(self.type)
+        if kind != "DECIMAL" and kind not in _CONVERTERS:
+            raise ValueError(f"no value can be converted to a column of the type {kind}")
 
 
 def decimal(precision: int, scale: int) -> dict[str, Any]:

@@ -19,9 +19,10 @@ class RecordLists(Sandbox):
 
     ``usual``: how many records each list has, unless the constructor is told otherwise.
     ``texts``: for each list the field with a text that changes. ``changed_at``: the field with the
-    time of the last change, of the records that have it. ``key``: the field that tells records
-    apart. ``deleted``: of the lists in ``lists_deletes``, the keys and times of deleted records.
-    ``limit``: how many requests are served until one is refused for its rate.
+    time of the last change, of the records that have it. ``keys``: for each list the field that
+    tells records apart, unless it is "id". ``deleted``: of the lists in ``lists_deletes``, the
+    keys and times of deleted records. ``limit``: how many requests are served until one is refused
+    for its rate.
 
     A simulator has ``make``, ``row`` and views of its ``app`` that respond to requests.
     """
@@ -30,7 +31,7 @@ class RecordLists(Sandbox):
     usual: ClassVar[Mapping[str, int]] = {}
     texts: ClassVar[Mapping[str, str]] = {}
     changed_at: ClassVar[str] = "updated_at"
-    key: ClassVar[str] = "id"
+    keys: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
@@ -39,6 +40,7 @@ class RecordLists(Sandbox):
 
     def __init__(self, *, seed: int = 1, **counts: int) -> None:
         super().__init__()
+        self.key_fields = self.keys.values()
         self.random = random.Random(seed)
         self.fake = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         self.records: dict[str, list[Record]] = {name: [] for name in self.lists}
@@ -145,7 +147,8 @@ class RecordLists(Sandbox):
             record = self.records[name].pop(position)
             if name in self.deleted:
                 now = self.stamp(datetime.now(timezone.utc))
-                self.deleted[name].append({self.key: record[self.key], "deleted_at": now})
+                key = self.keys.get(name, "id")
+                self.deleted[name].append({key: record[key], "deleted_at": now})
             return record
 
     # For responses

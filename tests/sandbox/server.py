@@ -7,7 +7,7 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -117,7 +117,8 @@ class Sandbox(Simulator):
     """A simulator over HTTP, on a port of its own on the loopback address.
 
     ``requests`` holds the requests that arrived, ``faults`` those to come, ``options`` settings.
-    ``data_path`` begins the paths of the data (not those of tokens).
+    ``data_path`` begins the paths of the data (not those of tokens). ``key_fields``: the fields of
+    records that are in keys; those whose names end with "id" are taken for such ones.
 
     Of paged lists: groups of ``ties`` records are equal in the order, and each page sorts them
     differently; the total counts ``miscount`` records that are not listed, and is at most
@@ -125,6 +126,7 @@ class Sandbox(Simulator):
     """
 
     data_path: ClassVar[str]
+    key_fields: Collection[str] = ()
     addresses = ("base_url", "auth_url")
     troubles = tuple(_TROUBLES)
     refusals = tuple(_REFUSALS)
@@ -224,7 +226,7 @@ class Sandbox(Simulator):
             path = paths[number % len(paths)]
             self.fault(path, times=None, status=403, body=body, headers=kind)
         else:
-            make = partial(_with_odd_value, random.Random(number))
+            make = partial(_with_odd_value, random.Random(number), self.key_fields)
             self.fault(self.data_path, times=None, forge=partial(_with_records, make))
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:
@@ -310,10 +312,13 @@ _IN_KEYS = (
 )
 
 
-def _with_odd_value(draw: random.Random, record: dict[str, Any]) -> dict[str, Any]:
+def _with_odd_value(
+    draw: random.Random, keys: Collection[str], record: dict[str, Any]
+) -> dict[str, Any]:
     """A record; one in three has an odd value, but not in a field that is, or may be, a part of
     its key."""
-    names = [n for n in record if not n.lower().endswith("id") and n not in _IN_KEYS]
+    in_keys = {*_IN_KEYS, *keys}
+    names = [n for n in record if not n.lower().endswith("id") and n not in in_keys]
     if not names or draw.random() > 1 / 3:
         return record
     return {**record, draw.choice(names): draw.choice(_ODD)}

@@ -645,3 +645,9 @@ def test_a_column_of_decimals_equals_its_values_one_by_one(values: list[Any]) ->
             convert(values, decimal(9, 4), "x")
     else:
         assert convert(values, decimal(9, 4), "x") == [value for [value] in each]
+
+
+def test_a_type_that_has_no_converter_is_refused_where_it_is_declared() -> None:
+    """Not by a KeyError in the middle of a sync."""
+    with pytest.raises(ValueError, match="a column of the type NAIVE_TIME"):
+        Column("NAIVE_TIME")
