@@ -21,6 +21,7 @@ class Workers:
     def __init__(self, count: int, closed: threading.Event | None = None) -> None:
         self.count, self._closed = count, closed or threading.Event()
         self._steps: queue.SimpleQueue[_Step | None] = queue.SimpleQueue()
+        self._pending: set[Future[Any]] = set()  # of the steps that are not done
         self._lock, self._stopped, self._ended = threading.Lock(), False, False
 
     def in_turn(self, step: Callable[..., Any], *arguments: Any) -> Any:
@@ -31,8 +32,12 @@ class Workers:
         with self._lock:
             if self._ended:
                 raise RuntimeError("the sync has ended")
+            self._pending.add(done)
             self._steps.put((done, step, arguments))
-        return done.result()
+        try:
+            return done.result()
+        finally:
+            self._pending.discard(done)
 
     def run(self, tasks: Iterable[T], work: Callable[[int, T], bool]) -> None:
         """Calls ``work`` with the number of a worker and a task, until one call returns False or
@@ -88,9 +93,9 @@ class Workers:
                     raise
 
     def _end(self) -> None:
-        """Cancels the steps that wait: no worker waits for a turn that does not come."""
+        """Cancels the steps that are not done: no worker waits for a turn that does not come. An
+        interrupt may have come when one was taken, and not begun."""
         with self._lock:
             self._stopped = self._ended = True
-            while not self._steps.empty():
-                if waiting := self._steps.get():
-                    waiting[0].cancel()
+            for step in [*self._pending]:
+                step.cancel()
