@@ -96,6 +96,8 @@ def _add_deploy(verbs: _Verbs) -> None:
     _add_connector(deploy)
     deploy.add_argument("--destination", required=True, help="the name of the destination")
     deploy.add_argument("--connection", required=True, help="the name of the connection")
+    says = "only say what would be packed, sent and changed"
+    deploy.add_argument("--dry-run", action="store_true", help=says)
     deploy.add_argument(
         # For a connection that exists the command insists on it.
         "--python-version",
