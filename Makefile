@@ -4,6 +4,7 @@ PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
 WRITE ?=
+FORMAT ?= text
 DRY_RUN ?=
 MINUTES ?= 20
 SEED ?=
@@ -22,7 +23,7 @@ CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-all check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
-	debug reset show package deploy packages lock clean needs-connector
+	debug reset show schema package deploy packages lock clean needs-connector
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +95,9 @@ reset: .venv/.ready needs-connector ## Forget the state and the rows of local sy
 
 show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
 	@$(BIN)/python -m tools show $(CONNECTOR)
+
+schema: .venv/.ready needs-connector ## Show the tables as the destination will have them: CONNECTOR=name
+	@$(BIN)/python -m tools schema $(CONNECTOR) --format $(FORMAT)
 
 package: .venv/.ready needs-connector ## Make the zip that is deployed, in build/: CONNECTOR=name
 	@$(BIN)/python -m tools package $(CONNECTOR)

@@ -66,6 +66,12 @@ def _add_verbs_of_a_connector(verbs: _Verbs) -> None:
     _add_connector(_add(verbs, "check-config", "tools.configuration:check_config", calls))
     shows = "show the tables of the last local sync"
     _add_connector(_add(verbs, "show", "tools.show:show", shows))
+    tells = "print the tables as the destination will have them"
+    schema = _add(verbs, "schema", "tools.schema:print_schema", tells)
+    _add_connector(schema)
+    forms = "text (default), dbt: sources with tests of the keys, json: the configuration's schema"
+    kinds = ("text", "dbt", "json")
+    schema.add_argument("--format", dest="format_", choices=kinds, default="text", help=forms)
     packs = "make the zip that is deployed, in build/"
     _add_connector(_add(verbs, "package", "tools.package:package", packs))
 
