@@ -161,9 +161,14 @@ def _dbt_table(table: StoredTable, name: str) -> Iterator[str]:
 
 
 def _joined(columns: tuple[str, ...]) -> str:
-    """An SQL expression that is unique where the columns together are, in every dialect of dbt."""
-    texts = [f"cast({column} as {{{{ dbt.type_string() }}}})" for column in columns]
-    return " || '|' || ".join(texts)
+    """An SQL expression that is unique where the columns together are. dbt renders no macro here,
+    so it has to be one that the warehouses have in common: Redshift takes no other types than text
+    in it, the others do."""
+    first, *others = columns
+    expression = first
+    for column in others:
+        expression = f"concat(concat({expression}, '|'), {column})"
+    return expression
 
 
 def _text(text: str) -> str:
