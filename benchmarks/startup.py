@@ -11,8 +11,8 @@ import sys
 import time
 from typing import Any
 
-import fivetran_connector_sdk  # noqa: F401  # as every connector does
 import requests
+from fivetran_connector_sdk import Logging
 
 
 class _ReachedError(BaseException):
@@ -25,6 +25,7 @@ def _stop(*_: Any, **__: Any) -> None:
 
 
 configuration, *folders = sys.argv[1:]
+Logging.LOG_LEVEL = Logging.Level.INFO  # what `fivetran debug` sets, and the log needs
 if folders:
     sys.path.append(*folders)  # as the SDK does
     connector = importlib.import_module("connector")
