@@ -4,6 +4,8 @@ PYTHON ?= python3
 CONNECTOR ?=
 PORT ?= 0
 WRITE ?=
+FORMAT ?= text
+DRY_RUN ?=
 MINUTES ?= 20
 SEED ?=
 PART ?= state
@@ -21,7 +23,7 @@ CONNECTORS := $(sort $(notdir $(wildcard connectors/*)))
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-all check fix vendor demo sandbox bench coverage soak mutants new configure check-config \
-	debug reset show package packages lock clean needs-connector
+	debug reset show schema package deploy packages lock clean needs-connector
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,7 +78,7 @@ mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notice
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
 	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
 
-new: .venv/.ready ## Write a further connector: CONNECTOR=name [TABLES=a,b] [PAGES=...] [DELETES=...]
+new: .venv/.ready ## Write a further connector: CONNECTOR=name [TABLES= PAGES= DELETES=]
 	@$(BIN)/python -m tools new "$(CONNECTOR)" --tables "$(TABLES)" --pages "$(PAGES)" --deletes "$(DELETES)"
 
 configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
@@ -94,8 +96,15 @@ reset: .venv/.ready needs-connector ## Forget the state and the rows of local sy
 show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
 	@$(BIN)/python -m tools show $(CONNECTOR)
 
+schema: .venv/.ready needs-connector ## Show the tables as the destination will have them: CONNECTOR=name
+	@$(BIN)/python -m tools schema $(CONNECTOR) --format $(FORMAT)
+
 package: .venv/.ready needs-connector ## Make the zip that is deployed, in build/: CONNECTOR=name
 	@$(BIN)/python -m tools package $(CONNECTOR)
+
+deploy: .venv/.ready needs-connector ## Deploy, as the README says: CONNECTOR=name [DRY_RUN=1]
+	@$(BIN)/python -m tools deploy $(CONNECTOR) --destination "$(FIVETRAN_DESTINATION)" \
+		--connection "$(FIVETRAN_CONNECTION)" $(if $(DRY_RUN),--dry-run)
 
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
 	@$(BIN)/python -m pytest -q -m installs

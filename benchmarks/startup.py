@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import requests
-from fivetran_connector_sdk import Logging  # as every connector does
+from fivetran_connector_sdk import Logging
 
 
 class _ReachedError(BaseException):
@@ -25,12 +25,12 @@ def _stop(*_: Any, **__: Any) -> None:
 
 
 configuration, *folders = sys.argv[1:]
+Logging.LOG_LEVEL = Logging.Level.INFO  # what `fivetran debug` sets, and the log needs
 if folders:
     sys.path.append(*folders)  # as the SDK does
     connector = importlib.import_module("connector")
 
 imported = time.process_time()
-Logging.LOG_LEVEL = Logging.Level.SEVERE
 requests.Session.request = _stop  # type: ignore[assignment, method-assign]
 try:
     if folders:

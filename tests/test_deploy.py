@@ -117,6 +117,32 @@ def test_a_new_configuration_replaces_the_old_one(api: FivetranApi, deploy: Depl
     assert len(api.sent("PATCH")["config"]["secrets_list"]) == len(paligo())
 
 
+def test_a_dry_run_says_what_a_deployment_would_do(api: FivetranApi, deploy: Deploy) -> None:
+    """It packs the same files, and requests nothing; no value of the configuration is shown."""
+    assert deploy(configuration=json.dumps(paligo())).returncode == 0
+    sent = len(api.requests)
+    wanted = api.packages["package_1"].keys() - {"configuration_form.pb"}
+    options = ("--dry-run", "--api-key=not-shown", "--proxy-id", "not-shown")
+    done = deploy("paligo", *options, configuration=json.dumps(paligo()), key="")
+    assert done.returncode == 0, done.stderr
+    assert len(api.requests) == sent
+    listed = set(re.findall(r"^  (\S+) \([\d,]+ bytes\)$", done.stdout, re.M))
+    assert listed == {name for name in wanted if not name.endswith("/")}
+    assert f"that would be sent: {', '.join(paligo())}\n" in done.stdout
+    assert "the connection paligo_live in warehouse" in done.stdout
+    assert "not-shown" not in done.stdout
+    assert not [value for value in paligo().values() if value in done.stdout and len(value) > 3]
+
+
+def test_an_encrypted_value_is_not_deployed(api: FivetranApi, deploy: Deploy) -> None:
+    """Only the machine on which `make configure` ran could read it."""
+    done = deploy(configuration=json.dumps({**paligo(), "api_key": "fivetran_encrypted:c2Vj"}))
+    assert done.returncode == 1
+    assert "api_key" in done.stderr
+    assert "c2Vj" not in done.stdout + done.stderr
+    assert not api.requests
+
+
 def test_a_new_connection_needs_a_configuration(api: FivetranApi, deploy: Deploy) -> None:
     """Nothing is created, nor uploaded, without one."""
     done = deploy()

@@ -90,10 +90,14 @@ def run_by_hand(project: Project) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_template_is_read_where_nothing_else_is(tmp_path: Path) -> None:
+def test_the_template_is_read_where_nothing_else_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As Fivetran's examples do; without a template, too, a sentence says what to do."""
+    monkeypatch.setenv("PATH", "/nowhere")
     (tmp_path / "configuration.json").write_text('{"a": "1"}')
     assert local_configuration(tmp_path) == {"a": "1"}
+    assert shutil.which("fivetran")  # as without an activated environment
     (tmp_path / "configuration.local.json").write_text('{"a": "2"}')
     assert local_configuration(tmp_path) == {"a": "2"}
     with pytest.raises(SystemExit, match=r"There is no configuration\.local\.json in"):

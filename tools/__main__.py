@@ -66,6 +66,12 @@ def _add_verbs_of_a_connector(verbs: _Verbs) -> None:
     _add_connector(_add(verbs, "check-config", "tools.configuration:check_config", calls))
     shows = "show the tables of the last local sync"
     _add_connector(_add(verbs, "show", "tools.show:show", shows))
+    tells = "print the tables as the destination will have them"
+    schema = _add(verbs, "schema", "tools.schema:print_schema", tells)
+    _add_connector(schema)
+    forms = "text (default), dbt: sources with tests of the keys, json: the configuration's schema"
+    kinds = ("text", "dbt", "json")
+    schema.add_argument("--format", dest="format_", choices=kinds, default="text", help=forms)
     packs = "make the zip that is deployed, in build/"
     _add_connector(_add(verbs, "package", "tools.package:package", packs))
 
@@ -96,6 +102,8 @@ def _add_deploy(verbs: _Verbs) -> None:
     _add_connector(deploy)
     deploy.add_argument("--destination", required=True, help="the name of the destination")
     deploy.add_argument("--connection", required=True, help="the name of the connection")
+    says = "only say what would be packed, sent and changed"
+    deploy.add_argument("--dry-run", action="store_true", help=says)
     deploy.add_argument(
         # For a connection that exists the command insists on it.
         "--python-version",

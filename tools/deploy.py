@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from shared.settings import ENCRYPTED
 from tools.checks import SECRET_KEY
 from tools.fivetran import stub_pipreqs
 from tools.masking import masker, printed_forms
@@ -29,10 +30,20 @@ _SIGNALS = [
 
 
 def deploy_from_environment(
-    name: str, destination: str, connection: str, python_version: str, more: Sequence[str]
+    name: str,
+    destination: str,
+    connection: str,
+    python_version: str,
+    more: Sequence[str],
+    dry_run: bool = False,
 ) -> int:
-    """Deploys with the secrets in the environment of this process. ``more``: further options of
-    `fivetran deploy`. Returns and raises what `deploy` does."""
+    """Deploys with the secrets in the environment of this process, or says what that would do.
+    ``more``: further options of `fivetran deploy`. Returns and raises what `deploy` does."""
+    if dry_run:
+        _print_plan(name, destination, connection, python_version, more)
+        return 0
+    if not (destination and connection):
+        sys.exit("Name the destination and the connection, as the README says under Deploy")
     options = ["--destination", destination, "--connection", connection]
     options += ["--python-version", python_version, *more]
     return deploy(name, options, dict(os.environ))
@@ -75,6 +86,32 @@ def deploy(name: str, options: list[str], environment: dict[str, str]) -> int:
                 f"What was deployed is not what {name}/requirements.txt pins: deploy it again"
             )
     return code
+
+
+def _print_plan(
+    name: str, destination: str, connection: str, python_version: str, more: Sequence[str]
+) -> None:
+    """Prints what a deployment would pack, send and change, without a request: of the
+    configuration its keys alone, of further options their names."""
+    given = _configuration(os.environ.get("CONNECTOR_CONFIGURATION", ""))
+    with tempfile.TemporaryDirectory() as folder:
+        staged = stage_connector(name, Path(folder))
+        files = {path: path.stat().st_size for path in staged.rglob("*") if path.is_file()}
+        listed = {path.relative_to(staged).as_posix(): size for path, size in files.items()}
+    print("Would be packed, with the setup form:")
+    for path in sorted(listed):
+        print(f"  {path} ({listed[path]:,} bytes)")
+    keys = ", ".join(given) or "none, as CONNECTOR_CONFIGURATION is not set"
+    options = [word.partition("=")[0] for word in more if word.startswith("-")]
+    print(
+        f"Would be sent: the package, Python {python_version}, {', '.join(options)}".rstrip(", ")
+    )
+    print(f"Keys of the configuration that would be sent: {keys}")
+    where = f"{connection or '(not named)'} in {destination or '(not named)'}"
+    print(f"Would be changed: the connection {where}. One that exists gets the new package, and")
+    print(f"{'the new' if given else 'keeps its'} configuration; a new one is created, paused.")
+    if not given:
+        print("A new one needs CONNECTOR_CONFIGURATION.")
 
 
 @contextlib.contextmanager
@@ -143,6 +180,12 @@ def _configuration(text: str) -> dict[str, str]:
     left = [key for key, value in given.items() if _PLACEHOLDER.fullmatch(value.strip())]
     if left:
         sys.exit(f"CONNECTOR_CONFIGURATION holds placeholders: {', '.join(left)}")
+    closed = [key for key, value in given.items() if value.strip().startswith(ENCRYPTED)]
+    if closed:
+        sys.exit(
+            "CONNECTOR_CONFIGURATION holds values that only the machine that encrypted them can "
+            f"read: {', '.join(closed)}"
+        )
     return given
 
 

@@ -1,6 +1,7 @@
 """The configuration of a sync on this machine, which `python connector.py` starts."""
 
 import json
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -16,8 +17,12 @@ def local_configuration(folder: Path) -> dict[str, str]:
     """The settings in configuration.local.json or, where there is none, in configuration.json.
 
     Passwords that `fivetran configuration` encrypted are decrypted. ``folder``: that of the
-    connector. Raises SystemExit with a sentence if the file is not understood.
+    connector. The commands beside this Python are found from now on: the SDK calls one of them,
+    and a virtual environment need not be activated. Raises SystemExit with a sentence if the file
+    is not understood.
     """
+    beside = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), beside])
     paths = [folder / name for name in ("configuration.local.json", "configuration.json")]
     path = next((path for path in paths if path.exists()), paths[0])
     try:
