@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from shared.settings import ENCRYPTED
 from tools.checks import SECRET_KEY
 from tools.fivetran import stub_pipreqs
 from tools.masking import masker, printed_forms
 from tools.paths import command
 from tools.staging import stage_connector
 
+_ENCRYPTED = "fivetran_encrypted:"  # how `fivetran configuration` marks what it encrypts
 _PLACEHOLDER = re.compile(r"<YOUR_[A-Z0-9_]*>")  # a password may look like <ABC>
 _SHORTEST_VALUE = 8  # characters of a value that is masked without being a secret
 _SECONDS_TO_END = 5.0  # for a command that is asked to end, before it is killed
@@ -180,7 +180,7 @@ def _configuration(text: str) -> dict[str, str]:
     left = [key for key, value in given.items() if _PLACEHOLDER.fullmatch(value.strip())]
     if left:
         sys.exit(f"CONNECTOR_CONFIGURATION holds placeholders: {', '.join(left)}")
-    closed = [key for key, value in given.items() if value.strip().startswith(ENCRYPTED)]
+    closed = [key for key, value in given.items() if value.strip().startswith(_ENCRYPTED)]
     if closed:
         sys.exit(
             "CONNECTOR_CONFIGURATION holds values that only the machine that encrypted them can "
