@@ -71,3 +71,15 @@ def test_make_help_is_aligned() -> None:
     columns = {found.end() for line in lines if (found := re.match(r"  make [a-z-]+ +", line))}
     assert len(columns) == 1
     assert max(map(len, lines)) <= 100
+
+
+def test_the_picture_of_the_demo_shows_every_table() -> None:
+    """It is made anew by `python -m tools demo --picture docs/demo.svg`."""
+    picture = (ROOT / "docs/demo.svg").read_text()
+    rows = re.findall(r"^\| \[\w+\]\(connectors/.*$", (ROOT / "README.md").read_text(), re.M)
+    tables = [table for row in rows for table in re.findall(r"`(\w+)`", row)]
+    assert len(tables) > 15
+    assert not [table for table in tables if table not in picture]
+    assert "http" not in picture.replace("http://www.w3.org/", "").replace(
+        "https://www.textualize.io", ""
+    )

@@ -57,6 +57,7 @@ def _add_verbs_of_the_repository(verbs: _Verbs) -> None:
     demo = _add(verbs, "demo", "tools.demo:demo", syncs)
     some = f"some of {', '.join(NAMES)} (default: all)"
     demo.add_argument("names", metavar="CONNECTOR", nargs="*", type=_connector, help=some)
+    demo.add_argument("--picture", metavar="FILE", default="", help="an SVG of what it prints")
 
 
 def _add_verbs_of_a_connector(verbs: _Verbs) -> None:

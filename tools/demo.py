@@ -5,10 +5,12 @@ only by a full refresh has a third sync, which is one. All files are in build/de
 """
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +20,7 @@ from tests.sandbox.fivetran import Project
 from tools.paths import NAMES, build_folder
 
 _HEADERS = ("1st\nupserts", "2nd\nupserts", "2nd\ndeletes", "3rd\nupserts", "3rd\ndeletes")
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class _Sync:
     last: str
 
 
-def demo(names: Sequence[str] = ()) -> None:
-    """Syncs the connectors of these names, or all, and prints what is in their tables then.
+def demo(names: Sequence[str] = (), picture: str = "") -> None:
+    """Syncs the connectors of these names, or all, and prints what is in their tables then; with
+    the path of a ``picture``, into an SVG file, too.
 
     Raises SystemExit with the output of `fivetran debug` if a sync fails.
     """
-    console = Console(width=100)
+    console = Console(width=100, record=bool(picture), highlight=False)
     chosen = names or NAMES
     summary = Table("connector", "table", "rows", *_HEADERS, title="Rows, and what each sync did")
     for name in chosen:
@@ -45,6 +49,10 @@ def demo(names: Sequence[str] = ()) -> None:
     console.print("Look into the tables with:")
     for name in chosen:
         console.print(f"  make show CONNECTOR={name}")
+    if picture:
+        svg = console.export_svg(title="make demo")
+        # Fonts of another host are loaded by no page that shows the picture.
+        Path(picture).write_text(_FONTS.sub("", svg), encoding="utf-8")
 
 
 def _demonstrate(name: str, summary: Table, console: Console) -> None:
