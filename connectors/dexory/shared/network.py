@@ -109,6 +109,9 @@ class NoConnection(Exception):
         self.final = final
 
 
+LONGEST_UNINTERRUPTED = 0.5  # seconds that the main thread waits before it looks for signals
+
+
 class Closed(threading.Event):
     """Set, it ends what threads wait for: their back-offs, and the sockets that it watches."""
 

@@ -8,7 +8,10 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
+
+from shared.network import LONGEST_UNINTERRUPTED
 
 T = TypeVar("T")
 _Step = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
@@ -83,7 +86,7 @@ class Workers:
 
     def _take_steps(self) -> None:
         """Takes the steps until a worker has ended."""
-        while waiting := self._steps.get():
+        while waiting := self._next_step():
             done, step, arguments = waiting
             try:
                 done.set_result(step(*arguments))
@@ -91,6 +94,13 @@ class Workers:
                 done.set_exception(error)  # the worker raises it
                 if not isinstance(error, Exception):  # such as Ctrl-C: it is raised here, too
                     raise
+
+    def _next_step(self) -> _Step | None:
+        """The next step, None if a worker has ended. A signal that comes right before a wait does
+        not end it, so none is long."""
+        while True:
+            with suppress(queue.Empty):
+                return self._steps.get(timeout=LONGEST_UNINTERRUPTED)
 
     def _end(self) -> None:
         """Cancels the steps that are not done: no worker waits for a turn that does not come. An

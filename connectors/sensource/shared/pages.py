@@ -4,14 +4,14 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
 from typing import Any
 
 from .errors import SourceError, T
-from .network import Closed
+from .network import LONGEST_UNINTERRUPTED, Closed
 from .rest import RestClient
 
 # With these a source may refuse a page behind the last one.
@@ -78,7 +78,7 @@ def read_ahead(
         with ThreadPoolExecutor(1) as reader:
             try:
                 begun = deque([reader.submit(next, pages, end)])
-                while (page := begun.popleft().result()) is not end:
+                while (page := _result(begun.popleft())) is not end:
                     while len(begun) < min(ahead(), 2):
                         begun.append(reader.submit(next, pages, end))
                     yield page
@@ -94,6 +94,14 @@ def read_ahead(
             pages.close()  # what it has begun may back off, which `closed` still ends
         if closes:
             closed.clear()
+
+
+def _result(future: "Future[T]") -> T:
+    """The result of a call in a thread. A signal that comes right before a wait does not end it,
+    so none is long."""
+    while not future.done():
+        wait([future], LONGEST_UNINTERRUPTED)
+    return future.result()
 
 
 def _end(closed: threading.Event, error: BaseException) -> None:
@@ -125,7 +133,7 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
                         return
                     taken = ()  # it may be large, and so may the next one
                     if begun:
-                        taken = (begun.popleft().result(),)
+                        taken = (_result(begun.popleft()),)
             except BaseException as error:
                 closes = not client.closed.is_set()
                 _end(client.closed, error)
