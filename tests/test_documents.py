@@ -28,6 +28,18 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
         assert path.exists(), link
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_exist(document: Path) -> None:
+    """Each `make` target and each verb of `python -m tools` that a document names."""
+    text = document.read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.M)) <= targets
+    named = set(re.findall(r"-m tools ([a-z][a-z-]*)", text))
+    code = (ROOT / "tools/__main__.py").read_text()
+    verbs = set(re.findall(r'_add\(\s*\w+,\s*"([a-z-]+)"', code))
+    assert named <= verbs
+
+
 def test_the_readme_lists_every_connector() -> None:
     """With a link to its own README."""
     text = (ROOT / "README.md").read_text()

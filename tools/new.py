@@ -101,7 +101,8 @@ def _problem_of_kind(kind: Kind) -> str | None:
 def _of_kind(text: str, kind: Kind) -> str:
     """A file of the skeleton with the blocks that a source of this kind needs."""
     listed = ", ".join(f"`{table}`" for table in kind.tables)
-    return "".join(_blocks(iter(text.splitlines(keepends=True)), kind)).replace("`items`", listed)
+    lines = text.replace("`items`", listed).splitlines(keepends=True)
+    return "".join(_blocks(iter(lines), kind))
 
 
 def _blocks(lines: Iterator[str], kind: Kind) -> Iterator[str]:
@@ -121,7 +122,7 @@ def _blocks(lines: Iterator[str], kind: Kind) -> Iterator[str]:
 def _for_each(block: list[str], tables: Iterable[str]) -> Iterator[str]:
     for table in tables:
         for line in block:
-            yield line.replace("items", table).replace("ITEMS", table.upper())
+            yield line.replace("items", table).replace("ITEMS", table)
 
 
 def _problem(name: str) -> str | None:

@@ -33,7 +33,7 @@ def test_the_readme_describes_every_key_and_table(sandbox: Any) -> None:
         assert setting.kind.expected in row, key
     for entry in module.schema(sandbox.configuration()):
         if entry["table"] in (sandbox.tables or (entry["table"],)):
-            primary_key, columns = _described(text, entry["table"].upper())
+            primary_key, columns = _described(text, entry["table"].lower())
             assert primary_key == entry.get("primary_key", []), entry["table"]
             assert columns == entry["columns"], entry["table"]
 
