@@ -21,6 +21,7 @@ from tests.sandbox.fivetran import load
 from tests.sandbox.mssql import MssqlSandbox, faults
 
 from .measure import Figure, Plan, fresh
+from .mssql_tables import configuration_of
 from .server_process import respond, server_process
 from .sink import Sink, counted, expect
 
@@ -73,16 +74,7 @@ def _responses(server: MssqlSandbox) -> Callable[[str], dict[str, str]]:
             latency = float(question)
             server.faults.clear()
             server.faults.add(faults.call(lambda: time.sleep(latency), times=10**9))
-        return {
-            "mssql_encrypt": "false",
-            "mssql_server": server.host,
-            "mssql_port": str(server.port),
-            "mssql_database": server.database,
-            "mssql_user": server.user,
-            "mssql_password": server.password,
-            "max_tables": "0",
-            "incremental_column": "none",
-        }
+        return {**configuration_of(server), "incremental_column": "none"}
 
     return response
 

@@ -171,18 +171,23 @@ def _serve(pipe: Connection, tables: int) -> None:
         respond(pipe, _responses(server))
 
 
+def configuration_of(server: MssqlSandbox) -> dict[str, str]:
+    """All tables of the simulator, without encryption."""
+    return {
+        "mssql_encrypt": "false",
+        "mssql_server": server.host,
+        "mssql_port": str(server.port),
+        "mssql_database": server.database,
+        "mssql_user": server.user,
+        "mssql_password": server.password,
+        "max_tables": "0",
+    }
+
+
 def _responses(server: MssqlSandbox) -> Callable[[str], Any]:
     def response(question: str) -> Any:
         if question == "configuration":
-            return {
-                "mssql_encrypt": "false",
-                "mssql_server": server.host,
-                "mssql_port": str(server.port),
-                "mssql_database": server.database,
-                "mssql_user": server.user,
-                "mssql_password": server.password,
-                "max_tables": "0",
-            }
+            return configuration_of(server)
         sent = [statement.sql for statement in server.statements]
         server.statements.clear()
         return sent
