@@ -25,7 +25,7 @@ TESTS = (
     *("tests/test_documents.py", "tests/test_deploy.py", f"tests/connectors/test_{NAME}.py"),
 )
 QUICKLY = ("--scale", "0.01", "--repeats", "1")
-OF_SHARED = ("crashes", "faults", "hostile", "schedules")
+OF_SHARED = ("crashes", "faults", "hostile")
 
 
 @pytest.fixture

@@ -360,7 +360,7 @@ class _Schedule:
             older = sorted(STATES_OF_OLDER_VERSIONS.glob(f"{self.simulator.name}/*.json"))
             draw, text = random.Random(number), self.states[-1]
             # Those of mssql_ehi are of tables with other keys.
-            if isinstance(self.simulator, Sandbox) and draw.random() < 0.2:
+            if older and isinstance(self.simulator, Sandbox) and draw.random() < 0.2:
                 text = draw.choice(older).read_text()
             return broken(text, draw)
         if what == "state":
