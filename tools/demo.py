@@ -20,6 +20,10 @@ from tests.sandbox.fivetran import Project
 from tools.paths import NAMES, build_folder
 
 _HEADERS = ("1st\nupserts", "2nd\nupserts", "2nd\ndeletes", "3rd\nupserts", "3rd\ndeletes")
+_EXPLAINED = (
+    "What did not change is not sent; a full refresh of a list with up to 1,000 records that has\n"
+    "changed sends all of them. Deletes that only a full refresh finds come with the third sync."
+)
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
@@ -45,7 +49,7 @@ def demo(names: Sequence[str] = (), picture: str = "") -> None:
     summary = Table("connector", "table", "rows", *_HEADERS, title="Rows, and what each sync did")
     for name in chosen:
         _demonstrate(name, summary, console)
-    console.print(summary, "The logs of the syncs: build/demo/*/*.log", sep="\n")
+    console.print(summary, _EXPLAINED, "The logs of the syncs: build/demo/*/*.log", sep="\n")
     console.print("Look into the tables with:")
     for name in chosen:
         console.print(f"  make show CONNECTOR={name}")

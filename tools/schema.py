@@ -133,7 +133,10 @@ def _printed(table: StoredTable) -> Printed:
 def dbt_sources(name: str, tables: list[StoredTable]) -> str:
     """The tables as sources of dbt (a properties file), with tests of their keys. Every text is
     written as JSON, which YAML includes."""
-    lines = [f"# The tables of {name}. `schema` is the name of the connection.", "version: 2"]
+    lines = [
+        f"# The tables of {name}. replace `schema` by the name of the connection.",
+        "version: 2",
+    ]
     lines.append("sources:")
     for schema in dict.fromkeys(table.schema for table in tables):
         label = f"{name}_{schema}".lower() if schema else name
