@@ -134,7 +134,7 @@ def dbt_sources(name: str, tables: list[StoredTable]) -> str:
     """The tables as sources of dbt (a properties file), with tests of their keys. Every text is
     written as JSON, which YAML includes."""
     lines = [
-        f"# The tables of {name}. replace `schema` by the name of the connection.",
+        f"# The tables of {name}. Replace `schema` by the name of the connection.",
         "version: 2",
     ]
     lines.append("sources:")
