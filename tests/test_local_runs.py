@@ -16,7 +16,7 @@ from tests.sandbox.fivetran import Project
 from tools.debug import debug, reset
 from tools.fivetran import copy_connector, skip_version_checks
 from tools.paths import ROOT
-from tools.sandbox import print_requests, write_configuration
+from tools.sandbox import obey, print_requests, words, write_configuration
 
 every_connector = pytest.mark.parametrize("name", names())
 
@@ -225,3 +225,19 @@ def test_a_sync_in_process_works_outside_pytest(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith(" 0\n"), done.stdout
     assert "locations" in done.stdout
+
+
+def test_a_simulator_does_what_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records change, a request fails, all goes away; another word lists those that it knows."""
+    monkeypatch.setattr("shared.rest.pause", lambda closed, seconds: False)
+    project = Project("dentally", tmp_path)
+    with create("dentally") as simulator:
+        assert project.sync(simulator.configuration()).code == 0
+        assert "changed" in obey(simulator, "")
+        assert simulator.troubles[0] in obey(simulator, simulator.troubles[0])
+        second = project.sync(simulator.configuration(reconcile_hours="0"))
+        assert second.counts["Upserts"] > 0
+        assert "retry 1 of" in second.output
+        assert all(word in obey(simulator, "dance") for word in words(simulator))
+        obey(simulator, "empty")
+        assert "lists nothing" in project.sync(simulator.configuration(reconcile_hours="0")).output

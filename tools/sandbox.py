@@ -1,6 +1,8 @@
 """One simulator, for whoever wants to look at it or to sync with it by hand."""
 
 import json
+import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -27,14 +29,40 @@ def serve(name: str, port: int, *, write: bool = False) -> None:
         sys.exit(f"Port {port} cannot be opened: {error.strerror}")
     try:
         _introduce(name, simulator, write=write)
-        seen = 0
+        seen, listens = 0, os.name == "posix"  # elsewhere no select waits for a terminal
         while True:
             seen = print_requests(simulator, seen)
-            time.sleep(_SECONDS)
+            if not listens:
+                time.sleep(_SECONDS)
+            elif select.select([sys.stdin], [], [], _SECONDS)[0]:
+                line = sys.stdin.readline()
+                listens = line != ""  # the end of what is typed, or of a file
+                if listens:
+                    print(obey(simulator, line.strip()), flush=True)
     except KeyboardInterrupt:
         pass
     finally:
         simulator.stop()
+
+
+def obey(simulator: Simulator, word: str) -> str:
+    """Does what a line asks for, and says what was done: records change, all go away, or the next
+    request fails in one of the ways that the simulator knows."""
+    if word in ("", "change"):
+        simulator.change_something()
+        return "Records were changed."
+    if word == "empty":
+        simulator.empty()
+        return "The source is empty."
+    if word in (*simulator.troubles, *simulator.refusals):
+        simulator.trouble(word, 1)
+        return f"The next request meets: {word}."
+    return f"Known are: {', '.join(words(simulator))}."
+
+
+def words(simulator: Simulator) -> list[str]:
+    """What ``obey`` knows."""
+    return ["change", "empty", *simulator.troubles, *simulator.refusals]
 
 
 def _introduce(name: str, simulator: Simulator, *, write: bool) -> None:
@@ -47,6 +75,7 @@ def _introduce(name: str, simulator: Simulator, *, write: bool) -> None:
     else:
         print(f"connectors/{name}/configuration.local.json for it (WRITE=1 writes it):")
         print(json.dumps(simulator.configuration(), indent=2))
+    print(f"Type one of these, then Enter: {', '.join(words(simulator))}.")
     print("Requests:", flush=True)
 
 
