@@ -107,7 +107,9 @@ def test_a_new_connection_gets_its_configuration(api: FivetranApi, deploy: Deplo
     assert sent["config"]["schema"] == "paligo_live"
     assert sent["paused"] is True
     assert "configuration.json" not in api.packages["package_1"]
-    assert not [value for value in paligo().values() if value in done.stdout + done.stderr]
+    printed = done.stdout + done.stderr
+    # The digits of a number may be those of a time or a size.
+    assert not [value for value in paligo().values() if value in printed and not value.isdigit()]
 
 
 def test_a_new_configuration_replaces_the_old_one(api: FivetranApi, deploy: Deploy) -> None:
