@@ -594,7 +594,8 @@ def test_the_wait_of_a_rate_limit_is_honoured(
 ) -> None:
     """429, or 403 with the words of a rate limit; X-RateLimit-Reset says until when."""
     sandbox.limit, sandbox.limit_status = 3, status
-    with time_machine.travel(datetime.now(timezone.utc), tick=False):
+    now = datetime.now(timezone.utc).replace(microsecond=250_000)  # well before the limit's reset
+    with time_machine.travel(now, tick=False):
         synced(dentally, sandbox)
     assert len(waits) == 1
     assert 0 < waits[0] <= 1
