@@ -2,8 +2,7 @@
 
 A table whose key is one whole number is swept: the state keeps the set of keys that the
 destination was given, the server is asked for its own, and what it lacks is deleted. Any other
-table is read in full from time to time, if the user wants that. A source that marks its rows as
-deleted has a column for it.
+table is read in full from time to time, if the user wants that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,11 +39,6 @@ def is_due(last: int | None, hours: int, now: int) -> bool:
     return last is None or not last <= now < last + minutes - minutes // _SLACK
 
 
-def tells_deletes(plan: Plan) -> bool:
-    """Whether the server tells which rows of the table were deleted."""
-    return plan.by_changes
-
-
 @dataclass(frozen=True)
 class Deletes:
     """How deletes are found that the server does not tell.
@@ -66,7 +60,7 @@ class Deletes:
         """The key by which the table is swept, None if it is not. ``replaced``: the table is read
         in full, and replaced, where it has no column of changes."""
         key = plan.table.key
-        told = tells_deletes(plan) or (replaced and plan.column is None)
+        told = plan.by_changes or (replaced and plan.column is None)
         if not self.sweep_hours or told or len(key) != 1 or key[0].info.name not in _INTEGERS:
             return None
         return key[0]
@@ -75,7 +69,7 @@ class Deletes:
         """How many hours lie between two full reads that bring the deletes, 0: there are none."""
         if plan.table.label in self.refresh_hours:
             return self.refresh_hours[plan.table.label]
-        told = tells_deletes(plan) or swept or (replaced and plan.column is None)
+        told = plan.by_changes or swept or (replaced and plan.column is None)
         return 0 if told else self.refresh_others
 
 
