@@ -94,7 +94,7 @@ class TableSweep:
     def _sweep(self, state: TableState, delivered: KeyRanges) -> TableState:
         count = _Counted(self._server_ranges())
         missing = KeyRanges(difference(delivered, count))
-        if missing and not self.session.snapshots:
+        if missing:
             missing = missing.without(self._existing(missing))
         if not missing:
             return self._swept(state)
@@ -157,8 +157,9 @@ class TableSweep:
         return rows
 
     def _existing(self, missing: KeyRanges) -> KeyRanges:
-        """Those of the keys that the server has all the same: a scan that is not of one moment
-        may miss a row that moves in the index that it goes by. No row moves in that of the key."""
+        """Those of the keys that the server has all the same: a scan that is not of one moment,
+        as of a table that is not read under SNAPSHOT, may miss a row that moves in the index that
+        it goes by, and a row may be there again. No row moves in the index of the key."""
         found = KeyRanges()
         ranges = iter(missing)
         while some := list(islice(ranges, _VERIFIED_AT_ONCE)):
