@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 
 from saved_tokens import Tokens
 from shared import fields, times
-from shared.errors import SourceError, TableFailures, redact_errors
+from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.local import local_configuration
+from shared.local import debug
 from shared.network import Closed
 from shared.oauth import AccessToken, request_token
 from shared.pages import NumberedPages, Page
@@ -173,10 +172,9 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew, closed=closed
     )
     fix_oldest(saved, settings.initial_sync_days, started)
-    report, failures, enabled = SyncReport(), TableFailures(), _enabled(settings)
-    try:
-        for table, get_data, map_data in enabled:
-            with failures.collect(table.name):
+    with SyncReport() as report:
+        for table, get_data, map_data in _enabled(settings):
+            with report.attempt(table.name):
                 tokens.renew_if_due()
                 time_range = get_time_range(settings, saved, table.name)
                 pages = partial(get_data, client, settings, time_range.since)
@@ -191,9 +189,6 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     volatile=("timestamp",),
                     log_pages=settings.enable_debug_logging,
                 ).sync(saved, report)
-    finally:
-        report.log()
-    failures.raise_any(len(enabled))
 
 
 def _enabled(settings: Settings) -> list[tuple[Table, GetData, Callable[..., Rows]]]:
@@ -402,6 +397,4 @@ def _map_treatment_data(records: list[Any], synced_at: datetime) -> Rows:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, compress, islice
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -26,7 +25,7 @@ from shared.errors import SourceError, SourceUnavailable, redact_errors
 from shared.fingerprint import Encoder, Fingerprint, encode
 from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
-from shared.local import local_configuration
+from shared.local import debug
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
@@ -126,18 +125,15 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     """Reads the list of locations page by page, from its start or from where a sync stopped."""
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
-    saved, report = State(state, (OBJECTS.name,)), SyncReport()
-    try:
-        with Spool() as locations, Spool() as objects:
-            current = Pass(saved, report.skipped, _first_link(settings), locations, objects)
-            with (
-                report.table(LOCATIONS.name, current.mode) as scans,
-                report.table(OBJECTS.name, current.mode) as expected,
-            ):
-                current.counts = {LOCATIONS.name: scans, OBJECTS.name: expected}
-                _store_pages(settings, saved, current)
-    finally:
-        report.log()
+    saved = State(state, (OBJECTS.name,))
+    with SyncReport() as report, Spool() as locations, Spool() as objects:
+        current = Pass(saved, report.skipped, _first_link(settings), locations, objects)
+        with (
+            report.table(LOCATIONS.name, current.mode) as scans,
+            report.table(OBJECTS.name, current.mode) as expected,
+        ):
+            current.counts = {LOCATIONS.name: scans, OBJECTS.name: expected}
+            _store_pages(settings, saved, current)
 
 
 def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
@@ -750,6 +746,4 @@ def _map_object_data(objects: list[list[Any]]) -> Iterator[Rows]:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)

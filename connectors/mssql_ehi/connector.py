@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operations as op
@@ -19,7 +18,7 @@ from shared import times
 from shared.encryption import Encryption
 from shared.errors import SourceError, describe_defect, redact_errors
 from shared.form import setup_form
-from shared.local import local_configuration
+from shared.local import debug
 from shared.network import Closed
 from shared.rest import Retry
 from shared.rows import SkippedRecords
@@ -648,6 +647,4 @@ def _choose_plans(session: Session, database: DatabaseSchema, settings: Settings
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -18,10 +17,10 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging
 from requests.auth import HTTPBasicAuth
 
 from shared import fields, times
-from shared.errors import SourceError, TableFailures, redact_errors
+from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, Listing
-from shared.local import local_configuration
+from shared.local import debug
 from shared.pages import NumberedPages, Page
 from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, retry_after
@@ -152,15 +151,14 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     if saved.values["oldest"] is None:
         raise not_understood("does not tell since when assignments are read")
     client = _connect(settings)
-    report, failures = SyncReport(), TableFailures()
     sources = (
         (USERS, get_users_data, _map_user_data),
         (TAXONOMIES, get_taxonomies_data, _map_taxonomy_data),
         (ASSIGNMENTS, get_assignments_data, _map_assignment_data),
     )
-    try:
+    with SyncReport() as report:
         for table, get_data, map_data in sources:
-            with failures.collect(table.name):
+            with report.attempt(table.name):
                 Listing(
                     table,
                     get_time_range(settings, saved, table.name),
@@ -171,9 +169,6 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     volatile=("sync_timestamp",),
                     log_pages=settings.enable_debug_logging,
                 ).sync(saved, report)
-    finally:
-        report.log()
-    failures.raise_any(len(sources))
 
 
 def configuration_form() -> ConfigurationForm:
@@ -447,6 +442,4 @@ def _map_assignment_data(records: list[Any], synced_at: datetime) -> Rows:
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)

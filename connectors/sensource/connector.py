@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -23,13 +22,12 @@ from setting_kinds import DATE, METRICS, Metric, each_once
 from shared import fields, times
 from shared.errors import (
     SourceError,
-    TableFailures,
     TransientError,
     redact_errors,
 )
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.local import local_configuration
+from shared.local import debug
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
 from shared.report import SyncReport
@@ -167,23 +165,19 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     settings = validate_configuration(configuration)
     today = times.now().date()
     tables = (*ENTITIES, *STATIC_ENDPOINTS)
-    saved, report = State(state, tables, read_entry=_read_entry), SyncReport()
-    client, failures, said = _connect(settings, Token(settings)), TableFailures(), Messages()
-    try:
+    saved = State(state, tables, read_entry=_read_entry)
+    client = _connect(settings, Token(settings))
+    with SyncReport() as report, Messages() as said:
         for endpoint in settings.static_endpoints:
-            with failures.collect(endpoint):
+            with report.attempt(endpoint):
                 _sync_listing(client, STATIC_TABLES[endpoint], saved, report, said)
         for name in settings.metrics:
-            with failures.collect(name):
+            with report.attempt(name):
                 plan = _plan(name, settings, saved.table(name), today)
                 client.table = name
                 with report.table(name, plan.mode) as counts:
                     hours = HoursSync(plan, today, saved, report.skipped, counts)
                     _sync_hours(client, hours, settings.chunk_days, said)
-    finally:
-        said.report()
-        report.log()
-    failures.raise_any(len(settings.static_endpoints) + len(settings.metrics))
 
 
 def _sync_listing(
@@ -474,6 +468,4 @@ def _respelled(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str,
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)

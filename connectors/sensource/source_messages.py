@@ -43,7 +43,8 @@ def _in_plain_words(text: str, names: Collection[str]) -> str:
 
 
 class Messages:
-    """The messages of a sync and the tables that they came with."""
+    """The messages of a sync and the tables that they came with. A context manager: at its end it
+    shows them on the dashboard, in one warning, since the SDK shows ten a sync."""
 
     def __init__(self) -> None:
         self._tables: dict[str, list[str]] = {}  # by message
@@ -54,8 +55,10 @@ class Messages:
             if table not in tables:
                 tables.append(table)
 
-    def report(self) -> None:
-        """Shows them on the dashboard, in one warning: the SDK shows ten a sync."""
+    def __enter__(self) -> "Messages":
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if not self._tables:
             return
         shown = [

@@ -9,7 +9,6 @@ import pytest
 from shared.errors import (
     ConnectorError,
     SourceError,
-    TableFailures,
     UnexpectedError,
     redact_errors,
 )
@@ -64,16 +63,9 @@ def test_an_unknown_error_is_named_by_its_type_and_place(
 
 
 def test_a_lack_of_memory_says_what_to_lower() -> None:
-    """It ends a table, or the sync, with an error of ours."""
+    """The sync ends with an error of ours."""
     with pytest.raises(SourceError, match=r"takes more memory than there is\. Lower the number"):
         update({"secret": "x"}, state={"error": MemoryError()})
-    failures = TableFailures()
-    with failures.collect("rooms"):
-        raise MemoryError
-    with failures.collect("sites"):
-        pass
-    with pytest.raises(SourceError, match=r"1 of 2 tables failed:\nrooms: the sync takes more"):
-        failures.raise_any(2)
 
 
 def test_what_succeeds_is_returned() -> None:

@@ -483,7 +483,7 @@ def test_deletes_are_applied_before_changes(monkeypatch: pytest.MonkeyPatch, hou
 
 def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """The log names its position and the missing key; the other deletes are applied."""
-    deleted, report = list[Any](), SyncReport()
+    deleted = list[Any]()
     state = State({"version": 1, "tables": {"things": KNOWN}}, ())
     pages = partial(iter, [Page([], total=0)])
     good = [{"id": number} for number in range(18)]
@@ -492,6 +492,7 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
         mock.patch.object(Operations, "delete", lambda table, keys: deleted.append(keys)),
         mock.patch.object(Operations, "checkpoint"),
         mock.patch.object(Operations, "warning"),
+        SyncReport() as report,
     ):
         listing = Listing(
             TABLE,
@@ -502,7 +503,6 @@ def test_a_delete_without_a_key_is_reported(capsys: pytest.CaptureFixture[str]) 
             deletions=lambda since: iter([Page([{"id": None}, *good, 5])]),
         )
         listing.sync(state, report)
-        report.log()
     assert deleted == [{"id": str(number)} for number in range(18)]
     reasons = "page 1, record 1: id is missing; page 1, record 20: it is not an object"
     assert f"things (deletes): 2 records skipped, first {reasons}" in capsys.readouterr().out

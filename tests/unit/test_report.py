@@ -7,7 +7,7 @@ import pytest
 from fivetran_connector_sdk import Operations
 
 from shared import times
-from shared.errors import SourceError
+from shared.errors import SourceError, SourceUnavailable
 from shared.report import Progress, SyncReport
 from shared.state import window
 
@@ -19,21 +19,43 @@ def test_the_tables_of_a_sync(
 ) -> None:
     """One line when each begins, and one for each at the end; of a failed one, too."""
     monkeypatch.setattr(Operations, "warning", lambda message: None)
-    report = SyncReport()
-    with report.table("rooms", "changes since yesterday") as counts:
-        counts.read, counts.sent, counts.deleted = 12, 3, 1
-    with pytest.raises(SourceError), report.table("sites", "full refresh, as at every sync"):
-        raise SourceError("no")
-    report.skipped.add("rooms", "record 7", ValueError("bad"))
-    report.log()
+
+    def sync() -> None:
+        with SyncReport() as report:
+            with report.attempt("rooms"), report.table("rooms", "changes since Monday") as counts:
+                counts.read, counts.sent, counts.deleted = 12, 3, 1
+                report.skipped.add("rooms", "record 7", ValueError("bad"))
+            with report.attempt("sites"), report.table("sites", "full refresh, as always"):
+                raise SourceError("no")
+
+    with pytest.raises(SourceError, match=r"^1 of 2 tables failed:\nsites: no$"):
+        sync()
     lines = [
         line.split(" connector ")[-1].split() for line in capsys.readouterr().out.splitlines()
     ]
-    assert ["rooms:", "changes", "since", "yesterday"] in lines
-    assert ["sites:", "full", "refresh,", "as", "at", "every", "sync"] in lines
+    assert ["rooms:", "changes", "since", "Monday"] in lines
+    assert ["sites:", "full", "refresh,", "as", "always"] in lines
     assert ["table", "mode", "read", "sent", "deleted", "skipped", "seconds"] in lines
-    assert ["rooms", "changes", "since", "yesterday", "12", "3", "1", "1", "0.0"] in lines
+    assert ["rooms", "changes", "since", "Monday", "12", "3", "1", "1", "0.0"] in lines
     assert ["sites", "failed", "0", "0", "0", "0", "0.0"] in lines
+
+
+def test_what_ends_a_table_and_what_the_sync(capsys: pytest.CaptureFixture[str]) -> None:
+    """A lack of memory leaves the other tables alone. What concerns every table does not, and is
+    the error of the sync."""
+
+    def sync() -> None:
+        with SyncReport() as report:
+            with report.attempt("rooms"):
+                raise MemoryError
+            with report.attempt("sites"), report.table("sites", "first load"):
+                raise SourceUnavailable("unknown host")
+
+    with pytest.raises(SourceUnavailable, match=r"^unknown host$"):
+        sync()
+    output = capsys.readouterr().out
+    assert "rooms: the sync takes more memory than there is. Lower the number" in output
+    assert "Tables of this sync:" in output
 
 
 def test_the_rate_is_that_of_the_last_interval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,9 @@ ConnectorError       its message never holds a secret or a row's value
 import functools
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-
-from fivetran_connector_sdk import Logging
 
 T = TypeVar("T")
 
@@ -54,7 +51,7 @@ def describe_defect(error: Exception) -> str:
     """What to say of an error that nobody foresaw: its type and place. Its message may quote data,
     and is shown where CONNECTOR_DEBUG is "1", as in a local run. A lack of memory is no defect."""
     if isinstance(error, MemoryError):
-        return _NO_MEMORY
+        return NO_MEMORY
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"in {place.name}, line {place.lineno} of {Path(place.filename).name}"
     if os.environ.get("CONNECTOR_DEBUG") == "1":
@@ -62,40 +59,10 @@ def describe_defect(error: Exception) -> str:
     return f"an unexpected {type(error).__name__} {where}: please report it"
 
 
-_NO_MEMORY = (
+NO_MEMORY = (
     "the sync takes more memory than there is. Lower the number of records or days in a request "
     "and that of concurrent requests or tables"
 )
-
-
-class TableFailures:
-    """The tables of a sync that failed. The others are synced all the same."""
-
-    def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
-
-    @contextmanager
-    def collect(self, table: str) -> Iterator[None]:
-        """Notes a SourceError in place of raising it, unless it concerns every table."""
-        try:
-            yield
-        except SourceUnavailable:
-            raise
-        except SourceError as error:
-            # Not the error itself: its traceback would hold rows.
-            reason = str(error)
-        except MemoryError:
-            reason = _NO_MEMORY
-        else:
-            return
-        self._reasons[table] = reason
-        Logging.error(f"{table}: {reason}")
-
-    def raise_any(self, tables: int) -> None:
-        """Raises SourceError with all reasons, if any of so many ``tables`` failed."""
-        if self._reasons:
-            reasons = "\n".join(f"{table}: {why}" for table, why in self._reasons.items())
-            raise SourceError(f"{len(self._reasons)} of {tables} tables failed:\n{reasons}")
 
 
 def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
@@ -114,7 +81,7 @@ def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:
         except ConnectorError as error:
             failure = error
         except MemoryError as error:
-            failure = SourceError(_NO_MEMORY)
+            failure = SourceError(NO_MEMORY)
             failure.__traceback__ = error.__traceback__
         except Exception as error:
             failure = UnexpectedError(describe_defect(error))

@@ -1,5 +1,5 @@
-"""What a sync does to each table, for the log: a line when a table begins, a table of all at the
-end."""
+"""What a sync does to each table: a line in the log when a table begins, a table of all at the
+end, and an error with the tables that failed."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
+from .errors import NO_MEMORY, SourceError, SourceUnavailable
 from .rows import SkippedRecords
 
 _INTERVAL = 10.0  # seconds between two lines of progress
@@ -29,11 +30,34 @@ class TableCounts:
 
 
 class SyncReport:
-    """The report of a sync, and the records that it skipped."""
+    """The report of a sync: what it does to each table, the records that it skips, the tables that
+    fail. A context manager: at its end it logs all of them, and then raises SourceError with the
+    reasons of the tables that failed."""
 
     def __init__(self) -> None:
         self.skipped = SkippedRecords()
         self._tables: dict[str, TableCounts] = {}
+        self._tried = 0
+        self._reasons: dict[str, str] = {}
+
+    @contextmanager
+    def attempt(self, table: str) -> Iterator[None]:
+        """Notes that the table failed in place of raising its SourceError, so that the others are
+        synced all the same, unless the error concerns every table."""
+        self._tried += 1
+        try:
+            yield
+        except SourceUnavailable:
+            raise
+        except SourceError as error:
+            # Not the error itself: its traceback would hold rows.
+            reason = str(error)
+        except MemoryError:
+            reason = NO_MEMORY
+        else:
+            return
+        self._reasons[table] = reason
+        Logging.error(f"{table}: {reason}")
 
     @contextmanager
     def table(self, name: str, mode: str) -> Iterator[TableCounts]:
@@ -48,8 +72,16 @@ class SyncReport:
         finally:
             counts.seconds = time.monotonic() - counts.began
 
-    def log(self) -> None:
-        """Logs the tables of the sync, and what was skipped."""
+    def __enter__(self) -> "SyncReport":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._log()
+        if self._reasons and error is None:
+            reasons = "\n".join(f"{table}: {why}" for table, why in self._reasons.items())
+            raise SourceError(f"{len(self._reasons)} of {self._tried} tables failed:\n{reasons}")
+
+    def _log(self) -> None:
         rows = [
             {
                 "table": name,

@@ -1,4 +1,4 @@
-"""The configuration of a sync on this machine, which `python connector.py` starts."""
+"""A sync on this machine, which `python connector.py` starts."""
 
 import json
 import os
@@ -6,11 +6,20 @@ import pkgutil
 import sys
 from pathlib import Path
 
+from fivetran_connector_sdk import Connector
+
 from .settings import ENCRYPTED
 
 # By name: the SDK's check of dependencies looks for each imported name at the package index, and
 # only the SDK that runs on a desk has this module.
 _DECRYPT = "fivetran_connector_sdk_cli.configuration_decryption:decrypt_configuration_values"
+
+
+def debug(connector: Connector, file: str) -> None:
+    """Syncs once, as `fivetran debug` does. ``file``: that of the connector, in its folder. Raises
+    SystemExit as ``local_configuration`` does."""
+    folder = Path(file).resolve().parent
+    connector.debug(str(folder), configuration=local_configuration(folder))
 
 
 def local_configuration(folder: Path) -> dict[str, str]:

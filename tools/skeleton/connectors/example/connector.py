@@ -8,16 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fivetran_connector_sdk import ConfigurationForm, Connector
 
 from shared import fields, times
-from shared.errors import SourceError, TableFailures, redact_errors
+from shared.errors import SourceError, redact_errors
 from shared.form import setup_form
 from shared.listing import Listing
-from shared.local import local_configuration
+from shared.local import debug
 from shared.pages import LinkedPages, NumberedPages, Page, by_fields
 from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry
@@ -72,10 +71,10 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     gc.freeze()  # what is imported stays: the many collections need not look through it
     settings = validate_configuration(configuration)
     saved = State(state, tuple(table.name for table in TABLES))
-    report, failures, client = SyncReport(), TableFailures(), _connect(settings)
-    try:
+    client = _connect(settings)
+    with SyncReport() as report:
         for table in TABLES:
-            with failures.collect(table.name):
+            with report.attempt(table.name):
                 to_read = window(saved.table(table.name), settings.reconcile_hours)
                 Listing(
                     table,
@@ -88,9 +87,6 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
                     to_rows=table.rows,
                     changed_at=lambda row: row["updated_at"],
                 ).sync(saved, report)
-    finally:
-        report.log()
-    failures.raise_any(len(TABLES))
 
 
 def configuration_form() -> ConfigurationForm:
@@ -216,6 +212,4 @@ def _get_linked_page(
 connector = Connector(update=update, schema=schema, configuration_form=configuration_form)
 
 if __name__ == "__main__":
-    # From configuration.local.json or, without it, configuration.json.
-    here = Path(__file__).resolve().parent
-    connector.debug(str(here), configuration=local_configuration(here))
+    debug(connector, __file__)
