@@ -101,8 +101,9 @@ def _problem_of_kind(kind: Kind) -> str | None:
 def _of_kind(text: str, kind: Kind) -> str:
     """A file of the skeleton with the blocks that a source of this kind needs."""
     listed = ", ".join(f"`{table}`" for table in kind.tables)
-    lines = text.replace("`items`", listed).splitlines(keepends=True)
-    return "".join(_blocks(iter(lines), kind))
+    names = "".join(f'"{table}", ' for table in kind.tables)
+    text = text.replace("`items`", listed).replace('("items",)', f"({names})")
+    return "".join(_blocks(iter(text.splitlines(keepends=True)), kind))
 
 
 def _blocks(lines: Iterator[str], kind: Kind) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Whole syncs: everything is stored, changes and deletes arrive, little is sent again."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 
 from tests.compare import assert_equal_to_source
 from tests.contract.helpers import handed_over, in_full, known, over_http, succeeded
+from tests.sandbox import kind_of, names
 from tests.sandbox.fivetran import Project, load, stored_table
+from tests.sandbox.lists import RecordLists
 from tests.sandbox.simulator import PAGE, Simulator
 
 
@@ -94,6 +97,29 @@ def test_a_listing_that_became_empty_is_believed_at_the_second_time(
     result = succeeded(sync())
     assert "lists nothing" in result.output
     assert {table: len(project.rows(table)) for table in sandbox_before} == sandbox_before
+    succeeded(sync())
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize(
+    "sandbox", [n for n in names(RecordLists) if not kind_of(n).one_list], indirect=True
+)
+def test_a_record_without_a_key_costs_no_other_row(sync: Any, project: Any, sandbox: Any) -> None:
+    """The log names its position and what is missing. Nothing is deleted meanwhile; it arrives
+    when it has a key."""
+    sandbox.fill(20)
+    succeeded(sync())
+    kept = {}
+    for name in sandbox.lists:
+        key = sandbox.keys.get(name, "id")
+        kept[name] = sandbox.records[name][7].copy()
+        sandbox.change(name, 7, **{key: None})
+    output = succeeded(sync()).output
+    for name in sandbox.lists:
+        assert re.search(rf"{name}: 1 record skipped, first .*record \d+: \w+ is missing", output)
+        assert project.rows(name, deleted=True) == []
+    for name, record in kept.items():
+        sandbox.change(name, 7, **record)
     succeeded(sync())
     assert_equal_to_source(project, sandbox)
 

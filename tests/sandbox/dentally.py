@@ -61,7 +61,6 @@ class Dentally(RecordLists):
         self.limit_status = 429
         self._faker = Faker(["en_GB", "de_DE", "ja_JP"])
         self._faker.seed_instance(seed)
-        self._number = 0
         self.access_token = "access-" + secrets.token_hex(16)
         self.refresh_token = "refresh-" + secrets.token_hex(16)
         self.first_tokens = (self.access_token, self.refresh_token)
@@ -131,9 +130,9 @@ class Dentally(RecordLists):
     # Records
 
     def make(self, name: str, changed: datetime) -> Record:
-        self._number += 1
+        self.number += 1
         make = getattr(self, f"_{name}_{self.shape}")
-        record: Record = make(self._number)
+        record: Record = make(self.number)
         if name != "sites" or self.shape == "documented":
             created = changed - timedelta(days=self.random.uniform(0, 300))
             record["created_at"] = self.stamp(created)

@@ -18,13 +18,15 @@ class RecordLists(Sandbox):
     changed while it runs; ``insert``, ``change`` and ``delete`` do so as the source would.
 
     ``usual``: how many records each list has, unless the constructor is told otherwise.
-    ``texts``: for each list the field with a text that changes. ``changed_at``: the field with the
-    time of the last change, of the records that have it. ``keys``: for each list the field that
-    tells records apart, unless it is "id". ``deleted``: of the lists in ``lists_deletes``, the
-    keys and times of deleted records. ``limit``: how many requests are served until one is refused
-    for its rate.
+    ``texts``: for each list the field with a text that changes, unless it is "name".
+    ``changed_at``: the field with the time of the last change, of the records that have it.
+    ``keys``: for each list the field that tells records apart, unless it is "id". ``number``: that
+    of the record which was made last. ``deleted``: of the lists in ``lists_deletes``, the keys and
+    times of deleted records. ``limit``: how many requests are served until one is refused for its
+    rate.
 
-    A simulator has ``make``, ``row`` and views of its ``app`` that respond to requests.
+    A simulator has a method ``make_NAME`` and one ``row_of_NAME`` for each list, or ``make`` and
+    ``row``, and views of its ``app`` that respond to requests.
     """
 
     lists: ClassVar[tuple[str, ...]]
@@ -41,6 +43,7 @@ class RecordLists(Sandbox):
     def __init__(self, *, seed: int = 1, **counts: int) -> None:
         super().__init__()
         self.key_fields = self.keys.values()
+        self.number = 0
         self.random = random.Random(seed)
         self.fake = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         self.records: dict[str, list[Record]] = {name: [] for name in self.lists}
@@ -58,15 +61,18 @@ class RecordLists(Sandbox):
 
     def make(self, name: str, changed: datetime) -> Record:
         """A new record of the list ``name``, which last changed then."""
-        raise NotImplementedError
+        self.number += 1
+        record: Record = getattr(self, f"make_{name}")(changed)
+        return record
 
     def row(self, name: str, record: Record) -> Record:
         """The row that a destination must hold for a record of the list ``name``."""
-        raise NotImplementedError
+        row: Record = getattr(self, f"row_of_{name}")(record)
+        return row
 
     def text_field(self, name: str) -> str:
         """The field with a text that changes, in the records of a list."""
-        return self.texts[name]
+        return self.texts.get(name, "name")
 
     def stamp(self, moment: datetime) -> Any:
         """A time, in the form in which the source sends it."""

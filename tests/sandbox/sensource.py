@@ -88,6 +88,7 @@ class SenSource(RecordLists):
 
     name = "sensource"
     lists = tuple(COLUMNS)
+    keys: ClassVar = {name: f"{name}Id" for name in COLUMNS}
     lists_deletes = ()
     changed_at = ""  # no change is told
     data_path = "/api/"

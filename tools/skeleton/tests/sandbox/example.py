@@ -1,4 +1,4 @@
-"""A simulator of Example: pages of records that changed, and what was deleted.
+"""A simulator of Example: the pages of its lists.
 
 Replace: what the source does, from its reference and from responses that you have seen. The tests
 know of the source only what is written here.
@@ -17,16 +17,11 @@ from tests.sandbox.simulator import PAGE
 
 
 class Example(RecordLists):
-    """The API key is required. ``limit``: the requests until one is refused for its rate."""
+    """The API key is required."""
 
     name = "example"
-    lists = (
-        # For each table
-        "items",
-        # End
-    )
+    lists = ("items",)
     usual: ClassVar = dict.fromkeys(lists, 50)
-    texts: ClassVar = dict.fromkeys(lists, "name")
     # Only with DELETES=full
     lists_deletes: ClassVar[tuple[str, ...]] = ()
     # End
@@ -37,7 +32,6 @@ class Example(RecordLists):
     small_pages: ClassVar = {"page_size": str(PAGE)}
 
     def __init__(self, *, seed: int = 1, **counts: int) -> None:
-        self.number = 0
         self.api_key = "key-" + secrets.token_hex(16)
         super().__init__(seed=seed, **counts)
         self.app.add_url_rule("/v1/<name>", view_func=self._list)
@@ -58,27 +52,23 @@ class Example(RecordLists):
 
     # Records
 
-    def make(self, name: str, changed: datetime) -> Record:
-        self.number += 1
-        fields: Record = getattr(self, f"_make_{name}")()
-        return {"id": self.number, **fields, "updated_at": self.stamp(changed)}
-
     # For each table
-    def _make_items(self) -> Record:
+    def make_items(self, changed: datetime) -> Record:
         return {
+            "id": self.number,
             "name": f"{self.fake.company()} {self.number:06d}",
             "price": self.random.randrange(100_000) / 100,
             "labels": [self.fake.word(), self.fake.word()],  # has no column
+            "updated_at": self.stamp(changed),
         }
 
-    # End
-    def row(self, name: str, record: Record) -> Record:
-        row: Record = getattr(self, f"_row_of_{name}")(record)
-        return {"id": str(record["id"]), **row, "updated_at": moment(record["updated_at"])}
-
-    # For each table
-    def _row_of_items(self, record: Record) -> Record:
-        return {"name": record["name"], "price": Decimal(str(record["price"]))}
+    def row_of_items(self, record: Record) -> Record:
+        return {
+            "id": str(record["id"]),
+            "name": record["name"],
+            "price": Decimal(str(record["price"])),
+            "updated_at": moment(record["updated_at"]),
+        }
 
     # End
     # The API
@@ -97,8 +87,6 @@ class Example(RecordLists):
         """A page of these records, unless the request is refused."""
         if request.headers.get("Authorization") != f"Bearer {self.api_key}":
             return jsonify(error="unauthorized"), 401
-        if self.is_over_limit():
-            return jsonify(error="too many requests"), 429, {"Retry-After": "1"}
         size = int(request.args.get("page_size", 100))
         # Only with PAGES=number
         number = int(request.args.get("page", 1))
