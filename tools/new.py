@@ -101,8 +101,9 @@ def _problem_of_kind(kind: Kind) -> str | None:
 def _of_kind(text: str, kind: Kind) -> str:
     """A file of the skeleton with the blocks that a source of this kind needs."""
     listed = ", ".join(f"`{table}`" for table in kind.tables)
-    names = "".join(f'"{table}", ' for table in kind.tables)
-    text = text.replace("`items`", listed).replace('("items",)', f"({names})")
+    names = ", ".join(f'"{table}"' for table in kind.tables)
+    several = f"({names})" if len(kind.tables) > 1 else f"({names},)"
+    text = text.replace("`items`", listed).replace('("items",)', several)
     return "".join(_blocks(iter(text.splitlines(keepends=True)), kind))
 
 

@@ -143,69 +143,44 @@ def get_deletes(client: RestClient, size: int, table: Table, since: datetime) ->
 def _get_pages(
     client: RestClient, path: str, query: Mapping[str, Any], key: tuple[str, ...]
 ) -> Iterator[Page]:
-    where = f"{client.base_url}{path}"
-    # Only with PAGES=number
-    numbered = partial(_get_numbered_page, client, path, query)
-    yield from NumberedPages(client, where, numbered, query["page_size"], key)
-    # End
-    # Only with PAGES=token
-    named = partial(_get_page_of_token, client, path, query)
-    yield from LinkedPages(where, named, by_fields(key))
-    # End
-    # Only with PAGES=link
-    linked = partial(_get_linked_page, client, path, query)
-    yield from LinkedPages(where, linked, by_fields(key))
-    # End
-
-
-# Only with PAGES=number
-def _get_numbered_page(
-    client: RestClient, path: str, query: Mapping[str, Any], number: int
-) -> Page:
-    """Page ``number``, from 1.
+    """The pages of a list.
 
     Replace: how a page is requested, and what proves that it is whole and which is the last. A
     response that is not understood is an error: taken for the end of the list, it would delete the
     rows of later pages.
     """
-    match client.get(path, {**query, "page": number}):
-        case {"data": list(found), "page": int(at), "pages": int(pages), "total": int(total)}:
-            return Page(found, number, pages, total, current=at)
-    raise SourceError(f"{client.base_url}{path}: page {number} is not understood")
+    where = f"{client.base_url}{path}"
 
+    # Only with PAGES=number
+    def numbered(number: int) -> Page:
+        match client.get(path, {**query, "page": number}):
+            case {"data": list(found), "page": int(at), "pages": int(pages), "total": int(total)}:
+                return Page(found, number, pages, total, current=at)
+        raise SourceError(f"{where}: page {number} is not understood")
 
-# End
-# Only with PAGES=token
-def _get_page_of_token(
-    client: RestClient, path: str, query: Mapping[str, Any], token: str | None
-) -> tuple[Page, str | None]:
-    """The page that ``token`` names (None: the first one), and the token of the next one (None:
-    it is the last).
+    return iter(NumberedPages(client, where, numbered, query["page_size"], key))
 
-    Replace: how a page is requested, and what proves which is the last. A response that is not
-    understood is an error: taken for the end of the list, it would delete the rows of later pages.
-    """
-    match client.get(path, {**query, "page_token": token} if token else query):
-        case {"data": list(found), "next_token": None | str() as following}:
-            return Page(found), following
-    raise SourceError(f"{client.base_url}{path}: a page is not understood")
+    # End
+    # Only with PAGES=token
+    def named(token: str | None) -> tuple[Page, str | None]:
+        """The page of a token (None: the first), and the next page's token (None: the last)."""
+        match client.get(path, {**query, "page_token": token} if token else query):
+            case {"data": list(found), "next_token": None | str() as following}:
+                return Page(found), following
+        raise SourceError(f"{where}: a page is not understood")
 
+    return iter(LinkedPages(where, named, by_fields(key)))
 
-# End
-# Only with PAGES=link
-def _get_linked_page(
-    client: RestClient, path: str, query: Mapping[str, Any], link: str | None
-) -> tuple[Page, str | None]:
-    """The page at ``link`` (None: the first one), and the link of the next one (None: it is the
-    last). A link to another host gets no request.
+    # End
+    # Only with PAGES=link
+    def linked(link: str | None) -> tuple[Page, str | None]:
+        """The page of a link (None: the first), and the next page's link (None: the last)."""
+        match client.get(link) if link else client.get(path, query):
+            case {"data": list(found), "next": None | str() as following}:
+                return Page(found), following
+        raise SourceError(f"{where}: a page is not understood")
 
-    Replace: how a page is requested, and what proves which is the last. A response that is not
-    understood is an error: taken for the end of the list, it would delete the rows of later pages.
-    """
-    match client.get(link) if link else client.get(path, query):
-        case {"data": list(found), "next": None | str() as following}:
-            return Page(found), following
-    raise SourceError(f"{client.base_url}{path}: a page is not understood")
+    return iter(LinkedPages(where, linked, by_fields(key)))
 
 
 # End

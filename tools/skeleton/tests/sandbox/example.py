@@ -40,12 +40,8 @@ class Example(RecordLists):
         # End
 
     def configuration(self, **changes: str) -> dict[str, str]:
-        return {
-            "api_key": self.api_key,
-            "base_url": f"{self.url}/v1",
-            "page_size": "20",
-            **changes,
-        }
+        own = {"api_key": self.api_key, "base_url": f"{self.url}/v1", "page_size": "20"}
+        return {**own, **changes}
 
     def secrets(self) -> set[str]:
         return {self.api_key, *self.values("name")}
