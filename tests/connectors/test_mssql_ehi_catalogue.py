@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from shared.errors import SettingsError
+from shared.state import State
 from tests.connectors.mssql import (
     Columns,
     configuration,
@@ -348,3 +349,16 @@ def test_columns_that_are_stored_as_one_name(monkeypatch: pytest.MonkeyPatch) ->
     names, _ = naming.of_columns("dbo.t", columns)
     assert names == [columns[0], *(f"{c}_{n}" for n, c in enumerate(columns[1:], 2))]
     assert len(tried) < 10 * len(columns)
+
+
+@pytest.mark.parametrize(("tables", "rows"), [(10, 5_000), (10_000, 20_000)])
+def test_a_checkpoint_comes_after_more_rows_where_it_writes_more_tables(
+    tables: int, rows: int
+) -> None:
+    """Each writes the state of all tables."""
+    state = State({"version": 1, "tables": {str(n): {} for n in range(tables)}}, ())
+    checkpoints = import_module("sqlserver.checkpoints").Checkpoints(state, 5_000)
+    checkpoints.add(rows - 1, 1)
+    assert not checkpoints.is_due()
+    checkpoints.add(1, 1)
+    assert checkpoints.is_due()

@@ -72,6 +72,7 @@ class MssqlEhi(Simulator):
     limits: ClassVar = {
         "mssql_ehi_connector.BATCH_SIZE": PAGE,
         "mssql_ehi_connector.CHECKPOINT_INTERVAL": 4,
+        "sqlserver.checkpoints.ROWS_A_TABLE": 0,
         "sqlserver.table_sync.SMALL": _FEW,
         "sqlserver.sweep.KEYS_OF_A_STATEMENT": 3,
         "sqlserver.sweep._DELETED_AT_ONCE": 2,

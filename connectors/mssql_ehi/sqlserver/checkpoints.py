@@ -11,6 +11,7 @@ from .table_state import TableState
 _LONGEST = 60.0  # seconds between two checkpoints
 _OPEN = "open"  # in the state of a sync that has not ended
 LARGEST = 32 * 1024 * 1024  # bytes between two checkpoints
+ROWS_A_TABLE = 2  # that come with a checkpoint at least, for each table whose entry it writes
 
 
 def was_killed(state: State) -> bool:
@@ -19,7 +20,8 @@ def was_killed(state: State) -> bool:
 
 
 class Checkpoints:
-    """Makes a checkpoint once ``rows`` rows, 32 MB or 60 seconds have come since the last one.
+    """Makes a checkpoint once ``rows`` rows, 32 MB or 60 seconds have come since the last one; of
+    ten thousand tables, whose state takes as long as some thousand rows, after more rows.
 
     Of each table that is being read it holds a function that returns its entry as of the last row
     that was handed over, so that every checkpoint has the rows of a table and its position. All of
@@ -65,8 +67,9 @@ class Checkpoints:
 
     def is_due(self, margin: int = 0) -> bool:
         """Whether the next checkpoint is due; ``margin``: bytes that may come in one step."""
+        tables = len(self._state.values["tables"])
         return bool(self._rows) and (
-            self._rows >= self._most_rows
+            self._rows >= max(self._most_rows, ROWS_A_TABLE * tables)
             or self._bytes > LARGEST - margin
             or time.monotonic() - self._saved >= _LONGEST
         )
