@@ -4,6 +4,7 @@ over real TDS to the simulator of SQL Server."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
@@ -316,6 +317,22 @@ def test_a_table_that_was_recreated_is_reloaded(
         assert "recreated" not in synced(project, server).output
     else:
         assert "dbo.t: its key was (id) and is none now" in failed(project, server).output
+
+
+def test_a_table_that_was_recreated_and_is_filled_later(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is empty at one sync, and too large to be replaced at the next: the old rows go."""
+    create_plain(server, 30)
+    synced(project, server)
+    server.execute("DROP TABLE dbo.t")
+    server.set_clock(NOW + timedelta(hours=1))
+    create_plain(server, 0)
+    assert "the source lists no rows" in synced(project, server).output
+    server.insert("dbo.t", [(key, "new") for key in range(100, 160)])
+    monkeypatch.setattr(import_module("sqlserver.table_sync"), "SMALL", 50)
+    synced(project, server)
+    assert ids(project) == list(range(100, 160))
 
 
 def test_a_table_of_the_same_id_that_was_made_later(

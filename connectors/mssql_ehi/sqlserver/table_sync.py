@@ -103,7 +103,8 @@ class TableSync:
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
         if reason := self._table.reload_reason:
-            self._state = replace(self._lasting, rows=self._saved.rows)
+            # Until the table is replaced, the destination has rows that it never had.
+            self._state = replace(self._lasting, rows=self._saved.rows, has_stale=True)
             if self._saved.is_known and not self.is_moved:
                 op.warning(f"{self._label}: {reason}: the table is reloaded")
         self._delivered = self._delivered_keys()
