@@ -350,6 +350,25 @@ def test_a_row_that_goes_while_the_window_is_unchanged(
     assert ids(project) == list(range(9))
 
 
+def test_a_row_that_comes_back_while_a_read_resumes(
+    project: Project, server: MssqlSandbox, clock: Clock
+) -> None:
+    """The read has passed it, and what it found of the window is no use any more."""
+    create_keyed(server, range(60))
+    synced(project, server)
+    insert(server, range(100, 160), after=timedelta(hours=-10))
+    server.faults.add(faults.drop(READ, after_rows=75), faults.drop(READ, after_rows=5, times=9))
+    failed(project, server, retry_attempts="0")
+    server.faults.clear()
+    rows = server.execute("SELECT id, v, ModifiedDate FROM dbo.t WHERE id = 105")
+    remove(server, 105)
+    clock.minutes += 24 * HOUR
+    server.faults.add(faults.call(lambda: server.insert("dbo.t", rows), READ))
+    assert synced(project, server).counts["Deletes"] == 1
+    synced(project, server)
+    assert 105 in ids(project)
+
+
 @pytest.mark.parametrize("snapshots", [True, False])
 def test_a_scan_that_misses_a_row(
     project: Project, server: MssqlSandbox, clock: Clock, snapshots: bool

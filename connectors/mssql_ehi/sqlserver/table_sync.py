@@ -331,8 +331,7 @@ class TableSync:
     def _leave(self, progress: ReadProgress, cursor: Cursor) -> int:
         """Nothing is read, since nothing changed."""
         self.mode = progress.mode
-        self._delete_missing()
-        if self._state.cursor.window is None:  # the sweep has deleted rows
+        if self._delete_missing():
             cursor = replace(cursor, window=None)
         cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
@@ -341,19 +340,22 @@ class TableSync:
         self._count_nulls(progress)
         return 0
 
-    def _delete_missing(self) -> None:
-        """Deletes the rows that are gone at the source, if their table is swept and that is
-        due."""
+    def _delete_missing(self) -> bool:
+        """Deletes the rows that are gone at the source, if their table is swept and that is due.
+        Returns whether there were any: what is known of a window is of no use then, since they may
+        come back as they were."""
+        before = self._writer.deleted
         if sweep := self._sweep():
             self._state = sweep.run(self._state)
+        return self._writer.deleted > before
 
     # Reading
 
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
-        if progress.mode in (INCREMENTAL, FULL):
-            self._delete_missing()
+        if progress.mode in (INCREMENTAL, FULL) and self._delete_missing():
+            progress.window = None  # of a read that resumes
         self._look_ahead(progress)
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
