@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -642,6 +643,31 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     result = synced(project, server, **QUIET)
     assert result.counts["Deletes"] == 2
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
+
+
+def test_rows_that_a_failed_table_has_stored(
+    project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails for its skipped records, after others were handed over."""
+
+    def take_small_ones(key: int) -> int:
+        if key >= 130:
+            raise ValueError
+        return key
+
+    create_keyed(server, range(30))
+    synced(project, server, **QUIET)
+    insert(server, range(100, 160), after=timedelta(hours=-1))
+    types = import_module("sqlserver.type_mapping").TYPE_MAPPINGS
+    with monkeypatch.context() as patch:
+        patch.setitem(types, "int", replace(types["int"], convert=take_small_ones))
+        assert "That is more than a tenth" in failed(project, server, **QUIET).output
+    assert ids(project) == [*range(30), *range(100, 130)]
+    remove(server, 100, 101)
+    synced(project, server, **QUIET)
+    clock.minutes += 24 * HOUR
+    assert synced(project, server, **QUIET).counts["Deletes"] == 2
+    assert ids(project) == [*range(30), *range(102, 160)]
 
 
 def test_keys_far_behind_the_state_of_a_killed_sync(

@@ -441,8 +441,18 @@ class TableSync:
     def _break_off(self, progress: ReadProgress) -> None:
         """The next sync resumes here, if rows are handed over as they come."""
         if self._checkpoints.follows(self._label):
-            entry = self._resumable(progress) if progress.rows else self._state
+            entry = self._resumable(progress) if progress.rows else self._with_keys(self._state)
             self._checkpoints.put(self._label, entry)
+
+    def _with_keys(self, entry: TableState) -> TableState:
+        """The entry with the keys of all rows that were handed over."""
+        return replace(entry, delivered=self._delivered.to_text() if self._delivered else None)
+
+    def _give_up(self) -> None:
+        """The next sync reads again what this one does, also the rows that it has handed over."""
+        streams = self._checkpoints.follows(self._label)
+        entry = self._with_keys(self._state) if streams else self._state
+        self._checkpoints.put(self._label, entry)
 
     def _read_on(self, progress: ReadProgress) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -644,8 +654,7 @@ class TableSync:
         try:
             self._sync.skipped.check(self._label, rows)
         except SourceError:
-            # The next sync reads again what was skipped.
-            self._checkpoints.put(self._label, self._state)
+            self._give_up()
             raise
 
     def _check_declared_key(self, progress: ReadProgress) -> None:
@@ -654,7 +663,7 @@ class TableSync:
             return
         same = self._keyed_rows - self._keys.distinct()
         if same:
-            self._checkpoints.put(self._label, self._state)
+            self._give_up()
             key = ", ".join(column.name for column in self._table.key)
             raise SourceError(
                 f"its declared key ({key}) is not unique: of {self._keyed_rows} rows, {same} have "
@@ -671,11 +680,8 @@ class TableSync:
         if self._state.confirms_empty and progress.stored:
             # An empty table is not believed at once any more.
             self._state = replace(self._state, rows=progress.stored, emptied=False)
-        return replace(
-            self._state,
-            read=progress.saved(self.plan, self._sync.encryption),
-            delivered=self._delivered.to_text() if self._delivered else None,
-        )
+        read = progress.saved(self.plan, self._sync.encryption)
+        return self._with_keys(replace(self._state, read=read))
 
     def _finish(self, progress: ReadProgress) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""
