@@ -23,6 +23,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, faults
+from tests.sandbox.mssql.types import SqlType
 from tests.soak.crashes import Crash, Process
 from tests.width import wide
 
@@ -198,6 +199,26 @@ def test_the_extremes_of_a_bigint(project: Project, server: MssqlSandbox, clock:
     clock.minutes += 24 * HOUR
     synced(project, server, **QUIET)
     assert ids(project) == [least + 1, -7, -1, 1, most - 1]
+
+
+@pytest.mark.parametrize("kind", ["smallint", "bigint"])
+def test_a_key_of_another_size(
+    project: Project, server: MssqlSandbox, clock: Clock, kind: str
+) -> None:
+    """Rows whose keys do not fit into the new type had to go before, and keys may be larger."""
+    create_keyed(server, [1, 2, 3, 40_000, 40_001])
+    synced(project, server, **QUIET)
+    remove(server, 2, 40_000, 40_001)
+    server.table("dbo.t").columns[0].type = SqlType(kind)
+    new = 2**40 if kind == "bigint" else 2**14
+    insert(server, [new], after=timedelta(hours=-1))
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == [1, 3, new]
+    remove(server, new)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == [1, 3]
 
 
 def test_a_sweep_in_several_statements(

@@ -18,8 +18,8 @@ from fivetran_connector_sdk import Logging
 from shared.errors import SourceError
 
 from .checkpoints import Checkpoints
-from .deletes import Deletes, DeliveredKeys, is_due
-from .key_ranges import MOST_RANGES, KeyRanges, Range, difference
+from .deletes import INTEGERS, Deletes, DeliveredKeys, is_due
+from .key_ranges import MOST_RANGES, KeyRanges, Range, difference, within
 from .naming import quoted
 from .session import Session
 from .source_tables import Column, SourceTable
@@ -125,6 +125,8 @@ class TableSweep:
         if not ranges:
             return
         greatest = ranges.greatest
+        if greatest > INTEGERS[self.keys.key.info.name][1]:
+            return
         sql = behind_statement(self.table, self.keys.key, greatest, _UNKNOWN)
         [[last, number]] = self.session.with_retries("its keys", lambda: self.session.rows(sql))
         if number and last - greatest - number <= _MOST_GAPS:
@@ -159,9 +161,12 @@ class TableSweep:
     def _existing(self, missing: KeyRanges) -> KeyRanges:
         """Those of the keys that the server has all the same: a scan that is not of one moment,
         as of a table that is not read under SNAPSHOT, may miss a row that moves in the index that
-        it goes by, and a row may be there again. No row moves in the index of the key."""
+        it goes by, and a row may be there again. No row moves in the index of the key.
+
+        A key that was delivered may lie outside its type, if that was made a smaller one since:
+        it cannot be there, and to ask for it would be an error."""
         found = KeyRanges()
-        ranges = iter(missing)
+        ranges = within(missing, INTEGERS[self.keys.key.info.name])
         while some := list(islice(ranges, _VERIFIED_AT_ONCE)):
             sql = existing_statement(self.table, self.keys.key, some)
             for keys in self.session.with_retries(
@@ -244,11 +249,11 @@ def behind_statement(table: SourceTable, key: Column, after: int, limit: int) ->
 def existing_statement(table: SourceTable, key: Column, ranges: Iterable[Range]) -> str:
     """A SELECT of the keys in ``ranges``, by the index of the key if it has one."""
     name = f"T.{quoted(key.name)}"
-    within = " OR ".join(
+    any_of_them = " OR ".join(
         f"{name} BETWEEN {_constant(key, low)} AND {_constant(key, high)}" for low, high in ranges
     )
     hint = "" if table.has_declared_key else " WITH (FORCESEEK)"
-    return f"SELECT {name} AS k FROM {_name(table)} AS T{hint} WHERE {within}"  # noqa: S608
+    return f"SELECT {name} AS k FROM {_name(table)} AS T{hint} WHERE {any_of_them}"  # noqa: S608
 
 
 def _name(table: SourceTable) -> str:
