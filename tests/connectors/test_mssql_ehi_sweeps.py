@@ -409,6 +409,20 @@ def test_a_scan_that_misses_a_row(
     assert kept(project) == [(0, 5), (7, 8)]
 
 
+def test_an_index_that_knows_no_ranges(
+    project: Project, server: MssqlSandbox, clock: Clock
+) -> None:
+    """As a hash index: the server looks the keys up in another way."""
+    create_keyed(server, range(9))
+    synced(project, server, **QUIET)
+    remove(server, 4, 6)
+    clock.minutes += 24 * HOUR
+    server.faults.add(faults.fail(8622, match="FORCESEEK", times=99))
+    server.faults.add(faults.call(lambda: insert(server, [6]), "BETWEEN", skip=1))
+    assert synced(project, server, **QUIET).counts["Deletes"] == 1
+    assert ids(project) == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
 def test_gaps_that_do_not_fit(
     project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,7 +568,7 @@ def test_a_sweep_that_fails_costs_no_table(
     clock.minutes += 24 * HOUR
     server.faults.add(
         {
-            "refused": lambda: faults.fail(8622, match="FORCESEEK"),
+            "refused": lambda: faults.fail(8115, match="FORCESEEK"),
             "lost": lambda: faults.drop(SWEEP),
             "down": lambda: faults.fail(40501, "x", 0, match=SWEEP, times=4),
         }[fault]()
