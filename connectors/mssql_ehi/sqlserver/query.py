@@ -281,8 +281,7 @@ class Changes(Plan):
         conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
         if self.captured:
             assert start is not None and end is not None  # noqa: S101, PT018
-            keys = [quoted(column.name) for column in self.key]
-            changes = source_of(self.table.captures, start, end, keys)
+            changes = source_of(self.table.captures, start, end, self.key)
         else:
             changes = f"CHANGETABLE(CHANGES {source}, {int(start or 0)})"  # the snapshot ends it
         sql = (
