@@ -540,6 +540,25 @@ def test_half_of_a_large_table_goes_at_the_second_sweep(
         assert synced(project, server, **QUIET).counts["Deletes"] == 0  # the first time again
 
 
+def test_a_table_that_is_emptied_and_filled_again(
+    project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sync sees no row, the next one a third: that is not the same, so nothing is deleted."""
+    monkeypatch.setattr(sweep, "_MANY_ROWS", 20)
+    create_keyed(server, range(30))
+    synced(project, server, **QUIET)
+    rows = server.execute("SELECT id, v, ModifiedDate FROM dbo.t ORDER BY id")
+    server.delete("dbo.t")
+    clock.minutes += 24 * HOUR
+    assert "30 of 30 rows are gone" in synced(project, server, **QUIET).output
+    server.insert("dbo.t", rows[:10])
+    assert "20 of 30 rows are gone" in synced(project, server, **QUIET).output
+    server.insert("dbo.t", rows[10:])
+    clock.minutes += 24 * HOUR
+    assert synced(project, server, **QUIET).counts["Deletes"] == 0
+    assert ids(project) == list(range(30))
+
+
 def test_a_login_that_loses_its_rights(
     project: Project, server: MssqlSandbox, clock: Clock
 ) -> None:

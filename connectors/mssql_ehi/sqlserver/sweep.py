@@ -102,7 +102,9 @@ class TableSweep:
             return self._swept(state)
         gone, known, empty = missing.keys, delivered.keys, not count.number
         most = known > _MANY_ROWS and 2 * gone > known
-        if (empty or most) and not state.doubted:
+        # A doubt about an empty table leaves no time of a sweep, so that the next sync sweeps.
+        same = state.doubted and empty == (state.swept is None)
+        if (empty or most) and not same:
             return self._doubt(state, gone, known, empty=empty)
         return self._swept(self._delete(state, missing))
 
@@ -112,8 +114,7 @@ class TableSweep:
             f"{gone} of {known} rows are gone at the source, which may be since mssql_user has "
             f"lost a right: they are deleted if the next {again} sees the same"
         )
-        swept = state.swept if empty else self.deletes.now
-        return replace(state, doubted=True, swept=swept)
+        return replace(state, doubted=True, swept=None if empty else self.deletes.now)
 
     def _swept(self, state: TableState) -> TableState:
         delivered = self.in_turn(self.keys.to_text)
