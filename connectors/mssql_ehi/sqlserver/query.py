@@ -305,7 +305,13 @@ def column_digest(column: Column) -> str:
 
 
 def order_signature(plan: Plan) -> list[str]:
-    """What a position belongs to: it is of no use to another plan."""
+    """What a position belongs to: it is of no use to another plan, nor in another collation."""
+    collations = [column.info.collation for column in plan.order if column.info.collation]
+    return [*signature_without_collations(plan), *collations]
+
+
+def signature_without_collations(plan: Plan) -> list[str]:
+    """The same as older versions saved it."""
     order = [str(plan), *signature(plan.order)]
     if plan.whole:  # its clock is one for this column
         order += ["", *signature([plan.column] if plan.column else []), str(plan.tracked)]
