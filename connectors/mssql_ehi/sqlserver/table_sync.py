@@ -634,11 +634,13 @@ class TableSync:
             self._truncate()
         self._writer.stop_replacing(empties=progress.mode == FIRST)
         self._state = replace(self._state, fingerprint=None)
-        self._sync.state.put({self._label: self._state.to_json(self._label)})
         for rows, stored in self._writer.release():
+            # The position counts only when all of them are stored.
+            entry = self._with_keys(self._state)
+            self._sync.state.put({self._label: entry.to_json(self._label)})
             self._checkpoints.add(rows, stored)
             if self._checkpoints.is_due(self._session.largest_batch):
-                self._checkpoints.save()  # the position counts only when all of them are stored
+                self._checkpoints.save()
         self._stream(progress)
 
     # Saving
