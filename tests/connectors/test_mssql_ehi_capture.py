@@ -364,3 +364,24 @@ def test_composite_keys_and_odd_names(project: Project, server: MssqlSandbox) ->
     assert (upserts(result), result.counts["Deletes"]) == (1, 1)
     assert len(project.rows("t")) == 19
     assert ids(project, column="50" if "50" in project.rows("t")[0] else "_50_")
+
+
+@pytest.mark.parametrize("new", ["AB", "ab "])
+@pytest.mark.parametrize("way", ["update", "insert"])
+def test_a_key_that_is_spelled_in_another_way(
+    project: Project, server: MssqlSandbox, way: str, new: str
+) -> None:
+    """The server takes both for equal; the destination does not, so the old one goes."""
+    columns: Columns = [("part", "int", False), ("id", "varchar(10)", False), ("v", "varchar(9)")]
+    rows = [(1, "ab", "v"), (1, "cd", "v"), (2, "ab", "v")]
+    server.create_table("dbo", "t", columns, key=["part", "id"], rows=rows)
+    server.enable_cdc("dbo.t")
+    synced(project, server)
+    if way == "update":
+        server.update("dbo.t", {"part": 1, "id": "ab"}, id=new, v="new")
+    else:
+        server.delete("dbo.t", {"part": 1, "id": "ab"})
+        server.insert("dbo.t", [(1, new, "new")])
+    synced(project, server)
+    stored = sorted((row["part"], row["id"], row["v"]) for row in project.rows("t"))
+    assert stored == sorted([(1, new, "new"), (1, "cd", "v"), (2, "ab", "v")])

@@ -4,6 +4,7 @@ over real TDS to the simulator of SQL Server."""
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
@@ -28,7 +29,7 @@ from tests.connectors.mssql import (
     upserts,
 )
 from tests.sandbox.fivetran import Project, load
-from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, faults
 from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
@@ -318,6 +319,22 @@ def test_a_table_that_was_recreated_is_reloaded(
         assert "dbo.t: its key was (id) and is none now" in failed(project, server).output
 
 
+def test_a_table_that_was_recreated_and_is_filled_later(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is empty at one sync, and too large to be replaced at the next: the old rows go."""
+    create_plain(server, 30)
+    synced(project, server)
+    server.execute("DROP TABLE dbo.t")
+    server.set_clock(NOW + timedelta(hours=1))
+    create_plain(server, 0)
+    assert "the source lists no rows" in synced(project, server).output
+    server.insert("dbo.t", [(key, "new") for key in range(100, 160)])
+    monkeypatch.setattr(import_module("sqlserver.table_sync"), "SMALL", 50)
+    synced(project, server)
+    assert ids(project) == list(range(100, 160))
+
+
 def test_a_table_of_the_same_id_that_was_made_later(
     project: Project, server: MssqlSandbox
 ) -> None:
@@ -373,6 +390,29 @@ def test_a_key_of_another_type(
         "dbo.t: the type of its key changed: the table is reloaded" in result.output
     ) == reloaded
     assert len(project.rows("t")) == 10
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_key_of_another_collation(project: Project, server: MssqlSandbox) -> None:
+    """The rows behind a position are others, so that an unfinished read restarts."""
+
+    def create(collation: str) -> None:
+        key = ColumnSpec("id", "varchar(9)", nullable=False, collation=collation)
+        rows = [(letter + str(i), moment) for letter in "ABCabc" for i, moment in moments(15)]
+        server.create_table("dbo", "t", [key, ("ModifiedDate", "datetime2(7)")], key=["id"])
+        server.insert("dbo.t", rows)
+
+    create("Latin1_General_BIN2")
+    server.faults.add(faults.drop(DATA, after_rows=35), faults.drop(DATA, after_rows=3, times=9))
+    failed(project, server, retry_attempts="0")
+    server.faults.clear()
+    server.execute("DROP TABLE dbo.t")
+    create("Latin1_General_CS_AS")
+    state = project.state
+    state["tables"]["dbo.t"].pop("i")  # as if ALTER COLUMN had done it
+    result = project.sync(configuration(server), state)
+    assert result.code == 0, result.output
+    assert len(ids(project)) == 90
 
 
 def test_a_table_that_was_excluded_while_its_key_changed(

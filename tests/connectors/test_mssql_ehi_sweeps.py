@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import ColumnSpec, MssqlSandbox, faults
+from tests.sandbox.mssql.types import SqlType
 from tests.soak.crashes import Crash, Process
 from tests.width import wide
 
@@ -199,6 +201,26 @@ def test_the_extremes_of_a_bigint(project: Project, server: MssqlSandbox, clock:
     assert ids(project) == [least + 1, -7, -1, 1, most - 1]
 
 
+@pytest.mark.parametrize("kind", ["smallint", "bigint"])
+def test_a_key_of_another_size(
+    project: Project, server: MssqlSandbox, clock: Clock, kind: str
+) -> None:
+    """Rows whose keys do not fit into the new type had to go before, and keys may be larger."""
+    create_keyed(server, [1, 2, 3, 40_000, 40_001])
+    synced(project, server, **QUIET)
+    remove(server, 2, 40_000, 40_001)
+    server.table("dbo.t").columns[0].type = SqlType(kind)
+    new = 2**40 if kind == "bigint" else 2**14
+    insert(server, [new], after=timedelta(hours=-1))
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == [1, 3, new]
+    remove(server, new)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == [1, 3]
+
+
 def test_a_sweep_in_several_statements(
     project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +372,25 @@ def test_a_row_that_goes_while_the_window_is_unchanged(
     assert ids(project) == list(range(9))
 
 
+def test_a_row_that_comes_back_while_a_read_resumes(
+    project: Project, server: MssqlSandbox, clock: Clock
+) -> None:
+    """The read has passed it, and what it found of the window is no use any more."""
+    create_keyed(server, range(60))
+    synced(project, server)
+    insert(server, range(100, 160), after=timedelta(hours=-10))
+    server.faults.add(faults.drop(READ, after_rows=75), faults.drop(READ, after_rows=5, times=9))
+    failed(project, server, retry_attempts="0")
+    server.faults.clear()
+    rows = server.execute("SELECT id, v, ModifiedDate FROM dbo.t WHERE id = 105")
+    remove(server, 105)
+    clock.minutes += 24 * HOUR
+    server.faults.add(faults.call(lambda: server.insert("dbo.t", rows), READ))
+    assert synced(project, server).counts["Deletes"] == 1
+    synced(project, server)
+    assert 105 in ids(project)
+
+
 @pytest.mark.parametrize("snapshots", [True, False])
 def test_a_scan_that_misses_a_row(
     project: Project, server: MssqlSandbox, clock: Clock, snapshots: bool
@@ -366,6 +407,20 @@ def test_a_scan_that_misses_a_row(
     assert synced(project, server, **QUIET).counts["Deletes"] == 1
     assert ids(project) == [0, 1, 2, 3, 4, 5, 7, 8]
     assert kept(project) == [(0, 5), (7, 8)]
+
+
+def test_an_index_that_knows_no_ranges(
+    project: Project, server: MssqlSandbox, clock: Clock
+) -> None:
+    """As a hash index: the server looks the keys up in another way."""
+    create_keyed(server, range(9))
+    synced(project, server, **QUIET)
+    remove(server, 4, 6)
+    clock.minutes += 24 * HOUR
+    server.faults.add(faults.fail(8622, match="FORCESEEK", times=99))
+    server.faults.add(faults.call(lambda: insert(server, [6]), "BETWEEN", skip=1))
+    assert synced(project, server, **QUIET).counts["Deletes"] == 1
+    assert ids(project) == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 def test_gaps_that_do_not_fit(
@@ -485,6 +540,25 @@ def test_half_of_a_large_table_goes_at_the_second_sweep(
         assert synced(project, server, **QUIET).counts["Deletes"] == 0  # the first time again
 
 
+def test_a_table_that_is_emptied_and_filled_again(
+    project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sync sees no row, the next one a third: that is not the same, so nothing is deleted."""
+    monkeypatch.setattr(sweep, "_MANY_ROWS", 20)
+    create_keyed(server, range(30))
+    synced(project, server, **QUIET)
+    rows = server.execute("SELECT id, v, ModifiedDate FROM dbo.t ORDER BY id")
+    server.delete("dbo.t")
+    clock.minutes += 24 * HOUR
+    assert "30 of 30 rows are gone" in synced(project, server, **QUIET).output
+    server.insert("dbo.t", rows[:10])
+    assert "20 of 30 rows are gone" in synced(project, server, **QUIET).output
+    server.insert("dbo.t", rows[10:])
+    clock.minutes += 24 * HOUR
+    assert synced(project, server, **QUIET).counts["Deletes"] == 0
+    assert ids(project) == list(range(30))
+
+
 def test_a_login_that_loses_its_rights(
     project: Project, server: MssqlSandbox, clock: Clock
 ) -> None:
@@ -513,7 +587,7 @@ def test_a_sweep_that_fails_costs_no_table(
     clock.minutes += 24 * HOUR
     server.faults.add(
         {
-            "refused": lambda: faults.fail(8622, match="FORCESEEK"),
+            "refused": lambda: faults.fail(8115, match="FORCESEEK"),
             "lost": lambda: faults.drop(SWEEP),
             "down": lambda: faults.fail(40501, "x", 0, match=SWEEP, times=4),
         }[fault]()
@@ -623,6 +697,31 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     result = synced(project, server, **QUIET)
     assert result.counts["Deletes"] == 2
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
+
+
+def test_rows_that_a_failed_table_has_stored(
+    project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails for its skipped records, after others were handed over."""
+
+    def take_small_ones(key: int) -> int:
+        if key >= 130:
+            raise ValueError
+        return key
+
+    create_keyed(server, range(30))
+    synced(project, server, **QUIET)
+    insert(server, range(100, 160), after=timedelta(hours=-1))
+    types = import_module("sqlserver.type_mapping").TYPE_MAPPINGS
+    with monkeypatch.context() as patch:
+        patch.setitem(types, "int", replace(types["int"], convert=take_small_ones))
+        assert "That is more than a tenth" in failed(project, server, **QUIET).output
+    assert ids(project) == [*range(30), *range(100, 130)]
+    remove(server, 100, 101)
+    synced(project, server, **QUIET)
+    clock.minutes += 24 * HOUR
+    assert synced(project, server, **QUIET).counts["Deletes"] == 2
+    assert ids(project) == [*range(30), *range(102, 160)]
 
 
 def test_keys_far_behind_the_state_of_a_killed_sync(

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from fivetran_connector_sdk import Logging, Operations as op
 
 from .errors import ChangesExpired
-from .naming import Chosen, Name, literal
+from .naming import Chosen, Name, literal, quoted
 from .session import Session
-from .source_tables import Capture
+from .source_tables import Capture, Column
 
 NO_LSN = f"0x{'0' * 20}"
 _LONGEST_LAG = 60  # minutes; a running agent notes an LSN every five, also if nothing changes
@@ -88,9 +88,10 @@ def _function(instance: str) -> str:
     return "[fn_cdc_get_all_changes_" + instance.replace("]", "]]").replace("%", "%%") + "]"
 
 
-def source_of(captures: Sequence[Capture], start: str, end: str, keys: Sequence[str]) -> str:
-    """The FROM clause for the keys that changed behind LSN ``start``, up to ``end``. ``keys``:
-    their quoted names.
+def source_of(captures: Sequence[Capture], start: str, end: str, key: Sequence[Column]) -> str:
+    """The FROM clause for the ``key`` of each row that changed behind LSN ``start``, up to
+    ``end``. Of texts that are equal to the server, as "ab", "AB" and "ab " may be, each is there:
+    the destination takes them for different keys.
 
     An instance that is newer than ``start`` is read beside the one that knows all since then: it
     may capture a column that the older one does not. Rows from before an update count, too:
@@ -103,12 +104,16 @@ def source_of(captures: Sequence[Capture], start: str, end: str, keys: Sequence[
     first = f"sys.fn_cdc_increment_lsn(CONVERT(binary(10), {_lsn(start)}, 1))"
     ranges = [(known, first)]
     ranges += [(c, f"sys.fn_cdc_get_min_lsn({literal(c.instance)})") for c in newer]
+    keys = ", ".join(quoted(column.name) for column in key)
+    texts = (quoted(column.name) for column in key if column.info.collation)
+    spelled = "".join(f", CONVERT(varbinary(8000), {name})" for name in texts)
     selects = (
-        f"SELECT {', '.join(keys)} FROM cdc.{_function(capture.instance)}("  # noqa: S608
+        f"SELECT {keys} FROM cdc.{_function(capture.instance)}("  # noqa: S608
         f"{begins}, CONVERT(binary(10), {_lsn(end)}, 1), N'all update old') AS C"
         for capture, begins in ranges
     )
-    return f"(SELECT DISTINCT {', '.join(keys)} FROM ({' UNION ALL '.join(selects)}) AS U)"  # noqa: S608
+    changed = " UNION ALL ".join(selects)
+    return f"(SELECT {keys} FROM ({changed}) AS U GROUP BY {keys}{spelled})"  # noqa: S608
 
 
 def _newer(captures: Sequence[Capture], start: str, end: str) -> list[Capture]:

@@ -22,7 +22,13 @@ from .source_tables import Column, SourceTable
 from .table_state import DELIVERED, TOO_MANY
 
 LARGEST_OF_ALL = 500_000  # characters, in the state of all tables
-_INTEGERS = ("tinyint", "smallint", "int", "bigint")
+# The types of keys by which tables are swept, and the least and the greatest value of each.
+INTEGERS = {
+    "tinyint": (0, 2**8 - 1),
+    "smallint": (-(2**15), 2**15 - 1),
+    "int": (-(2**31), 2**31 - 1),
+    "bigint": (-(2**63), 2**63 - 1),
+}
 _MINUTES = 60  # of an hour
 _SLACK = 20  # the part of the hours by which a sync may come early: no two begin on the second
 
@@ -61,7 +67,7 @@ class Deletes:
         in full, and replaced, where it has no column of changes."""
         key = plan.table.key
         told = plan.by_changes or (replaced and plan.column is None)
-        if not self.sweep_hours or told or len(key) != 1 or key[0].info.name not in _INTEGERS:
+        if not self.sweep_hours or told or len(key) != 1 or key[0].info.name not in INTEGERS:
             return None
         return key[0]
 

@@ -231,3 +231,11 @@ def difference(ranges: Iterable[Range], others: Iterable[Range]) -> Iterator[Ran
             other = next(remaining, None)
         if low <= end:
             yield low, end
+
+
+def within(ranges: Iterable[Range], limits: Range) -> Iterator[Range]:
+    """The numbers of ``ranges`` from the least to the greatest of ``limits``."""
+    least, greatest = limits
+    for start, end in ranges:
+        if start <= greatest and end >= least:
+            yield max(start, least), min(end, greatest)

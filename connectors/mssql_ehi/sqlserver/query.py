@@ -281,8 +281,7 @@ class Changes(Plan):
         conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
         if self.captured:
             assert start is not None and end is not None  # noqa: S101, PT018
-            keys = [quoted(column.name) for column in self.key]
-            changes = source_of(self.table.captures, start, end, keys)
+            changes = source_of(self.table.captures, start, end, self.key)
         else:
             changes = f"CHANGETABLE(CHANGES {source}, {int(start or 0)})"  # the snapshot ends it
         sql = (
@@ -306,7 +305,13 @@ def column_digest(column: Column) -> str:
 
 
 def order_signature(plan: Plan) -> list[str]:
-    """What a position belongs to: it is of no use to another plan."""
+    """What a position belongs to: it is of no use to another plan, nor in another collation."""
+    collations = [column.info.collation for column in plan.order if column.info.collation]
+    return [*signature_without_collations(plan), *collations]
+
+
+def signature_without_collations(plan: Plan) -> list[str]:
+    """The same as older versions saved it."""
     order = [str(plan), *signature(plan.order)]
     if plan.whole:  # its clock is one for this column
         order += ["", *signature([plan.column] if plan.column else []), str(plan.tracked)]

@@ -11,7 +11,14 @@ from shared.encryption import Encryption
 
 from .change_capture import begin, newest
 from .errors import ChangesExpired
-from .query import Plan, column_digest, next_start, order_signature, signature
+from .query import (
+    Plan,
+    column_digest,
+    next_start,
+    order_signature,
+    signature,
+    signature_without_collations,
+)
 from .read_progress import CHANGES, FIRST, FULL, INCREMENTAL, REPLACEMENT, ReadProgress, SyncLog
 from .session import Session
 from .source_clock import SourceClock, check_columns
@@ -45,7 +52,8 @@ class ReadStart:
             return None
         # The last sync may have read all rows, since the server refused the incremental read.
         plans = (replace(self.plan, whole=True), self.plan)
-        plan = next((plan for plan in plans if order_signature(plan) == saved.order), None)
+        signatures = (order_signature, signature_without_collations)
+        plan = next((p for p in plans if saved.order in [sign(p) for sign in signatures]), None)
         if plan is None:
             return None
         if not saved.clock and (plan.column is not None or plan.by_changes):

@@ -58,7 +58,7 @@ class RowMapper:
             place for place, column in enumerate(table.columns) if column.sdk_type in _TEXTS
         ]
         self._key = [column.destination for column in table.key]
-        self._key_place = table.columns.index(table.key[0]) if table.key else 0
+        self._key_places = [table.columns.index(column) for column in table.key]
         self._key_converters = [
             (column.destination, column.type_mapping.convert) for column in table.key
         ]
@@ -132,11 +132,22 @@ class RowMapper:
 
     def is_deleted(self, change: Values) -> bool:
         """Whether the row of a change does not exist any more: it has nothing but its key."""
-        return change[self._key_place] is None
+        return change[self._key_places[0]] is None
+
+    def is_spelled_otherwise(self, change: Values) -> bool:
+        """Whether the key of a change is not that of its row to the destination, though it is to
+        the server, as "ab" and "AB" may be. Raises InvalidRecord."""
+        values = [change[place] for place in self._key_places]
+        if values == [*change[len(self._names) : -1]]:
+            return False
+        return self._converted(values) != self.key(change)
 
     def key(self, change: Values) -> Row:
         """The key of a change. Raises InvalidRecord."""
-        values = zip(self._key_converters, change[len(self._names) : -1], strict=True)
+        return self._converted(change[len(self._names) : -1])
+
+    def _converted(self, key: Sequence[Any]) -> Row:
+        values = zip(self._key_converters, key, strict=True)
         try:
             return {n: convert(value) if convert else value for (n, convert), value in values}
         except _CONVERSION_ERRORS:

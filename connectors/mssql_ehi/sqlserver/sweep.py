@@ -7,7 +7,7 @@ inserted again, after the server told its keys, is deleted and then handed over 
 row that comes and goes between two sweeps is known by the key that was handed over.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -18,8 +18,9 @@ from fivetran_connector_sdk import Logging
 from shared.errors import SourceError
 
 from .checkpoints import Checkpoints
-from .deletes import Deletes, DeliveredKeys, is_due
-from .key_ranges import MOST_RANGES, KeyRanges, Range, difference
+from .deletes import INTEGERS, Deletes, DeliveredKeys, is_due
+from .errors import StatementError
+from .key_ranges import MOST_RANGES, KeyRanges, Range, difference, within
 from .naming import quoted
 from .session import Session
 from .source_tables import Column, SourceTable
@@ -30,6 +31,7 @@ KEYS_OF_A_STATEMENT = 5_000_000  # so that it takes seconds
 # Ranges of the server that are read at most: many more keys are deleted than can be kept.
 _MOST_READ = 2 * MOST_RANGES
 _VERIFIED_AT_ONCE = 200  # ranges
+_NO_PLAN = 8622  # the error for a hint that the server cannot follow
 _DELETED_AT_ONCE = 10_000  # keys, between two states
 # Rows that may have been handed over behind the last state, and gaps between their keys.
 _UNKNOWN, _MOST_GAPS = 10_000, 100_000
@@ -100,7 +102,9 @@ class TableSweep:
             return self._swept(state)
         gone, known, empty = missing.keys, delivered.keys, not count.number
         most = known > _MANY_ROWS and 2 * gone > known
-        if (empty or most) and not state.doubted:
+        # A doubt about an empty table leaves no time of a sweep, so that the next sync sweeps.
+        same = state.doubted and empty == (state.swept is None)
+        if (empty or most) and not same:
             return self._doubt(state, gone, known, empty=empty)
         return self._swept(self._delete(state, missing))
 
@@ -110,8 +114,7 @@ class TableSweep:
             f"{gone} of {known} rows are gone at the source, which may be since mssql_user has "
             f"lost a right: they are deleted if the next {again} sees the same"
         )
-        swept = state.swept if empty else self.deletes.now
-        return replace(state, doubted=True, swept=swept)
+        return replace(state, doubted=True, swept=None if empty else self.deletes.now)
 
     def _swept(self, state: TableState) -> TableState:
         delivered = self.in_turn(self.keys.to_text)
@@ -125,6 +128,8 @@ class TableSweep:
         if not ranges:
             return
         greatest = ranges.greatest
+        if greatest > INTEGERS[self.keys.key.info.name][1]:
+            return
         sql = behind_statement(self.table, self.keys.key, greatest, _UNKNOWN)
         [[last, number]] = self.session.with_retries("its keys", lambda: self.session.rows(sql))
         if number and last - greatest - number <= _MOST_GAPS:
@@ -159,17 +164,31 @@ class TableSweep:
     def _existing(self, missing: KeyRanges) -> KeyRanges:
         """Those of the keys that the server has all the same: a scan that is not of one moment,
         as of a table that is not read under SNAPSHOT, may miss a row that moves in the index that
-        it goes by, and a row may be there again. No row moves in the index of the key."""
+        it goes by, and a row may be there again. No row moves in the index of the key.
+
+        A key that was delivered may lie outside its type, if that was made a smaller one since:
+        it cannot be there, and to ask for it would be an error."""
         found = KeyRanges()
-        ranges = iter(missing)
+        ranges = within(missing, INTEGERS[self.keys.key.info.name])
         while some := list(islice(ranges, _VERIFIED_AT_ONCE)):
-            sql = existing_statement(self.table, self.keys.key, some)
-            for keys in self.session.with_retries(
-                "its keys",
-                lambda: [[k for (k,) in batch] for batch in self.session.stream(sql)],  # noqa: B023
-            ):
-                found.add(sorted(keys))
+            found.add(self._look_up(some))
         return found
+
+    def _look_up(self, ranges: Sequence[Range]) -> list[int]:
+        """The keys that the server has in the ranges, sorted."""
+        try:
+            return self._keys_within(ranges, seek=not self.table.has_declared_key)
+        except StatementError as error:
+            # A hash index, which a table in memory may have, knows no ranges. To scan such a table
+            # misses no row: each statement sees it as of one moment.
+            if error.number != _NO_PLAN:
+                raise
+        return self._keys_within(ranges, seek=False)
+
+    def _keys_within(self, ranges: Sequence[Range], *, seek: bool) -> list[int]:
+        sql = existing_statement(self.table, self.keys.key, ranges, seek=seek)
+        found = self.session.with_retries("its keys", lambda: self.session.rows(sql))
+        return sorted(int(key) for (key,) in found)
 
     # Deleting
 
@@ -241,14 +260,16 @@ def behind_statement(table: SourceTable, key: Column, after: int, limit: int) ->
     )
 
 
-def existing_statement(table: SourceTable, key: Column, ranges: Iterable[Range]) -> str:
-    """A SELECT of the keys in ``ranges``, by the index of the key if it has one."""
+def existing_statement(
+    table: SourceTable, key: Column, ranges: Iterable[Range], *, seek: bool
+) -> str:
+    """A SELECT of the keys in ``ranges``; ``seek``: by an index."""
     name = f"T.{quoted(key.name)}"
-    within = " OR ".join(
+    any_of_them = " OR ".join(
         f"{name} BETWEEN {_constant(key, low)} AND {_constant(key, high)}" for low, high in ranges
     )
-    hint = "" if table.has_declared_key else " WITH (FORCESEEK)"
-    return f"SELECT {name} AS k FROM {_name(table)} AS T{hint} WHERE {within}"  # noqa: S608
+    hint = " WITH (FORCESEEK)" if seek else ""
+    return f"SELECT {name} AS k FROM {_name(table)} AS T{hint} WHERE {any_of_them}"  # noqa: S608
 
 
 def _name(table: SourceTable) -> str:

@@ -200,7 +200,8 @@ class TableState:
     delivered     the keys of the rows that the destination has, as ``KeyRanges`` writes them; or
                   TOO_MANY
     swept         when the last sweep for deleted rows began, in minutes since 1970
-    doubted       the last sweep missed so many rows that it deleted none
+    doubted       the last sweep missed so many rows that it deleted none (all, if ``swept`` is
+                  not known)
     refreshed     when the last full read began, of a table that has one from time to time
     cursor        where the next incremental read starts
     read          the read that was interrupted

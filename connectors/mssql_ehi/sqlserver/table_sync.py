@@ -103,7 +103,8 @@ class TableSync:
         self._lasting = self._as_stored()
         self._state = replace(self._saved.renewed(self._lasting), key_refused=False)
         if reason := self._table.reload_reason:
-            self._state = replace(self._lasting, rows=self._saved.rows)
+            # Until the table is replaced, the destination has rows that it never had.
+            self._state = replace(self._lasting, rows=self._saved.rows, has_stale=True)
             if self._saved.is_known and not self.is_moved:
                 op.warning(f"{self._label}: {reason}: the table is reloaded")
         self._delivered = self._delivered_keys()
@@ -330,8 +331,7 @@ class TableSync:
     def _leave(self, progress: ReadProgress, cursor: Cursor) -> int:
         """Nothing is read, since nothing changed."""
         self.mode = progress.mode
-        self._delete_missing()
-        if self._state.cursor.window is None:  # the sweep has deleted rows
+        if self._delete_missing():
             cursor = replace(cursor, window=None)
         cursor = replace(cursor, columns=fingerprint(self._table.columns))
         self._state = replace(self._state, cursor=cursor)
@@ -340,19 +340,22 @@ class TableSync:
         self._count_nulls(progress)
         return 0
 
-    def _delete_missing(self) -> None:
-        """Deletes the rows that are gone at the source, if their table is swept and that is
-        due."""
+    def _delete_missing(self) -> bool:
+        """Deletes the rows that are gone at the source, if their table is swept and that is due.
+        Returns whether there were any: what is known of a window is of no use then, since they may
+        come back as they were."""
+        before = self._writer.deleted
         if sweep := self._sweep():
             self._state = sweep.run(self._state)
+        return self._writer.deleted > before
 
     # Reading
 
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
-        if progress.mode in (INCREMENTAL, FULL):
-            self._delete_missing()
+        if progress.mode in (INCREMENTAL, FULL) and self._delete_missing():
+            progress.window = None  # of a read that resumes
         self._look_ahead(progress)
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
@@ -438,8 +441,18 @@ class TableSync:
     def _break_off(self, progress: ReadProgress) -> None:
         """The next sync resumes here, if rows are handed over as they come."""
         if self._checkpoints.follows(self._label):
-            entry = self._resumable(progress) if progress.rows else self._state
+            entry = self._resumable(progress) if progress.rows else self._with_keys(self._state)
             self._checkpoints.put(self._label, entry)
+
+    def _with_keys(self, entry: TableState) -> TableState:
+        """The entry with the keys of all rows that were handed over."""
+        return replace(entry, delivered=self._delivered.to_text() if self._delivered else None)
+
+    def _give_up(self) -> None:
+        """The next sync reads again what this one does, also the rows that it has handed over."""
+        streams = self._checkpoints.follows(self._label)
+        entry = self._with_keys(self._state) if streams else self._state
+        self._checkpoints.put(self._label, entry)
 
     def _read_on(self, progress: ReadProgress) -> None:
         """Reads to the end, past rows that cannot be decoded, and over faults that come once in
@@ -621,11 +634,13 @@ class TableSync:
             self._truncate()
         self._writer.stop_replacing(empties=progress.mode == FIRST)
         self._state = replace(self._state, fingerprint=None)
-        self._sync.state.put({self._label: self._state.to_json(self._label)})
         for rows, stored in self._writer.release():
+            # The position counts only when all of them are stored.
+            entry = self._with_keys(self._state)
+            self._sync.state.put({self._label: entry.to_json(self._label)})
             self._checkpoints.add(rows, stored)
             if self._checkpoints.is_due(self._session.largest_batch):
-                self._checkpoints.save()  # the position counts only when all of them are stored
+                self._checkpoints.save()
         self._stream(progress)
 
     # Saving
@@ -641,8 +656,7 @@ class TableSync:
         try:
             self._sync.skipped.check(self._label, rows)
         except SourceError:
-            # The next sync reads again what was skipped.
-            self._checkpoints.put(self._label, self._state)
+            self._give_up()
             raise
 
     def _check_declared_key(self, progress: ReadProgress) -> None:
@@ -651,7 +665,7 @@ class TableSync:
             return
         same = self._keyed_rows - self._keys.distinct()
         if same:
-            self._checkpoints.put(self._label, self._state)
+            self._give_up()
             key = ", ".join(column.name for column in self._table.key)
             raise SourceError(
                 f"its declared key ({key}) is not unique: of {self._keyed_rows} rows, {same} have "
@@ -668,11 +682,8 @@ class TableSync:
         if self._state.confirms_empty and progress.stored:
             # An empty table is not believed at once any more.
             self._state = replace(self._state, rows=progress.stored, emptied=False)
-        return replace(
-            self._state,
-            read=progress.saved(self.plan, self._sync.encryption),
-            delivered=self._delivered.to_text() if self._delivered else None,
-        )
+        read = progress.saved(self.plan, self._sync.encryption)
+        return self._with_keys(replace(self._state, read=read))
 
     def _finish(self, progress: ReadProgress) -> None:
         """Replaces the table, if its rows wait for that, and saves the new cursor."""

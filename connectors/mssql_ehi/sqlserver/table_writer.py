@@ -200,6 +200,9 @@ class TableWriter:
         for place, change in enumerate(batch):
             if not self._mapper.is_deleted(change):
                 live.append(change)
+                with suppress(InvalidRecord):  # a row of such a key was never stored
+                    if self._mapper.is_spelled_otherwise(change):
+                        self._delete(self._mapper.key(change))
             elif change[-1] == _DELETED:  # else it was changed after the version, then deleted
                 try:
                     self._delete(self._mapper.key(change))
