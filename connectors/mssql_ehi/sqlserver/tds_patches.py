@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytds
+import pytds.collate
 import pytds.login
 import pytds.tds_base
 import pytds.tds_reader
@@ -352,6 +353,21 @@ _UCS2 = SimpleNamespace(
 )
 
 
+def _charset_of_sort_order(sort_id: int) -> str:
+    """Replaces ``pytds.collate.sortid2charset``, which raises Exception for collations that it
+    does not know, such as SQL_EBCDIC037_CP1_CS_AS: no result with a varchar could be read.
+
+    They are of code page 1252; and the server converts all text to nvarchar here but numbers and
+    times, which are ASCII.
+    https://learn.microsoft.com/sql/relational-databases/system-functions/sys-fn-helpcollations-transact-sql
+    """
+    try:
+        charset: str = _original_charset(sort_id)
+    except Exception:  # the driver raises no other
+        return "CP1252"
+    return charset
+
+
 def _read_whole(reader: Any, size: int) -> tuple[Any, int]:
     """Replaces ``readall_fast`` for the fixed-size values of ``_TdsReader.unpack``. It takes bytes
     that an earlier, longer packet left in the buffer for data, and where a value spans packets it
@@ -447,6 +463,7 @@ _reader_class = pytds.tds_reader._TdsReader
 _writer_class = pytds.tds_writer._TdsWriter
 _ROWS = (pytds.tds_base.TDS_ROW_TOKEN, pytds.tds_base.TDS_NBC_ROW_TOKEN)
 _original_connect = pytds._connect
+_original_charset = pytds.collate.sortid2charset
 _original_send_login = _session_class.tds7_send_login
 _original_begin_response = _reader_class.begin_response
 _original_get_token_id = _session_class.get_token_id
@@ -457,6 +474,7 @@ PATCHES = (
     Patch.of(pytds.tls, "create_context", _create_context),
     Patch.of(pytds.tls, "validate_host", _validate_host),
     Patch.of(pytds.utils, "exponential_backoff", _attempt_once),
+    Patch.of(pytds.collate, "sortid2charset", _charset_of_sort_order),
     Patch.of(pytds.tds_reader, "readall_fast", _read_whole),
     Patch.of(pytds.tds_types, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_base, "ucs2_codec", _UCS2),
