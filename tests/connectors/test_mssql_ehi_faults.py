@@ -124,6 +124,37 @@ def test_a_serverless_database_wakes(
     assert ids(project) == list(range(30))
 
 
+@pytest.mark.parametrize(
+    ("number", "severity"), [(17187, 16), *wide((17188, 16), (17142, 16), (988, 14)), (17809, 20)]
+)
+def test_a_server_that_takes_no_logins_yet_is_waited_for(
+    project: Project, server: MssqlSandbox, slept: list[float], number: int, severity: int
+) -> None:
+    """It starts, is paused, or has as many connections as it may have."""
+    create_plain(server)
+    server.faults.add_login(*(faults.fail(number, severity=severity) for _ in range(2)))
+    synced(project, server)
+    assert len(slept) == 2
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (47073, "the sync needs a private endpoint"),
+        *wide((40914, "virtual network"), (17892, "A logon trigger of the server refuses")),
+    ],
+)
+def test_a_server_that_refuses_the_network_or_the_user_says_why(
+    project: Project, server: MssqlSandbox, slept: list[float], number: int, advice: str
+) -> None:
+    """At once; the number alone would tell nobody."""
+    create_plain(server)
+    server.faults.add_login(faults.fail(number, severity=14))
+    assert advice in failed(project, server).output
+    assert slept == []
+
+
 def test_a_deadlock_is_repeated_within_seconds(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
@@ -242,7 +273,7 @@ def test_a_full_read_in_place_of_an_incremental_one_resumes(
 # Isolation
 
 
-@pytest.mark.parametrize("number", [33447, *wide(35371, 41332)])
+@pytest.mark.parametrize("number", [33447, *wide(7420, 35371, 41332)])
 @pytest.mark.parametrize("attempts", ["0", "3"])
 def test_a_table_without_snapshots_is_read_without_them(
     project: Project, server: MssqlSandbox, slept: list[float], number: int, attempts: str

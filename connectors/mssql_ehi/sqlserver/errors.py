@@ -52,8 +52,13 @@ _TRANSIENT = {
     41325: "a concurrent change conflicts with the transaction",
     41839: "a concurrent change conflicts with the transaction",
     615: "an object was not found for a moment",
+    913: "the database is changing its state",
     921: "the database is recovering",
+    922: "the database is recovering",
+    924: "the database takes a single user, and has one",
     926: "the database is recovering",
+    927: "the database is being restored",
+    941: "the database is not started",
     952: "the database is changing its state",
     4221: "the replica is not ready for logins",
     10936: "too busy",
@@ -71,9 +76,16 @@ _TRANSIENT = {
     979: "the replica is not readable",
     982: "no replica is readable",
     983: "the replica is changing its role",
+    988: "the replicas have no quorum",
     10928: "limit of the database reached",
     10929: "too busy",
+    17142: "the server is paused",
+    17187: "the server is starting",
+    17188: "shutting down",
+    17189: "out of threads",
     17197: "login timed out",
+    17300: "out of memory or of connections",
+    17809: "out of connections",
     18401: "being upgraded",
     6005: "shutting down",
     9001: "the log is not available",
@@ -103,8 +115,8 @@ _CONFLICTS = {
 # The database does not allow SNAPSHOT isolation.
 NO_SNAPSHOT = (3952,)
 # One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
-# one in memory.
-NO_SNAPSHOT_OF_TABLE = (33447, 35371, 41332)
+# one in memory; or a view of a linked server.
+NO_SNAPSHOT_OF_TABLE = (7420, 33447, 35371, 41332)
 # The lowest severity of errors that the server causes, and not a statement: they are transient.
 _SERVER_SEVERITY = 17
 # These are of such a severity, too, but a retry meets them again.
@@ -134,6 +146,12 @@ ADVICE = {
     7202: "It is a view of a linked server that this server does not know",
     7399: "It is a view of a linked server that does not respond",
     40615: "The server's firewall does not let this address in",
+    40914: "The server's firewall does not let this virtual network in",
+    47073: (
+        "It takes no connections from public networks: the sync needs a private endpoint, or the "
+        "server has to allow public network access"
+    ),
+    17892: "A logon trigger of the server refuses mssql_user",
 }
 # The same numbers for a Windows account. The domain's own reason stays in the server's log.
 _WINDOWS_ADVICE = {
@@ -146,6 +164,10 @@ _WINDOWS_ADVICE = {
         "the account or a group of it"
     ),
 }
+_STRICT = (
+    ", and that the server does not demand strict encryption (TDS 8.0), which the connector does "
+    "not have"
+)
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
 
@@ -214,9 +236,10 @@ def explain_login(
             "session is encrypted"
         )
     if isinstance(error, _LOST):
+        hung_up = isinstance(error, (pytds.ClosedConnectionError, ConnectionResetError))
         return ServerUnreachable(
             f"{doing}: no response ({type(error).__name__}). Check mssql_server, mssql_port and "
-            "the firewalls on the way"
+            f"the firewalls on the way{_STRICT if hung_up else ''}"
         )
     return SourceError(
         f"{doing}: no login ({type(error).__name__}). Check that mssql_server and mssql_port are "
@@ -232,7 +255,7 @@ def _explain_refused_login(error: Any, doing: str, database: str, *, windows: bo
     if windows and number in _WINDOWS_ADVICE:
         text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
         return StatementError(text, number)
-    return _explain_number(number, doing)
+    return _explain_number(number, doing, error.severity)
 
 
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
