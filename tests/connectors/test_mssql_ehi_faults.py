@@ -20,7 +20,8 @@ from tests.connectors.mssql import (
     upserts,
 )
 from tests.sandbox.fivetran import Project
-from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.sandbox.mssql import MssqlSandbox, faults, wire
+from tests.sandbox.mssql.errors import SqlError
 from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
@@ -146,9 +147,18 @@ def test_a_server_that_takes_no_logins_yet_is_waited_for(
     ],
 )
 def test_a_server_that_refuses_the_network_or_the_user_says_why(
-    project: Project, server: MssqlSandbox, slept: list[float], number: int, advice: str
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    advice: str,
 ) -> None:
-    """At once; the number alone would tell nobody."""
+    """At once; the number alone would tell nobody. A message that is no error may follow."""
+    message, note = wire.message, SqlError(5701, "Changed database context.", severity=0)
+    monkeypatch.setattr(
+        wire, "message", lambda *sent: message(*sent) + message(wire.INFO, note, "sandbox")
+    )
     create_plain(server)
     server.faults.add_login(faults.fail(number, severity=14))
     assert advice in failed(project, server).output

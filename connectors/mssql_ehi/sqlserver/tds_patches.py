@@ -34,7 +34,7 @@ import requests
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from shared.errors import SourceError
+from shared.errors import SourceError, TransientError
 from shared.network import Closed, open_socket
 
 from .errors import ServerUnreachable, UndecodableRow
@@ -286,6 +286,28 @@ def _note_message(session: Any) -> None:
         limits.note_message()
 
 
+def _process_end(session: Any, marker: int) -> None:
+    """Replaces ``_TdsSession.process_end``, which takes the end of a result that the server had to
+    give up (DONE_SRVERROR) for that of a complete one.
+
+    [MS-TDS] 2.2.7.6
+    """
+    _original_process_end(session, marker)
+    if session.done_flags & pytds.tds_base.TDS_DONE_SRVERROR and not session.in_cancel:
+        session.raise_db_exception()
+
+
+def _raise_db_exception(session: Any) -> None:
+    """Replaces ``_TdsSession.raise_db_exception``, which takes the last message for the error,
+    also where that is only information, as behind the refusal of a logon trigger. Raises
+    TransientError where there is no error among them."""
+    is_error = pytds.tds_base.TDS_ERROR_TOKEN
+    session.messages = [m for m in session.messages if m["marker"] == is_error]
+    if not session.messages:
+        raise TransientError("the server ended a response by an error without a message")
+    _original_raise(session)
+
+
 def _process_param(session: Any) -> None:
     """Replaces ``_TdsSession.process_param``, which keeps output parameters of any size: no
     statement here has one."""
@@ -468,6 +490,8 @@ _original_send_login = _session_class.tds7_send_login
 _original_begin_response = _reader_class.begin_response
 _original_get_token_id = _session_class.get_token_id
 _original_process_token = _session_class.process_token
+_original_process_end = _session_class.process_end
+_original_raise = _session_class.raise_db_exception
 _original_bufsize = _writer_class.bufsize
 _original_max_chunks = pytds.tds_types.PlpReader.chunks
 PATCHES = (
@@ -486,6 +510,8 @@ PATCHES = (
     Patch.of(_reader_class, "begin_response", _begin_response),
     Patch.of(_session_class, "get_token_id", _get_token_id),
     Patch.of(_session_class, "process_token", _process_token),
+    Patch.of(_session_class, "process_end", _process_end),
+    Patch.of(_session_class, "raise_db_exception", _raise_db_exception),
     Patch.of(_session_class, "tds7_send_login", _send_login),
     Patch.of(pytds, "_connect", _connect),
     Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_AUTH_TOKEN, _answer_challenge),
