@@ -176,6 +176,18 @@ def test_a_deadlock_is_repeated_within_seconds(
     assert sum(slept) <= 35
 
 
+def test_a_computed_column_that_fails_for_a_row(project: Project, server: MssqlSandbox) -> None:
+    """The table fails, with what to do about it; the others are done."""
+    server.execute("CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, n int, share AS 100 / n)")
+    server.execute("INSERT INTO dbo.t (id, n) VALUES (1, 5), (2, 0)")
+    create_plain(server, name="u")
+    output = failed(project, server).output
+    assert "error 8134 of the server. An expression fails for some row" in output
+    assert ids(project, "u") == list(range(30))
+    synced(project, server, exclude_columns="t.share")
+    assert ids(project) == [1, 2]
+
+
 # The cursor after a full read in place of an incremental one
 
 

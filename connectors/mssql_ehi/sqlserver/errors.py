@@ -16,6 +16,7 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytds
@@ -124,17 +125,20 @@ _FINAL = (8621, 8631, 8632, 8649)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or name the table in exclude_tables"
+# What another statement would not change, either.
 ADVICE = {
     229: _RIGHTS,
     230: _RIGHTS,
     911: _DATABASE,
     978: 'It takes read-only connections alone: set read_only_intent to "true"',
     916: _DATABASE,
+    1056: "It has more columns than a statement may read: name some in exclude_columns",
     4060: _DATABASE,
     8649: (
         "Its estimated cost is above the server's query governor cost limit: have the limit "
         "raised, or an index created on the columns that the table is ordered by"
     ),
+    17892: "A logon trigger of the server refuses mssql_user",
     18452: "It takes Windows accounts alone: set mssql_domain, or have it take SQL Server logins",
     18456: _LOGIN,
     18470: "The login mssql_user is disabled",
@@ -151,10 +155,15 @@ ADVICE = {
         "It takes no connections from public networks: the sync needs a private endpoint, or the "
         "server has to allow public network access"
     ),
-    17892: "A logon trigger of the server refuses mssql_user",
 }
+# A statement that evaluates it of fewer rows, or of other ones, may succeed.
+_OF_EXPRESSION = dict.fromkeys(
+    (241, 242, 245, 6263, 6522, 8114, 8115, 8134),
+    "An expression fails for some row, such as that of a computed column or a view, or the text "
+    "of a CLR type. Name its column in exclude_columns, or have it mended",
+)
 # The same numbers for a Windows account. The domain's own reason stays in the server's log.
-_WINDOWS_ADVICE = {
+WINDOWS_ADVICE = {
     18452: (
         "The password is wrong, or the server does not know or trust the domain. Check "
         "mssql_domain, mssql_user and mssql_password"
@@ -164,6 +173,11 @@ _WINDOWS_ADVICE = {
         "the account or a group of it"
     ),
 }
+_OF_PRINCIPAL = (
+    "Check mssql_database, mssql_tenant_id and mssql_client_id, and that the database has a user "
+    "for the service principal: CREATE USER [its name] FROM EXTERNAL PROVIDER"
+)
+PRINCIPAL_ADVICE = dict.fromkeys((916, 4060, 18456), _OF_PRINCIPAL)
 _STRICT = (
     ", and that the server does not demand strict encryption (TDS 8.0), which the connector does "
     "not have"
@@ -212,12 +226,12 @@ def explain(error: Exception, doing: str) -> SourceError:
 
 
 def explain_login(
-    error: Exception, doing: str, database: str, *, windows: bool = False
+    error: Exception, doing: str, database: str, advice: Mapping[int, str]
 ) -> SourceError:
-    """Our error for one of a login, where most are those of a setting. ``windows``: the login is
-    that of a Windows account."""
+    """Our error for one of a login, where most are those of a setting. ``advice``: by number,
+    where it is another one than for a login of SQL Server."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
-        return _explain_refused_login(error, doing, database, windows=windows)
+        return _explain_refused_login(error, doing, database, advice)
     text = str(error)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
@@ -247,19 +261,22 @@ def explain_login(
     )
 
 
-def _explain_refused_login(error: Any, doing: str, database: str, *, windows: bool) -> SourceError:
+def _explain_refused_login(
+    error: Any, doing: str, database: str, advice: Mapping[int, str]
+) -> SourceError:
     # Of an unknown database the driver shows only the failed login that follows from it, but its
     # text begins with that of error 4060, which quotes the name in any language.
     unknown = error.msg_no == 18456 and f'"{database}"' in str(error)
     number = 4060 if unknown else error.msg_no
-    if windows and number in _WINDOWS_ADVICE:
-        text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
+    if number in advice:
+        text = f"{doing}: error {number} of the server. {advice[number]}"
         return StatementError(text, number)
     return _explain_number(number, doing, error.severity)
 
 
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
-    advice = f". {ADVICE[number]}" if number in ADVICE else ""
+    told = ADVICE.get(number) or _OF_EXPRESSION.get(number)
+    advice = f". {told}" if told else ""
     by_server = (severity or 0) >= _SERVER_SEVERITY and number not in _FINAL
     if number in _TRANSIENT or by_server:
         reason = _TRANSIENT.get(number, f"severity {severity}")
