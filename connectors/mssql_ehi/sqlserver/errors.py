@@ -218,7 +218,8 @@ def explain(error: Exception, doing: str) -> SourceError:
         return error
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
-    if isinstance(error, TimeoutError):
+    # With a number it is the system's: nobody is there any more, however long one waits.
+    if isinstance(error, TimeoutError) and error.errno is None:
         return QueryTimeout(f"{doing}: the server did not respond in time")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")

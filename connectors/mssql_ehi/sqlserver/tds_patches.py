@@ -45,6 +45,8 @@ SYSTEM, ANYONE = "the system's authorities", "any certificate"
 logging.getLogger("pytds").addHandler(logging.NullHandler())
 LARGEST_VALUE = 256 * 1024 * 1024  # bytes, unless the settings say otherwise
 _MOST_REDIRECTS = 2
+# As Microsoft's own drivers; then up to nine times before the connection counts as lost.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10}
 _LARGEST_LOGIN = 64 * 1024  # bytes; the longest chains of certificates have half of it
 _MOST_MESSAGES = 100  # responses and their tokens, in a login, which has about twenty
 _MOST_TOKENS = 1_000  # of a response, without its rows
@@ -241,6 +243,7 @@ def _connect(
     login.named = host
     address, _, _ = host.partition("\\")
     connected = open_socket(address, port, limits.seconds(), limits.closed)
+    _keep_alive(connected)
     limited = _LoginSocket(connected, limits)
     options |= {"host": address, "port": port, "timeout": limits.seconds(), "sock": limited}
     try:
@@ -251,6 +254,18 @@ def _connect(
     limited.release()
     login.limits = None
     return connection
+
+
+def _keep_alive(connected: socket.socket) -> None:
+    """Has the system send something when nothing came for _KEEP_ALIVE seconds: the networks of
+    clouds forget a connection on which a query takes minutes before its first row. The driver
+    switches that on, but leaves the two hours that are the system's default.
+
+    https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset
+    """
+    for name, seconds in _KEEP_ALIVE.items():
+        if hasattr(socket, name):  # macOS has another name for the first
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
 
 def _begin_response(reader: Any) -> Any:
