@@ -32,7 +32,7 @@ from sqlserver.change_tracking import unchanged
 from sqlserver.checkpoints import Checkpoints, was_killed
 from sqlserver.deletes import Deletes, KeyBudget, hours_by_table, minutes_now
 from sqlserver.entra import AccessTokens
-from sqlserver.errors import explain_login
+from sqlserver.errors import PRINCIPAL_ADVICE, WINDOWS_ADVICE, explain_login
 from sqlserver.late_rows import LateRows
 from sqlserver.query import Plan, Position, category, choose, full_read_warning
 from sqlserver.read_progress import MANY_TABLES, SyncLog
@@ -407,6 +407,9 @@ def connect_to_mssql(settings: Settings) -> Session:
     log_in = _login(settings, closed)
     server, login_timeout = settings.mssql_server, settings.login_timeout_seconds
     known = settings.mssql_port or server.port or (None if server.instance else DEFAULT_PORT)
+    advice = WINDOWS_ADVICE if settings.mssql_domain else {}
+    if settings.mssql_client_secret:
+        advice = PRINCIPAL_ADVICE
 
     def open_connection(read_timeout: float | None) -> Any:
         try:
@@ -430,8 +433,7 @@ def connect_to_mssql(settings: Settings) -> Session:
         except SourceError:  # of the tokens, the Browser, or the limits
             raise
         except Exception as error:  # what is no SQL Server may respond anything
-            windows = bool(settings.mssql_domain)
-            failure = explain_login(error, "connecting", settings.mssql_database, windows=windows)
+            failure = explain_login(error, "connecting", settings.mssql_database, advice)
         raise failure
 
     retry = Retry(settings.retry_attempts, _BASE_DELAY, _LONGEST_DELAY)

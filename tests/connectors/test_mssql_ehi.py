@@ -7,6 +7,7 @@ _PASSWORD name, if they are set; `pytest -m source` runs these alone.
 import inspect
 import re
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -53,6 +54,7 @@ from tests.sandbox.mssql import (
     seed_ehr,
     tls,
 )
+from tests.sandbox.mssql.collation import Collation
 from tests.sandbox.mssql.stock import stock_driver
 from tests.width import wide
 from tools.paths import ROOT
@@ -1205,6 +1207,19 @@ def test_text_of_any_code_page(
     server.faults.add(faults.drop(DATA, after_rows=25))
     synced(project, server)
     assert sorted((row["k"], row["id"]) for row in project.rows("t")) == sorted(rows)
+
+
+@pytest.mark.parametrize("sort_id", [210, *wide(217, 202)])
+def test_collations_that_the_driver_does_not_know(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, sort_id: int
+) -> None:
+    """Such as SQL_EBCDIC037_CP1_CS_AS, which has the sort order 210."""
+    monkeypatch.setattr(Collation, "wire", lambda _: struct.pack("<IB", 0x0409, sort_id))
+    columns: Columns = [("id", "decimal(9,2)", False), ("v", "varchar(40)"), ("n", "nvarchar(9)")]
+    server.create_table("dbo", "t", columns, key=["id"], rows=[("1.5", "é €", "患者")])
+    synced(project, server)
+    [row] = project.rows("t")
+    assert (str(row["id"]), row["v"], row["n"]) == ("1.50", "é €", "患者")
 
 
 # The wire

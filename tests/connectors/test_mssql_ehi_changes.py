@@ -915,6 +915,17 @@ def test_a_wrong_principal_fails_at_once(
     assert PRINCIPAL["mssql_client_secret"] not in result.output
 
 
+def test_a_principal_without_a_user_fails_at_once(
+    project: Project, server: MssqlSandbox, authority: Authority, slept: list[float]
+) -> None:
+    """The error names neither mssql_user nor a password, which it does not have."""
+    server.faults.add_login(faults.fail(18456, "<token-identified principal>"))
+    output = failed(project, server, **PRINCIPAL, mssql_authority_url=authority.url).output
+    assert "error 18456 of the server. Check mssql_database, mssql_tenant_id and" in output
+    assert "mssql_password" not in output
+    assert slept == []
+
+
 @pytest.mark.parametrize(
     ("lifetime", "reason"),
     [(None, "no expires_in"), (-1, "no expires_in"), ("soon", "no expires_in")],

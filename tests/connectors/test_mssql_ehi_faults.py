@@ -20,7 +20,8 @@ from tests.connectors.mssql import (
     upserts,
 )
 from tests.sandbox.fivetran import Project
-from tests.sandbox.mssql import MssqlSandbox, faults
+from tests.sandbox.mssql import MssqlSandbox, faults, wire
+from tests.sandbox.mssql.errors import SqlError
 from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
@@ -124,6 +125,46 @@ def test_a_serverless_database_wakes(
     assert ids(project) == list(range(30))
 
 
+@pytest.mark.parametrize(
+    ("number", "severity"), [(17187, 16), *wide((17188, 16), (17142, 16), (988, 14)), (17809, 20)]
+)
+def test_a_server_that_takes_no_logins_yet_is_waited_for(
+    project: Project, server: MssqlSandbox, slept: list[float], number: int, severity: int
+) -> None:
+    """It starts, is paused, or has as many connections as it may have."""
+    create_plain(server)
+    server.faults.add_login(*(faults.fail(number, severity=severity) for _ in range(2)))
+    synced(project, server)
+    assert len(slept) == 2
+    assert ids(project) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (47073, "the sync needs a private endpoint"),
+        *wide((40914, "virtual network"), (17892, "A logon trigger of the server refuses")),
+    ],
+)
+def test_a_server_that_refuses_the_network_or_the_user_says_why(
+    project: Project,
+    server: MssqlSandbox,
+    slept: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    advice: str,
+) -> None:
+    """At once; the number alone would tell nobody. A message that is no error may follow."""
+    message, note = wire.message, SqlError(5701, "Changed database context.", severity=0)
+    monkeypatch.setattr(
+        wire, "message", lambda *sent: message(*sent) + message(wire.INFO, note, "sandbox")
+    )
+    create_plain(server)
+    server.faults.add_login(faults.fail(number, severity=14))
+    assert advice in failed(project, server).output
+    assert slept == []
+
+
 def test_a_deadlock_is_repeated_within_seconds(
     project: Project, server: MssqlSandbox, slept: list[float]
 ) -> None:
@@ -133,6 +174,18 @@ def test_a_deadlock_is_repeated_within_seconds(
     synced(project, server)
     assert len(slept) == 3
     assert sum(slept) <= 35
+
+
+def test_a_computed_column_that_fails_for_a_row(project: Project, server: MssqlSandbox) -> None:
+    """The table fails, with what to do about it; the others are done."""
+    server.execute("CREATE TABLE dbo.t (id int NOT NULL PRIMARY KEY, n int, share AS 100 / n)")
+    server.execute("INSERT INTO dbo.t (id, n) VALUES (1, 5), (2, 0)")
+    create_plain(server, name="u")
+    output = failed(project, server).output
+    assert "error 8134 of the server. An expression fails for some row" in output
+    assert ids(project, "u") == list(range(30))
+    synced(project, server, exclude_columns="t.share")
+    assert ids(project) == [1, 2]
 
 
 # The cursor after a full read in place of an incremental one
@@ -242,7 +295,7 @@ def test_a_full_read_in_place_of_an_incremental_one_resumes(
 # Isolation
 
 
-@pytest.mark.parametrize("number", [33447, *wide(35371, 41332)])
+@pytest.mark.parametrize("number", [33447, *wide(7420, 35371, 41332)])
 @pytest.mark.parametrize("attempts", ["0", "3"])
 def test_a_table_without_snapshots_is_read_without_them(
     project: Project, server: MssqlSandbox, slept: list[float], number: int, attempts: str

@@ -1,6 +1,7 @@
 """mssql_ehi: how the server is found and logged in to."""
 
 import contextlib
+import errno
 import socket
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,6 +9,7 @@ from importlib import import_module
 import pytest
 import spnego
 
+from shared.errors import TransientError
 from tests.connectors.mssql import (
     DATA,
     NOW,
@@ -27,7 +29,42 @@ from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
-addresses, tds_patches = map(import_module, ("sqlserver.addresses", "sqlserver.tds_patches"))
+addresses, errors, tds_patches = map(
+    import_module, ("sqlserver.addresses", "sqlserver.errors", "sqlserver.tds_patches")
+)
+
+
+# Connections
+
+
+def test_a_connection_is_kept_alive(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a cloud's network forgets it while the server sorts a table."""
+    made: list[socket.socket] = []
+    open_socket = tds_patches.open_socket
+
+    def note(*arguments: object) -> socket.socket:
+        connected: socket.socket = open_socket(*arguments)
+        made.append(connected.dup())  # which has the options of the other one
+        return connected
+
+    monkeypatch.setattr(tds_patches, "open_socket", note)
+    create_plain(server)
+    synced(project, server)
+    assert made
+    for each in made:
+        with each:
+            assert each.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            name = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
+            assert each.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == 30
+
+
+def test_a_host_that_is_gone_is_no_slow_query() -> None:
+    """The system ends a connection that is not kept alive: it is retried as any that was lost."""
+    gone, slow = TimeoutError(errno.ETIMEDOUT, "timed out"), TimeoutError("timed out")
+    assert type(errors.explain(gone, "reading")) is TransientError
+    assert type(errors.explain(slow, "reading")) is errors.QueryTimeout
 
 
 # Names and passwords

@@ -29,6 +29,7 @@ from tests.connectors.mssql import (
 )
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.mssql import MssqlSandbox, connection, faults, wire
+from tests.width import wide
 
 pytestmark = pytest.mark.usefixtures("slept")
 load("mssql_ehi")  # makes its modules importable
@@ -83,6 +84,30 @@ def test_an_error_behind_the_last_row_is_no_end(
     )
     result = synced(project, server)
     assert "error 1205" in result.output
+    assert ids(project) == list(range(100))
+
+
+@pytest.mark.parametrize("status", [wire.DONE_SERVER_ERROR, *wide(wire.DONE_ERROR)])
+@pytest.mark.parametrize("key", [["id"], []])
+def test_an_error_without_a_message_is_no_end(
+    project: Project,
+    server: MssqlSandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    key: list[str],
+) -> None:
+    """The rows that came are not all of them. [MS-TDS] 2.2.7.6 has an end in place of the error's,
+    and demands no message before either."""
+    columns: Columns = [("id", "int", False)]
+    server.create_table("dbo", "t", columns, key=key, rows=[(i,) for i in range(100)])
+    monkeypatch.setattr(
+        connection.Connection,
+        "_fail",
+        lambda self, _, token: self._reply.write(wire.done(token, status)),
+    )
+    server.faults.add(faults.fail(1205, match=DATA, after_rows=47))
+    output = synced(project, server).output
+    assert "the server ended a response by an error without a message; retry 1 of 3" in output
     assert ids(project) == list(range(100))
 
 

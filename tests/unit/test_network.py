@@ -203,6 +203,21 @@ def test_a_response_that_times_out_in_its_body(fails: Any, listen: Any) -> None:
     assert "timed out reading: no response within 0.05 s" in reason
 
 
+@pytest.mark.parametrize("status", ["103 Early Hints", "102 Processing"])
+def test_interim_responses_are_passed_by(listen: Any, status: str) -> None:
+    """A source may send any number of them, unasked."""
+    interim = f"HTTP/1.1 {status}\r\nLink: </a>; rel=preload\r\n\r\n".encode()
+    url = f"http://127.0.0.1:{listen(2 * interim + JSON + b'[1,2, 3]').port}"
+    assert RestClient(url, 30, Retry(0)).get("/a") == [1, 2, 3]
+
+
+def test_a_change_of_the_protocol_is_final(fails: Any, listen: Any) -> None:
+    """Nobody asks for one, and what follows is no HTTP."""
+    reply = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"
+    url = f"http://127.0.0.1:{listen(reply).port}"
+    assert "status 101" in fails(url, retried=False, for_all=False)
+
+
 def test_what_cannot_be_sent_is_final(fails: Any) -> None:
     """The message of requests, which would show the header, is not used."""
     headers = {"X-Key": f"{SECRET}\r\nHost: x"}

@@ -19,7 +19,8 @@ import time
 import weakref
 from contextlib import suppress
 from functools import cached_property
-from http.client import HTTPException
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -314,8 +315,25 @@ def _innermost(each: Any) -> socket.socket:
 _current = threading.local()
 
 
+class _FinalResponse(HTTPResponse):
+    """Passes interim responses by, such as 103 (Early Hints), which a source may send unasked
+    before any response (RFC 9110, 15.2). ``http.client`` does so with 100 alone, and takes another
+    one for the response; the real one would be taken for that of the next request.
+
+    https://github.com/python/cpython/issues/42550
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        while 100 < self.status < 200 and self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.headers = None  # type: ignore[assignment]  # it reads others if there are none
+            super().begin()
+
+
 class _Explaining(HTTPConnection):
     """Raises NoConnection where no connection can be made, and keeps to the deadline."""
+
+    response_class = _FinalResponse
 
     def connect(self) -> None:
         """Nothing but this method looks hosts up, opens connections, asks a proxy to pass them on,

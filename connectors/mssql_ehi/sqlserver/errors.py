@@ -16,6 +16,7 @@ and https://learn.microsoft.com/azure/azure-sql/database/troubleshoot-common-err
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytds
@@ -52,8 +53,13 @@ _TRANSIENT = {
     41325: "a concurrent change conflicts with the transaction",
     41839: "a concurrent change conflicts with the transaction",
     615: "an object was not found for a moment",
+    913: "the database is changing its state",
     921: "the database is recovering",
+    922: "the database is recovering",
+    924: "the database takes a single user, and has one",
     926: "the database is recovering",
+    927: "the database is being restored",
+    941: "the database is not started",
     952: "the database is changing its state",
     4221: "the replica is not ready for logins",
     10936: "too busy",
@@ -71,9 +77,16 @@ _TRANSIENT = {
     979: "the replica is not readable",
     982: "no replica is readable",
     983: "the replica is changing its role",
+    988: "the replicas have no quorum",
     10928: "limit of the database reached",
     10929: "too busy",
+    17142: "the server is paused",
+    17187: "the server is starting",
+    17188: "shutting down",
+    17189: "out of threads",
     17197: "login timed out",
+    17300: "out of memory or of connections",
+    17809: "out of connections",
     18401: "being upgraded",
     6005: "shutting down",
     9001: "the log is not available",
@@ -103,8 +116,8 @@ _CONFLICTS = {
 # The database does not allow SNAPSHOT isolation.
 NO_SNAPSHOT = (3952,)
 # One table does not: a FileTable, one with a clustered columnstore index before SQL Server 2016,
-# one in memory.
-NO_SNAPSHOT_OF_TABLE = (33447, 35371, 41332)
+# one in memory; or a view of a linked server.
+NO_SNAPSHOT_OF_TABLE = (7420, 33447, 35371, 41332)
 # The lowest severity of errors that the server causes, and not a statement: they are transient.
 _SERVER_SEVERITY = 17
 # These are of such a severity, too, but a retry meets them again.
@@ -112,17 +125,20 @@ _FINAL = (8621, 8631, 8632, 8649)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or name the table in exclude_tables"
+# What another statement would not change, either.
 ADVICE = {
     229: _RIGHTS,
     230: _RIGHTS,
     911: _DATABASE,
     978: 'It takes read-only connections alone: set read_only_intent to "true"',
     916: _DATABASE,
+    1056: "It has more columns than a statement may read: name some in exclude_columns",
     4060: _DATABASE,
     8649: (
         "Its estimated cost is above the server's query governor cost limit: have the limit "
         "raised, or an index created on the columns that the table is ordered by"
     ),
+    17892: "A logon trigger of the server refuses mssql_user",
     18452: "It takes Windows accounts alone: set mssql_domain, or have it take SQL Server logins",
     18456: _LOGIN,
     18470: "The login mssql_user is disabled",
@@ -134,9 +150,20 @@ ADVICE = {
     7202: "It is a view of a linked server that this server does not know",
     7399: "It is a view of a linked server that does not respond",
     40615: "The server's firewall does not let this address in",
+    40914: "The server's firewall does not let this virtual network in",
+    47073: (
+        "It takes no connections from public networks: the sync needs a private endpoint, or the "
+        "server has to allow public network access"
+    ),
 }
+# A statement that evaluates it of fewer rows, or of other ones, may succeed.
+_OF_EXPRESSION = dict.fromkeys(
+    (241, 242, 245, 6263, 6522, 8114, 8115, 8134),
+    "An expression fails for some row, such as that of a computed column or a view, or the text "
+    "of a CLR type. Name its column in exclude_columns, or have it mended",
+)
 # The same numbers for a Windows account. The domain's own reason stays in the server's log.
-_WINDOWS_ADVICE = {
+WINDOWS_ADVICE = {
     18452: (
         "The password is wrong, or the server does not know or trust the domain. Check "
         "mssql_domain, mssql_user and mssql_password"
@@ -146,6 +173,15 @@ _WINDOWS_ADVICE = {
         "the account or a group of it"
     ),
 }
+_OF_PRINCIPAL = (
+    "Check mssql_database, mssql_tenant_id and mssql_client_id, and that the database has a user "
+    "for the service principal: CREATE USER [its name] FROM EXTERNAL PROVIDER"
+)
+PRINCIPAL_ADVICE = dict.fromkeys((916, 4060, 18456), _OF_PRINCIPAL)
+_STRICT = (
+    ", and that the server does not demand strict encryption (TDS 8.0), which the connector does "
+    "not have"
+)
 _LOST = (OSError, pytds.ClosedConnectionError, SSL.ZeroReturnError, SSL.SysCallError)
 
 
@@ -182,7 +218,8 @@ def explain(error: Exception, doing: str) -> SourceError:
         return error
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
         return _explain_number(error.msg_no, doing, error.severity)
-    if isinstance(error, TimeoutError):
+    # With a number it is the system's: nobody is there any more, however long one waits.
+    if isinstance(error, TimeoutError) and error.errno is None:
         return QueryTimeout(f"{doing}: the server did not respond in time")
     if isinstance(error, (*_LOST, SSL.Error)):
         return TransientError(f"{doing}: the connection was lost ({type(error).__name__})")
@@ -190,12 +227,12 @@ def explain(error: Exception, doing: str) -> SourceError:
 
 
 def explain_login(
-    error: Exception, doing: str, database: str, *, windows: bool = False
+    error: Exception, doing: str, database: str, advice: Mapping[int, str]
 ) -> SourceError:
-    """Our error for one of a login, where most are those of a setting. ``windows``: the login is
-    that of a Windows account."""
+    """Our error for one of a login, where most are those of a setting. ``advice``: by number,
+    where it is another one than for a login of SQL Server."""
     if isinstance(error, pytds.DatabaseError) and error.msg_no:
-        return _explain_refused_login(error, doing, database, windows=windows)
+        return _explain_refused_login(error, doing, database, advice)
     text = str(error)
     if isinstance(error, SSL.Error) and "certificate verify failed" in text:
         return SourceError(
@@ -214,9 +251,10 @@ def explain_login(
             "session is encrypted"
         )
     if isinstance(error, _LOST):
+        hung_up = isinstance(error, (pytds.ClosedConnectionError, ConnectionResetError))
         return ServerUnreachable(
             f"{doing}: no response ({type(error).__name__}). Check mssql_server, mssql_port and "
-            "the firewalls on the way"
+            f"the firewalls on the way{_STRICT if hung_up else ''}"
         )
     return SourceError(
         f"{doing}: no login ({type(error).__name__}). Check that mssql_server and mssql_port are "
@@ -224,19 +262,22 @@ def explain_login(
     )
 
 
-def _explain_refused_login(error: Any, doing: str, database: str, *, windows: bool) -> SourceError:
+def _explain_refused_login(
+    error: Any, doing: str, database: str, advice: Mapping[int, str]
+) -> SourceError:
     # Of an unknown database the driver shows only the failed login that follows from it, but its
     # text begins with that of error 4060, which quotes the name in any language.
     unknown = error.msg_no == 18456 and f'"{database}"' in str(error)
     number = 4060 if unknown else error.msg_no
-    if windows and number in _WINDOWS_ADVICE:
-        text = f"{doing}: error {number} of the server. {_WINDOWS_ADVICE[number]}"
+    if number in advice:
+        text = f"{doing}: error {number} of the server. {advice[number]}"
         return StatementError(text, number)
-    return _explain_number(number, doing)
+    return _explain_number(number, doing, error.severity)
 
 
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
-    advice = f". {ADVICE[number]}" if number in ADVICE else ""
+    told = ADVICE.get(number) or _OF_EXPRESSION.get(number)
+    advice = f". {told}" if told else ""
     by_server = (severity or 0) >= _SERVER_SEVERITY and number not in _FINAL
     if number in _TRANSIENT or by_server:
         reason = _TRANSIENT.get(number, f"severity {severity}")

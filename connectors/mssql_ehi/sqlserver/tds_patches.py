@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytds
+import pytds.collate
 import pytds.login
 import pytds.tds_base
 import pytds.tds_reader
@@ -33,7 +34,7 @@ import requests
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from shared.errors import SourceError
+from shared.errors import SourceError, TransientError
 from shared.network import Closed, open_socket
 
 from .errors import ServerUnreachable, UndecodableRow
@@ -44,6 +45,8 @@ SYSTEM, ANYONE = "the system's authorities", "any certificate"
 logging.getLogger("pytds").addHandler(logging.NullHandler())
 LARGEST_VALUE = 256 * 1024 * 1024  # bytes, unless the settings say otherwise
 _MOST_REDIRECTS = 2
+# As Microsoft's own drivers; then up to nine times before the connection counts as lost.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10}
 _LARGEST_LOGIN = 64 * 1024  # bytes; the longest chains of certificates have half of it
 _MOST_MESSAGES = 100  # responses and their tokens, in a login, which has about twenty
 _MOST_TOKENS = 1_000  # of a response, without its rows
@@ -240,6 +243,7 @@ def _connect(
     login.named = host
     address, _, _ = host.partition("\\")
     connected = open_socket(address, port, limits.seconds(), limits.closed)
+    _keep_alive(connected)
     limited = _LoginSocket(connected, limits)
     options |= {"host": address, "port": port, "timeout": limits.seconds(), "sock": limited}
     try:
@@ -250,6 +254,18 @@ def _connect(
     limited.release()
     login.limits = None
     return connection
+
+
+def _keep_alive(connected: socket.socket) -> None:
+    """Has the system send something when nothing came for _KEEP_ALIVE seconds: the networks of
+    clouds forget a connection on which a query takes minutes before its first row. The driver
+    switches that on, but leaves the two hours that are the system's default.
+
+    https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-reset
+    """
+    for name, seconds in _KEEP_ALIVE.items():
+        if hasattr(socket, name):  # macOS has another name for the first
+            connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
 
 
 def _begin_response(reader: Any) -> Any:
@@ -283,6 +299,28 @@ def _note_message(session: Any) -> None:
     limits = getattr(session._tds._login, "limits", None)
     if limits is not None:
         limits.note_message()
+
+
+def _process_end(session: Any, marker: int) -> None:
+    """Replaces ``_TdsSession.process_end``, which takes the end of a result that the server had to
+    give up (DONE_SRVERROR) for that of a complete one.
+
+    [MS-TDS] 2.2.7.6
+    """
+    _original_process_end(session, marker)
+    if session.done_flags & pytds.tds_base.TDS_DONE_SRVERROR and not session.in_cancel:
+        session.raise_db_exception()
+
+
+def _raise_db_exception(session: Any) -> None:
+    """Replaces ``_TdsSession.raise_db_exception``, which takes the last message for the error,
+    also where that is only information, as behind the refusal of a logon trigger. Raises
+    TransientError where there is no error among them."""
+    is_error = pytds.tds_base.TDS_ERROR_TOKEN
+    session.messages = [m for m in session.messages if m["marker"] == is_error]
+    if not session.messages:
+        raise TransientError("the server ended a response by an error without a message")
+    _original_raise(session)
 
 
 def _process_param(session: Any) -> None:
@@ -350,6 +388,21 @@ _UCS2 = SimpleNamespace(
     decode=lambda data: codecs.utf_16_le_decode(data, "surrogatepass", True),
     incrementaldecoder=partial(codecs.getincrementaldecoder("utf_16_le"), errors="surrogatepass"),
 )
+
+
+def _charset_of_sort_order(sort_id: int) -> str:
+    """Replaces ``pytds.collate.sortid2charset``, which raises Exception for collations that it
+    does not know, such as SQL_EBCDIC037_CP1_CS_AS: no result with a varchar could be read.
+
+    They are of code page 1252; and the server converts all text to nvarchar here but numbers and
+    times, which are ASCII.
+    https://learn.microsoft.com/sql/relational-databases/system-functions/sys-fn-helpcollations-transact-sql
+    """
+    try:
+        charset: str = _original_charset(sort_id)
+    except Exception:  # the driver raises no other
+        return "CP1252"
+    return charset
 
 
 def _read_whole(reader: Any, size: int) -> tuple[Any, int]:
@@ -447,16 +500,20 @@ _reader_class = pytds.tds_reader._TdsReader
 _writer_class = pytds.tds_writer._TdsWriter
 _ROWS = (pytds.tds_base.TDS_ROW_TOKEN, pytds.tds_base.TDS_NBC_ROW_TOKEN)
 _original_connect = pytds._connect
+_original_charset = pytds.collate.sortid2charset
 _original_send_login = _session_class.tds7_send_login
 _original_begin_response = _reader_class.begin_response
 _original_get_token_id = _session_class.get_token_id
 _original_process_token = _session_class.process_token
+_original_process_end = _session_class.process_end
+_original_raise = _session_class.raise_db_exception
 _original_bufsize = _writer_class.bufsize
 _original_max_chunks = pytds.tds_types.PlpReader.chunks
 PATCHES = (
     Patch.of(pytds.tls, "create_context", _create_context),
     Patch.of(pytds.tls, "validate_host", _validate_host),
     Patch.of(pytds.utils, "exponential_backoff", _attempt_once),
+    Patch.of(pytds.collate, "sortid2charset", _charset_of_sort_order),
     Patch.of(pytds.tds_reader, "readall_fast", _read_whole),
     Patch.of(pytds.tds_types, "ucs2_codec", _UCS2),
     Patch.of(pytds.tds_base, "ucs2_codec", _UCS2),
@@ -468,6 +525,8 @@ PATCHES = (
     Patch.of(_reader_class, "begin_response", _begin_response),
     Patch.of(_session_class, "get_token_id", _get_token_id),
     Patch.of(_session_class, "process_token", _process_token),
+    Patch.of(_session_class, "process_end", _process_end),
+    Patch.of(_session_class, "raise_db_exception", _raise_db_exception),
     Patch.of(_session_class, "tds7_send_login", _send_login),
     Patch.of(pytds, "_connect", _connect),
     Patch.of(pytds.tds_session._token_map, pytds.tds_base.TDS_AUTH_TOKEN, _answer_challenge),
