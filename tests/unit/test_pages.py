@@ -511,6 +511,21 @@ def test_tokens_lead_from_page_to_page() -> None:
     assert asked == ["b", "c"]
 
 
+@pytest.mark.parametrize("size", [2, 10])
+def test_a_full_page_that_names_no_other_is_requested_once_more(size: int) -> None:
+    """Its link may have been left out. Full is also a page like those before it, where the source
+    caps them."""
+    links, asked = iter(["a", None, "b", None, None]), list[str | None]()
+
+    def fetch(link: str | None) -> tuple[Page, str | None]:
+        asked.append(link)
+        return Page([f"1{link}", f"2{link}"]), next(links)
+
+    found = list(LinkedPages("/things", fetch, by_fields(("id",)), size=size))
+    assert [page.records[0] for page in found] == ["1None", "1a", "1b"]
+    assert asked == [None, "a", "a", "b", "b"]
+
+
 def test_tokens_in_a_circle_are_an_error() -> None:
     """A token that comes back is an error, and so are equal pages under ever new tokens."""
     again = LinkedPages("/things", lambda token: (Page([]), "a"), by_fields(("id",)))

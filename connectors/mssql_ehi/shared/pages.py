@@ -176,7 +176,7 @@ class NumberedPages:
         for page in self._announced():
             self._check(page)
             self._received += len(page.records)
-            is_full = len(page.records) >= (min(self._longest, self._size) or self._size)
+            is_full = _is_full(page, self._longest, self._size)
             self._longest = max(self._longest, len(page.records))
             is_end = not page.records and (page.pages is None or page.number >= page.pages)
             is_last, number = self._is_last(page), page.number
@@ -239,13 +239,20 @@ class NumberedPages:
             yield page
 
 
+def _is_full(page: Page, longest: int, size: int) -> bool:
+    """Whether a page has as many records as were asked for, or as the ``longest`` page before it
+    (0: there was none), since sources cap the size of a page."""
+    return len(page.records) >= (min(longest, size) or size)
+
+
 class LinkedPages:
     """The pages of a list, each of which names the next one: by a link, or by a token such as
     ``next_token`` or a cursor.
 
     ``fetch`` gets the page of a link or token (None: the first one) and what it names, None if it
     is the last. ``start``: where to begin; ``where`` names the list in errors; ``identities``:
-    what tells the records of a page from others, as ``by_fields`` does.
+    what tells the records of a page from others, as ``by_fields`` does. ``size``: how many records
+    a page was asked to have, for a source that ends a list by leaving something out.
     """
 
     def __init__(
@@ -254,17 +261,23 @@ class LinkedPages:
         fetch: Callable[[str | None], tuple[Page, str | None]],
         identities: Callable[[list[Any]], list[Any]],
         start: Place = Place(),  # it is frozen
+        size: int | None = None,
     ) -> None:
-        self._where, self._fetch, self._start = where, fetch, start
+        self._where, self._fetch, self._start, self._size = where, fetch, start, size
         self._repeats = RepeatedPages(where, identities)
+        self._longest = 0
 
     def __iter__(self) -> Iterator[Page]:
         """The pages, each with its ``place`` and that of the ``following`` page. An empty page may
-        come before others. Raises SourceError for links in a circle, and for pages that repeat
-        others."""
+        come before others. If the last one is full, it is requested once more: a list seldom ends
+        so, and a link may have been left out. Raises SourceError for links in a circle, and for
+        pages that repeat others."""
         place: Place | None = self._start
         while place:
             page, link = self._fetch(place.link)
+            if not link and self._size and _is_full(page, self._longest, self._size):
+                page, link = self._fetch(place.link)
+            self._longest = max(self._longest, len(page.records))
             self._repeats.check(place.number, page.records)
             page.place, page.number = place, place.number
             page.following = place = place.follow(link, self._where) if link else None

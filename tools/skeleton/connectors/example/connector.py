@@ -169,7 +169,7 @@ def _get_pages(
                 return Page(found), following
         raise SourceError(f"{where}: a page is not understood")
 
-    return iter(LinkedPages(where, named, by_fields(key)))
+    return iter(LinkedPages(where, named, by_fields(key), size=query["page_size"]))
 
     # End
     # Only with PAGES=link
@@ -180,7 +180,7 @@ def _get_pages(
                 return Page(found), following
         raise SourceError(f"{where}: a page is not understood")
 
-    return iter(LinkedPages(where, linked, by_fields(key)))
+    return iter(LinkedPages(where, linked, by_fields(key), size=query["page_size"]))
 
 
 # End
