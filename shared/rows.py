@@ -31,7 +31,7 @@ _FLAGS: dict[Any, bool] = {
 _BINARY_ERROR = Decimal("1e-9")  # of a number
 _DIFFERENCE = Context(prec=28)
 # What a conversion, or a `derive`, raises for what it cannot read.
-_UNFIT = (ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _UNREADABLE = object()  # no type holds it
 _DEEPER = 100  # levels by which the stack of the SDK may be deeper when it writes JSON
 _EXAMPLES = 3  # positions that are named in the log
@@ -77,7 +77,8 @@ class Column:
 
     The value is that of the first of ``sources`` (else of the column's own name) that is not
     null. With ``derive`` it is that of the own name, unless it is a list or an object, else what
-    ``derive`` makes of the record; it raises ValueError for what it cannot read.
+    ``derive`` makes of the record; it raises ValueError for what it cannot read, or what Python
+    raises for a record of another form.
     ``required``: a record whose value is null or "" is skipped. Raises ValueError for a type that
     is not STRING, INT, LONG, DOUBLE, BOOLEAN, UTC_DATETIME, JSON or a ``decimal``.
     """

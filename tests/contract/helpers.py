@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from fivetran_connector_sdk import Operations
 from fivetran_connector_sdk_core import runner
 from fivetran_connector_sdk_core.cells import decode_row_data
 
@@ -62,6 +63,19 @@ def handed_over() -> Iterator[dict[str, list[dict[str, Any]]]]:
 
     with mock.patch.object(runner._Sync, "record", noting):
         yield rows
+
+
+@contextmanager
+def truncated() -> Iterator[list[str]]:
+    """The tables that syncs in this process truncate while this context is open."""
+    tables, truncate = list[str](), Operations.truncate
+
+    def noting(table: str, **others: Any) -> None:
+        tables.append(table)
+        truncate(table, **others)
+
+    with mock.patch.object(Operations, "truncate", noting):
+        yield tables
 
 
 def succeeded(result: Result) -> Result:

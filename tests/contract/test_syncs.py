@@ -14,6 +14,10 @@ from tests.sandbox.fivetran import Project, load, stored_table
 from tests.sandbox.lists import RecordLists
 from tests.sandbox.simulator import PAGE, Simulator
 
+LISTS = {
+    name: kind for name in names(RecordLists) if issubclass(kind := kind_of(name), RecordLists)
+}
+
 
 def test_a_first_sync_stores_what_the_source_has(sync: Any, project: Any, sandbox: Any) -> None:
     """The main job, in the SDK's own engine, over real HTTP; each row is sent once, with every
@@ -102,7 +106,23 @@ def test_a_listing_that_became_empty_is_believed_at_the_second_time(
 
 
 @pytest.mark.parametrize(
-    "sandbox", [n for n in names(RecordLists) if not kind_of(n).one_list], indirect=True
+    "sandbox", [name for name, kind in LISTS.items() if kind.filtered], indirect=True
+)
+def test_a_filter_is_used(project: Any, sandbox: Any) -> None:
+    """Of the lists that have one, the source sends what changed since the cursor, and no more."""
+    settings = sandbox.configuration(**known(sandbox, {"reconcile_hours": "8760"}))
+    succeeded(project.sync(settings))
+    sandbox.served = 0
+    for name in sandbox.filtered:
+        sandbox.change(name, 0, **{sandbox.text_field(name): "Another text"})
+    succeeded(project.sync(settings))
+    whole = [len(sandbox.records[name]) for name in {*sandbox.lists} - {*sandbox.filtered}]
+    assert sandbox.served == sum(whole) + len(sandbox.filtered)
+    assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize(
+    "sandbox", [name for name, kind in LISTS.items() if not kind.one_list], indirect=True
 )
 def test_a_record_without_a_key_costs_no_other_row(sync: Any, project: Any, sandbox: Any) -> None:
     """The log names its position and what is missing. Nothing is deleted meanwhile; it arrives
@@ -111,9 +131,8 @@ def test_a_record_without_a_key_costs_no_other_row(sync: Any, project: Any, sand
     succeeded(sync())
     kept = {}
     for name in sandbox.lists:
-        key = sandbox.keys.get(name, "id")
         kept[name] = sandbox.records[name][7].copy()
-        sandbox.change(name, 7, **{key: None})
+        sandbox.change(name, 7, **{sandbox.key_of(name)[0]: None})
     output = succeeded(sync()).output
     for name in sandbox.lists:
         assert re.search(rf"{name}: 1 record skipped, first .*record \d+: \w+ is missing", output)

@@ -31,6 +31,7 @@ class Dentally(RecordLists):
 
     name = "dentally"
     lists = RESOURCES
+    filtered = ("rooms", "treatments")
     lists_deletes = ()
     data_path = "/v1/"
     sync_times = ("timestamp",)

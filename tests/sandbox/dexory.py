@@ -43,6 +43,7 @@ class Dexory(RecordLists):
 
     name = "dexory"
     lists = ("locations",)
+    filtered = ()
     lists_deletes = ()
     one_list = True
     data_path = "/customer-api/v1/locations"

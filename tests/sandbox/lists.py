@@ -1,7 +1,7 @@
 """What the simulators of sources with lists of records have in common."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 
@@ -20,10 +20,11 @@ class RecordLists(Sandbox):
     ``usual``: how many records each list has, unless the constructor is told otherwise.
     ``texts``: for each list the field with a text that changes, unless it is "name".
     ``changed_at``: the field with the time of the last change, of the records that have it.
-    ``keys``: for each list the field that tells records apart, unless it is "id". ``number``: that
-    of the record which was made last. ``deleted``: of the lists in ``lists_deletes``, the keys and
-    times of deleted records. ``limit``: how many requests are served until one is refused for its
-    rate.
+    ``keys``: for each list the fields that tell records apart, unless that is "id". ``filtered``:
+    the lists of which the source sends only what changed, if it is asked to. ``number``: that of
+    the record which was made last. ``deleted``: of the lists in ``lists_deletes``, the keys of
+    deleted records and, in the field ``deleted_at``, their times. ``limit``: how many requests are
+    served until one is refused for its rate. ``served``: how many records were, by ``page``.
 
     A simulator has a method ``make_NAME`` and one ``row_of_NAME`` for each list, or ``make`` and
     ``row``, and views of its ``app`` that respond to requests.
@@ -33,7 +34,9 @@ class RecordLists(Sandbox):
     usual: ClassVar[Mapping[str, int]] = {}
     texts: ClassVar[Mapping[str, str]] = {}
     changed_at: ClassVar[str] = "updated_at"
-    keys: ClassVar[Mapping[str, str]] = {}
+    keys: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    filtered: ClassVar[tuple[str, ...]]
+    deleted_at: ClassVar[str] = "deleted_at"
     limits: ClassVar = {
         **Sandbox.limits,
         "shared.listing.CHECKPOINT_ROWS": 5,
@@ -42,8 +45,8 @@ class RecordLists(Sandbox):
 
     def __init__(self, *, seed: int = 1, **counts: int) -> None:
         super().__init__()
-        self.key_fields = self.keys.values()
-        self.number = 0
+        self.key_fields = [field for fields in self.keys.values() for field in fields]
+        self.number = self.served = 0
         self.random = random.Random(seed)
         self.fake = Texts(("en_GB", "de_DE", "ja_JP"), seed)
         self.records: dict[str, list[Record]] = {name: [] for name in self.lists}
@@ -73,6 +76,10 @@ class RecordLists(Sandbox):
     def text_field(self, name: str) -> str:
         """The field with a text that changes, in the records of a list."""
         return self.texts.get(name, "name")
+
+    def key_of(self, name: str) -> tuple[str, ...]:
+        """The fields that tell the records of a list apart."""
+        return self.keys.get(name, ("id",))
 
     def stamp(self, moment: datetime) -> Any:
         """A time, in the form in which the source sends it."""
@@ -153,8 +160,8 @@ class RecordLists(Sandbox):
             record = self.records[name].pop(position)
             if name in self.deleted:
                 now = self.stamp(datetime.now(timezone.utc))
-                key = self.keys.get(name, "id")
-                self.deleted[name].append({key: record[key], "deleted_at": now})
+                key = {field: record[field] for field in self.key_of(name)}
+                self.deleted[name].append({**key, self.deleted_at: now})
             return record
 
     # For responses
@@ -173,6 +180,7 @@ class RecordLists(Sandbox):
         """Page ``number``, from 1, of so many records, and how many pages there are: ties are in
         any order, and the count may be wrong."""
         found = self.tied(records)[(number - 1) * size : number * size]
+        self.served += len(found)
         return found, -(-self.counted(records) // size)
 
     def values(self, *names: str, longer_than: int = 8) -> set[str]:
@@ -185,13 +193,18 @@ class RecordLists(Sandbox):
                 yield from (str(record[name]) for name in names if name in record)
 
 
-def since(records: list[Record], field: str, text: str | None) -> list[Record]:
+def since(
+    records: list[Record],
+    field: str,
+    text: str | None,
+    read: Callable[[Any], datetime] = lambda text: moment(text),
+) -> list[Record]:
     """Those of ``records`` whose time in ``field`` is the one in ``text`` or later (None or empty:
-    all)."""
+    all). ``read``: how the source writes times, in its records and in its filter."""
     if not text:
         return records
-    oldest = moment(text)
-    return [record for record in records if moment(record[field]) >= oldest]
+    oldest = read(text)
+    return [record for record in records if read(record[field]) >= oldest]
 
 
 def moment(text: str) -> datetime:

@@ -30,6 +30,7 @@ class Paligo(RecordLists):
 
     name = "paligo"
     lists = RESOURCES
+    filtered = ()
     lists_deletes = ()
     data_path = "/api/v2/"
     sync_times = ("sync_timestamp",)

@@ -88,7 +88,8 @@ class SenSource(RecordLists):
 
     name = "sensource"
     lists = tuple(COLUMNS)
-    keys: ClassVar = {name: f"{name}Id" for name in COLUMNS}
+    keys: ClassVar = {name: (f"{name}Id",) for name in COLUMNS}
+    filtered = ()
     lists_deletes = ()
     changed_at = ""  # no change is told
     data_path = "/api/"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.compare import assert_equal_to_source
 from tests.sandbox.fivetran import Project
 from tools.skeleton.tests.sandbox.example import Example
 
@@ -29,17 +28,3 @@ def test_a_wrong_key_is_named_by_the_setup_test(project: Project, source: Exampl
     found = project.test_settings(source.configuration(api_key="not-this-one"))
     assert "refuses api_key" in str(found)
     assert "not-this-one" not in str(found)
-
-
-# Replace: the lists that have a filter, and its name.
-@pytest.mark.parametrize("table", Example.lists)
-def test_only_changed_records_are_requested(project: Project, source: Example, table: str) -> None:
-    """Once all records are stored, a sync requests only those that changed since its cursor."""
-    assert project.sync(source.configuration()).code == 0
-    source.change(table, 7, name="Another text")
-    source.requests.clear()
-    assert project.sync(source.configuration()).code == 0
-    requests = [request for request in source.requests if request.path.endswith(f"/{table}")]
-    assert requests
-    assert all("updated_since" in request.query for request in requests)
-    assert_equal_to_source(project, source)

@@ -22,6 +22,7 @@ class Example(RecordLists):
     name = "example"
     lists = ("items",)
     usual: ClassVar = dict.fromkeys(lists, 50)
+    filtered = lists
     # Only with DELETES=full
     lists_deletes: ClassVar[tuple[str, ...]] = ()
     # End
