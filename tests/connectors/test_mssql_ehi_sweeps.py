@@ -62,11 +62,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def create_keyed(
-    server: MssqlSandbox, keys: Iterable[int], kind: str = "int", name: str = "t"
+    server: MssqlSandbox,
+    keys: Iterable[int],
+    kind: str = "int",
+    name: str = "t",
+    *,
+    identity: bool = False,
 ) -> None:
     """A table that is read by a moment; its rows are a day old, one second apart."""
     columns: Columns = [
-        ("id", kind, False),
+        ColumnSpec("id", kind, nullable=False, identity=identity),
         ("v", "varchar(40)"),
         ("ModifiedDate", "datetime2(7)"),
     ]
@@ -697,6 +702,25 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     result = synced(project, server, **QUIET)
     assert result.counts["Deletes"] == 2
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
+
+
+@pytest.mark.parametrize("left", [0, 5])
+def test_the_last_rows_that_a_killed_sync_has_stored(
+    project: Project, server: MssqlSandbox, clock: Clock, left: int
+) -> None:
+    """They are gone before the next sync; the server tells the last identity that it gave."""
+    create_keyed(server, range(1, 21), identity=True)
+    synced(project, server, **QUIET)
+    insert(server, range(21, 41), after=timedelta(hours=-1))
+    with Process("in-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    assert max(ids(project)) > 35
+    remove(server, *range(21 + left, 41))
+    synced(project, server, **QUIET)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == list(range(1, 21 + left))
 
 
 def test_rows_that_a_failed_table_has_stored(
