@@ -62,11 +62,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def create_keyed(
-    server: MssqlSandbox, keys: Iterable[int], kind: str = "int", name: str = "t"
+    server: MssqlSandbox,
+    keys: Iterable[int],
+    kind: str = "int",
+    name: str = "t",
+    *,
+    identity: bool = False,
 ) -> None:
     """A table that is read by a moment; its rows are a day old, one second apart."""
     columns: Columns = [
-        ("id", kind, False),
+        ColumnSpec("id", kind, nullable=False, identity=identity),
         ("v", "varchar(40)"),
         ("ModifiedDate", "datetime2(7)"),
     ]
@@ -699,6 +704,25 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
 
 
+@pytest.mark.parametrize("left", [0, 5])
+def test_the_last_rows_that_a_killed_sync_has_stored(
+    project: Project, server: MssqlSandbox, clock: Clock, left: int
+) -> None:
+    """They are gone before the next sync; the server tells the last identity that it gave."""
+    create_keyed(server, range(1, 21), identity=True)
+    synced(project, server, **QUIET)
+    insert(server, range(21, 41), after=timedelta(hours=-1))
+    with Process("in-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    assert max(ids(project)) > 35
+    remove(server, *range(21 + left, 41))
+    synced(project, server, **QUIET)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **QUIET)
+    assert ids(project) == list(range(1, 21 + left))
+
+
 def test_rows_that_a_failed_table_has_stored(
     project: Project, server: MssqlSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -755,6 +779,60 @@ def test_a_view_with_a_declared_key(
     clock.minutes += 24 * HOUR
     assert synced(project, server, **options).counts["Deletes"] == 1
     assert ids(project, "vt") == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "options", [{"keys": "vt: id"}, {"full_refresh_hours": "24"}], ids=["sweep", "refresh"]
+)
+def test_a_view_that_is_too_large_to_be_replaced(
+    project: Project,
+    server: MssqlSandbox,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+) -> None:
+    """There is no estimate of its size, but the last read knows it."""
+    monkeypatch.setattr(table_sync, "SMALL", 50)
+    create_plain(server, 60)
+    server.create_view("dbo", "vt", "SELECT id, v FROM dbo.t")
+    options = {"views": "vt", "exclude_tables": "t", **options}
+    for _ in range(2):
+        synced(project, server, **options)
+    remove(server, 4)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **options)
+    assert ids(project, "vt") == [key for key in range(60) if key != 4]
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_few_rows_that_are_too_large_to_wait(
+    project: Project,
+    server: MssqlSandbox,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    keyed: bool,
+) -> None:
+    """They are swept, or refreshed, as those of other large tables, until they are small."""
+    monkeypatch.setattr(table_sync, "LARGEST_WAITING", 2_000)
+    columns: Columns = [("id", "int", False), ("v", "varchar(max)")]
+    draw = random.Random(1)
+    rows = [(key, draw.randbytes(500).hex()) for key in range(60)]
+    server.create_table("dbo", "t", columns, key=["id"] if keyed else [], rows=rows)
+    options = {"full_refresh_hours": "24"}
+    for _ in range(3):
+        synced(project, server, **options)
+    remove(server, 4)
+    clock.minutes += 24 * HOUR
+    synced(project, server, **options)
+    assert ids(project) == [key for key in range(60) if key != 4]
+    server.delete("dbo.t")
+    server.insert("dbo.t", [(1, "small"), (2, "small")])
+    for _ in range(2):
+        clock.minutes += 24 * HOUR
+        synced(project, server, **options)
+    remove(server, 1)
+    synced(project, server, **options)
+    assert ids(project) == [2]
 
 
 def test_several_tables_at_once(project: Project, server: MssqlSandbox, clock: Clock) -> None:

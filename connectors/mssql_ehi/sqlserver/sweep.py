@@ -21,7 +21,7 @@ from .checkpoints import Checkpoints
 from .deletes import INTEGERS, Deletes, DeliveredKeys, is_due
 from .errors import StatementError
 from .key_ranges import MOST_RANGES, KeyRanges, Range, difference, within
-from .naming import quoted
+from .naming import bracketed, literal, quoted
 from .session import Session
 from .source_tables import Column, SourceTable
 from .table_state import TableState
@@ -122,8 +122,9 @@ class TableSweep:
 
     def widen(self) -> None:
         """Counts keys as delivered that a sync which was killed may have handed over behind its
-        last state: those that follow the greatest one, where they have few gaps. To delete a row
-        that the destination does not have does no harm."""
+        last state: those that follow the greatest one, where they have few gaps, up to the last
+        one that the server gave, since those at the end may be gone. To delete a row that the
+        destination does not have does no harm."""
         ranges = self.keys.ranges
         if not ranges:
             return
@@ -132,8 +133,23 @@ class TableSweep:
             return
         sql = behind_statement(self.table, self.keys.key, greatest, _UNKNOWN)
         [[last, number]] = self.session.with_retries("its keys", lambda: self.session.rows(sql))
-        if number and last - greatest - number <= _MOST_GAPS:
+        if not number:
+            last = greatest
+        if last - greatest - number > _MOST_GAPS:
+            return
+        if number < _UNKNOWN:
+            given = self._last_given()
+            last = given if last <= given <= last + _UNKNOWN else last
+        if last > greatest:
             self.in_turn(ranges.add_ranges, [(greatest + 1, last)])
+
+    def _last_given(self) -> int:
+        """The last key that the server gave to a row, 0 if it does not give them, or does not
+        tell."""
+        found = self.session.optional(
+            "the last identity", identity_statement(self.table, self.keys.key)
+        )
+        return found[0][0] or 0 if found else 0
 
     # What the server has
 
@@ -258,6 +274,14 @@ def behind_statement(table: SourceTable, key: Column, after: int, limit: int) ->
         f"SELECT TOP ({limit}) {name} AS k FROM {_name(table)} AS T "
         f"WHERE {name} > {_constant(key, after)} ORDER BY {name}) AS R"
     )
+
+
+def identity_statement(table: SourceTable, key: Column) -> str:
+    """A SELECT of the last identity of the table, null if the key is none."""
+    name = literal(f"{bracketed(table.schema)}.{bracketed(table.name)}")
+    is_identity = f"COLUMNPROPERTY(OBJECT_ID({name}), {literal(key.name)}, 'IsIdentity') = 1"
+    given = f"CONVERT(bigint, IDENT_CURRENT({name}))"
+    return f"SELECT CASE WHEN {is_identity} THEN {given} END AS given"
 
 
 def existing_statement(

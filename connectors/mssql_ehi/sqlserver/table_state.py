@@ -195,6 +195,7 @@ class TableState:
     key_refused   the last sync failed since the source has another key now
     rows          how many rows the last full read stored; None: the table was never loaded
     emptied       the last read found the table empty, and did not replace it
+    outgrown      the last full read proved too large to replace the table
     has_stale     the destination has rows that are deleted at the source: all is read next
     fingerprint   of the rows that the last full read has left at the destination
     delivered     the keys of the rows that the destination has, as ``KeyRanges`` writes them; or
@@ -217,6 +218,7 @@ class TableState:
     key_refused: bool = False
     rows: int | None = None
     emptied: bool = False
+    outgrown: bool = False
     has_stale: bool = False
     fingerprint: str | None = None
     delivered: str | None = None
@@ -328,6 +330,7 @@ _KEYS = {
     "key_refused": "refused",
     "rows": "n",
     "emptied": "emptied",
+    "outgrown": "large",
     "has_stale": "mixed",
     "fingerprint": "f",
     "doubted": "doubted",

@@ -113,6 +113,9 @@ class TableSync:
         self._refresh_hours = self._hours_of_refresh()
         self._refreshes = False  # this sync reads the table in full for that
         self._fingerprint_of_all: str | None = None  # before rows were handed over by this read
+        # Of this read: whether it resumes another one, how many bytes were handed over as they
+        # came, and whether the table proved too large to be replaced.
+        self._resumed, self._bytes, self._outgrew = False, 0, False
         # The cursor of the last sync, if this one cannot find another.
         self._last_cursor: Cursor | None = None
         # Of the rows of this read, if the server knows no key.
@@ -251,7 +254,7 @@ class TableSync:
         progress = start.full(small=False)
         progress.mode = FIRST
         self._warn(
-            f"full_refresh_hours: the table, of about {self._table.estimate} rows, is emptied at "
+            f"full_refresh_hours: the table, of about {self._known_rows} rows, is emptied at "
             "the destination and loaded anew, so that rows go that are gone at the source"
         )
         return progress
@@ -323,7 +326,29 @@ class TableSync:
 
     @property
     def _is_small(self) -> bool:
-        return self._table.estimate is None or self._table.estimate <= SMALL
+        """Whether a full read replaces the table, as far as that is known before. Of a view there
+        is no estimate, and how much disk its rows take nobody tells but the last read."""
+        rows = self._known_rows
+        return not self._saved.outgrown and (rows is None or rows <= SMALL)
+
+    @property
+    def _known_rows(self) -> int | None:
+        """About how many rows the table has: by the server or, if it does not tell, by the last
+        read."""
+        return self._saved.rows if self._table.estimate is None else self._table.estimate
+
+    @property
+    def _most_waiting(self) -> int:
+        """How many bytes of rows wait for a replacement at most."""
+        return LARGEST_WAITING // self._sync.workers.count
+
+    def _is_outgrown(self, progress: ReadProgress) -> bool:
+        """Whether the table is too large to be replaced, as far as this read tells."""
+        if self._outgrew or progress.mode == REPLACEMENT:
+            return self._outgrew
+        is_whole = not (progress.is_incremental or self._resumed)
+        fits = is_whole and progress.stored <= SMALL and self._bytes <= self._most_waiting
+        return self._saved.outgrown and not fits
 
     def _warn(self, message: str) -> None:
         self._in_turn(op.warning, f"{self._label}: {message}")
@@ -387,7 +412,8 @@ class TableSync:
     def _begin(self, progress: ReadProgress) -> None:
         """From here on the destination may have other rows than the state tells."""
         # A sync that was killed may have stored what a first load that resumes finds marked.
-        empties = progress.mode in (FIRST, REPLACEMENT) and progress.position is None
+        self._resumed = progress.position is not None
+        empties = progress.mode in (FIRST, REPLACEMENT) and not self._resumed
         self._writer.begin(self._fingerprint_before(progress), self._form, empties=empties)
         self._advise(progress)
         if progress.mode != REPLACEMENT:
@@ -598,12 +624,13 @@ class TableSync:
         self._advance(progress, batch)
         self._log.log(progress)
         if self._writer.is_replacing:
-            largest = LARGEST_WAITING // self._sync.workers.count
-            if progress.stored > SMALL or self._writer.waiting_bytes > largest:
+            if progress.stored > SMALL or self._writer.waiting_bytes > self._most_waiting:
                 self._stop_replacing(progress)
                 self._save(progress)
             return
-        self._checkpoints.add(len(batch), self._size(batch))
+        size_of_batch = self._size(batch)
+        self._bytes += size_of_batch
+        self._checkpoints.add(len(batch), size_of_batch)
         if self._checkpoints.is_due(self._session.largest_batch):
             self._save(progress)
 
@@ -628,12 +655,13 @@ class TableSync:
 
     def _stop_replacing(self, progress: ReadProgress) -> None:
         """The table proves too large to be replaced: the rows that wait are stored."""
+        self._outgrew = True
         progress.mode = self.mode = FULL
         if self._refreshes or leaves_stale_rows(self.plan, self._state):
             progress.mode = self.mode = FIRST
             self._truncate()
         self._writer.stop_replacing(empties=progress.mode == FIRST)
-        self._state = replace(self._state, fingerprint=None)
+        self._state = replace(self._state, fingerprint=None, outgrown=True)
         for rows, stored in self._writer.release():
             # The position counts only when all of them are stored.
             entry = self._with_keys(self._state)
@@ -696,6 +724,7 @@ class TableSync:
         entry = replace(
             self._lasting,
             rows=max(rows_before, progress.stored) if progress.is_incremental else progress.stored,
+            outgrown=self._is_outgrown(progress),
             has_stale=keeps_stale,
             # With a cursor no later sync would delete the rows that this one had to leave.
             cursor=Cursor() if keeps_stale else self._cursor(progress),

@@ -729,6 +729,20 @@ def _columnproperty(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -
     return c.build.apply(find, INT, *operands, nullable=True)
 
 
+@_function("IDENT_CURRENT")
+def _ident_current(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
+    def find(name: str) -> int | None:
+        parts = name_parts(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        table = c.env.store.find(schema, parts[-1])
+        if table is None or not any(column.identity for column in table.columns):
+            return None
+        return c.env.store.last_identity(table)
+
+    found = c.build.apply(find, BIGINT, c.build.cast(c.expr(args[0], scope), _TEXT), nullable=True)
+    return c.build.cast(found, SqlType("numeric", precision=38))
+
+
 @_function("HAS_PERMS_BY_NAME")
 def _has_perms(c: Compiler, scope: Scope, args: Sequence[exp.Expression]) -> Expr:
     permission = str(c.constant(args[2], scope)).upper()

@@ -507,6 +507,10 @@ class Store:
             row.append(value)
         return tuple(row)
 
+    def last_identity(self, table: TableDef) -> int:
+        """The last value that its identity column was given; the seed if there is none."""
+        return self._identities.get(table.id, 1)
+
     def _period_limit(
         self, table: TableDef, column: ColumnDef, given: dict[str, Stored], moment: int | None
     ) -> Stored:

@@ -35,7 +35,9 @@ def test_data_definition_and_changes_in_tsql(server: MssqlSandbox) -> None:
         fails_with(207, c, f"SELECT extra FROM {name}")
         fails_with(515, c, f"INSERT INTO {name} (at) VALUES (NULL)")
         assert ask_nothing(c, f"DELETE FROM {name} WHERE id = 1") == 1
+        assert ask(c, f"SELECT IDENT_CURRENT(N'{name}'), IDENT_CURRENT('nothing')") == [(4, None)]
         ask_nothing(c, f"TRUNCATE TABLE {name}")
+        assert ask(c, f"SELECT IDENT_CURRENT(N'{name}')") == [(1,)]
         assert ask(c, f"SELECT COUNT(*) FROM {name}") == [(0,)]
         ask_nothing(c, f"DROP TABLE {name}")
         fails_with(208, c, f"SELECT * FROM {name}")
