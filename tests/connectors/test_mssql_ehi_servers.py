@@ -505,6 +505,15 @@ def test_types_are_declared_as_a_cast_needs_them(facts: Any, declared: str) -> N
     assert type_mapping.declared(type_mapping.ColumnInfo(*facts)) == declared
 
 
+def test_a_vector_is_read_as_text_of_any_length() -> None:
+    """To a driver that does not know the type the server would send text in place of its bytes."""
+    info = type_mapping.ColumnInfo("vector")
+    column = import_module("sqlserver.source_tables").Column("v", info, nullable=True)
+    assert column.type_mapping is not type_mapping.UNKNOWN
+    assert (column.sdk_type, column.select("T.")) == ("STRING", "CONVERT(nvarchar(max), T.[v])")
+    assert type_mapping.width(info) is None
+
+
 def test_types_that_are_read_as_text(project: Project, server: MssqlSandbox) -> None:
     """Shapes with their spatial reference; their types do not depend on the data."""
     columns: Columns = [

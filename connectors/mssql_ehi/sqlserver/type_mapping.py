@@ -230,6 +230,7 @@ TYPE_MAPPINGS = {
     **dict.fromkeys(("geometry", "geography"), _SPATIAL),
     "hierarchyid": TypeMapping("STRING", "{0}.ToString()", compare=None),
     "json": TypeMapping("JSON", "CONVERT(nvarchar(max), {0})", parse_json, None),
+    "vector": TypeMapping("STRING", "CONVERT(nvarchar(max), {0})", compare=None),
 }
 UNKNOWN = TypeMapping("STRING", "CONVERT(nvarchar(max), {0})", compare=None)
 
@@ -267,11 +268,14 @@ _LARGEST_TEXTS = {  # bytes
 }
 
 
+_UNLIMITED = ("image", "text", "ntext", "xml", "json", "vector", "geometry", "geography")
+
+
 def width(info: ColumnInfo) -> int | None:
     """The most bytes that a value takes on the network; None: there is no limit."""
     if info.name in _SIZED:
         per_character = 1 if "binary" in info.name else 2
         return None if not info.length or info.length < 0 else info.length * per_character
-    if info.name in ("image", "text", "ntext", "xml", "json", "geometry", "geography"):
+    if info.name in _UNLIMITED:
         return None
     return _LARGEST_TEXTS.get(info.name, 36) if info.name in TYPE_MAPPINGS else None
