@@ -407,7 +407,11 @@ def test_a_killed_sync_leaves_a_state_that_tells_nothing_false(
 
 
 STEPS = st.one_of(
-    st.tuples(st.sampled_from(["put", "old", "remove"]), st.integers(0, 30), st.integers(0, 3)),
+    st.tuples(
+        st.sampled_from(["put", "old", "timeless", "remove"]),
+        st.integers(0, 30),
+        st.integers(0, 3),
+    ),
     st.tuples(
         st.sampled_from(["sync", "full", "skip", "moves", "swaps"]),
         st.integers(0, 40) | st.just(-1),
@@ -445,6 +449,9 @@ def _take(world: World, what: str, key: int, value: int) -> None:
         world.put(key, f"name {value}")
     elif what == "old":
         world.put(key, f"name {value}", NOW - timedelta(days=value))
+    elif what == "timeless":
+        world.put(key, f"name {value}")
+        world.source[key]["updated_at"] = None
     elif what == "remove":
         world.remove(key)
     else:
