@@ -26,7 +26,7 @@ from shared.report import SyncReport
 from shared.rest import Response, RestClient, Retry, as_list, error_code
 from shared.rows import Column, Rows, Table, decimal, plain_text, to_flag
 from shared.settings import TOKEN, URL, integer, read, setting
-from shared.state import State, Window, fix_oldest, window
+from shared.state import State, Window, fix_oldest, note_source, window
 
 PRODUCTION_URL = "https://api.dentally.co"
 SANDBOX_URL = "https://api.sandbox.dentally.co"
@@ -77,6 +77,10 @@ class Settings:
     enable_sites_sync: bool = fields.switch("Sites", "Read sites")
     enable_treatments_sync: bool = fields.switch("Treatments", "Read treatments")
     enable_debug_logging: bool = fields.debug_log()
+
+    @property
+    def api_url(self) -> str:
+        return self.base_url or (SANDBOX_URL if self.use_sandbox else PRODUCTION_URL)
 
 
 def _address(site: Mapping[str, Any]) -> str | None:
@@ -172,6 +176,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
         settings, _handle_request_error, auth=tokens, unauthorized=tokens.renew, closed=closed
     )
     fix_oldest(saved, settings.initial_sync_days, started)
+    note_source(saved, settings.api_url)
     with SyncReport() as report:
         for table, get_data, map_data in _enabled(settings):
             with report.attempt(table.name):
@@ -263,7 +268,7 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
 
 def _connect(settings: Settings, explain: Callable[[Response], str], **options: Any) -> RestClient:
     return RestClient(
-        settings.base_url or (SANDBOX_URL if settings.use_sandbox else PRODUCTION_URL),
+        settings.api_url,
         settings.request_timeout_seconds,
         Retry(settings.retry_attempts),
         headers={"User-Agent": USER_AGENT},

@@ -36,7 +36,7 @@ from shared.rows import (
 )
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
-from shared.state import State, Window, fix_oldest, not_understood, window
+from shared.state import State, Window, fix_oldest, not_understood, note_source, window
 
 # Paligo counts the requests of one minute, for each endpoint and method.
 RATE_LIMIT_SECONDS = 60
@@ -150,6 +150,7 @@ def update(configuration: Mapping[str, str], state: Mapping[str, Any]) -> None:
     fix_oldest(saved, settings.initial_sync_days, started)
     if saved.values["oldest"] is None:
         raise not_understood("does not tell since when assignments are read")
+    note_source(saved, settings.base_url)
     client = _connect(settings)
     sources = (
         (USERS, get_users_data, _map_user_data),

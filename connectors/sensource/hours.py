@@ -10,6 +10,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
+from shared.errors import SourceError
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
 from shared.report import TableCounts
 from shared.rows import Row, SkippedRecords, Table
@@ -105,6 +106,11 @@ class Chunk:
     records: list[Any]
     messages: tuple[str, ...]
 
+    def has(self, row: Row) -> bool:
+        """Whether an hour is of these days in some time zone: that of the account is not known."""
+        day: date = row[HOUR].date()
+        return self.start - DAY <= day <= self.end
+
 
 class HoursSync:
     """The hours of one table on their way to the destination, and its cursor.
@@ -137,9 +143,15 @@ class HoursSync:
         self._last = plan.state  # that is in the state
 
     def add(self, chunk: Chunk) -> None:
-        """Takes the next hours. Unless they wait, they are stored, and the cursor moves."""
+        """Takes the next hours. Unless they wait, they are stored, and the cursor moves. Raises
+        SourceError if all are of other days than those that were asked for."""
         table, where = self.plan.table, f"{chunk.start} to {chunk.end}, record "
         rows = self._skipped.take(table.name, table.rows(chunk.records), where)
+        if rows and not any(map(chunk.has, rows)):
+            raise SourceError(
+                f"{table.name}: {chunk.start} to {chunk.end}: status 200, but none of the "
+                f"{len(rows)} hours is of these days. The cursor stays: report it to SenSource"
+            )
         self._end = chunk.end
         self._records += len(chunk.records)
         self._counts.read += len(chunk.records)

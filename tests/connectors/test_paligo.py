@@ -891,6 +891,15 @@ def test_all_assignments_are_compared_at_every_sync_if_so_set(
     assert_equal_to_source(project, documented)
 
 
+def test_another_instance_is_read_from_its_beginning(project: Project, paligo: Paligo) -> None:
+    """The cursor and the last full refresh tell nothing of its assignments."""
+    succeeded(project.sync(paligo.configuration()))
+    with Paligo(shape="documented", seed=2) as other:
+        succeeded(project.sync(other.configuration()))
+        assert_equal_to_source(project, other)
+        assert not stored_by_a_sync(project, other.configuration())
+
+
 def test_history_is_bounded_by_the_last_change(project: Project, documented: Paligo) -> None:
     """Old assignments are left out, unless they have no time of change; a change brings them."""
     documented.records["assignments"] = documented.records["assignments"][:4]
@@ -1034,7 +1043,7 @@ def test_the_state_holds_times_counts_and_digests_only(project: Project, paligo:
     """It is small, whatever the source holds."""
     succeeded(project.sync(paligo.configuration()))
     state = project.state
-    assert state.keys() == {"version", "tables", "oldest"}
+    assert state.keys() == {"version", "tables", "oldest", "source"}
     for entry in state["tables"].values():
         assert entry.keys() == {"cursor", "listed_at", "rows", "fingerprint"}
         assert len(entry["fingerprint"]) <= 512

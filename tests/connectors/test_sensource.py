@@ -285,7 +285,8 @@ def test_a_list_that_php_made_an_object_is_that_list(
         records = {str(at): record for at, record in enumerate(whole.records[name])}
         respond_with(whole, f"/api/{name}", records if bare else {"results": records})
     zone = whole.records["zone"][0]["zoneId"]
-    rows = {str(n): row for n, row in enumerate(traffic(zone, NOON, 5))}
+    begin = whole.midnight(datetime.now(timezone.utc).date() - DAY)
+    rows = {str(n): row for n, row in enumerate(traffic(zone, begin, 5))}
     respond_with(whole, "/api/data/traffic", {"messages": {}, "results": rows})
     for _ in range(2):
         synced(project, whole)
@@ -326,7 +327,7 @@ def test_a_tenth_is_counted_of_all_that_was_read(
     records have come."""
     clock.move_to(NOON)
     bad = {"results": [{**traffic("z", NOON, 1)[0], "zoneId": None}]}
-    begin = sandbox.midnight(sandbox.first)
+    begin = datetime(2026, 5, 8, 12, tzinfo=timezone.utc)
     known = {"start": "2026-05-01", "cursor": "2026-05-01", "metrics": ["sumins", "sumouts"]}
     state = {"version": 1, "tables": {"traffic": known}}
     days = {"start_date": "2026-05-01", "chunk_days": "7", "parallel_requests": "1"}
@@ -337,7 +338,9 @@ def test_a_tenth_is_counted_of_all_that_was_read(
     assert project.state["tables"]["traffic"] == known
     refused.times = 0
     respond_with(sandbox, "/api/data/traffic", bad, times=1)
-    respond_with(sandbox, "/api/data/traffic", {"results": traffic("z", begin, 24)})
+    valid = {"results": traffic("z", begin, 24)}
+    respond_with(sandbox, "/api/data/traffic", valid, times=1, skip=1)
+    respond_with(sandbox, "/api/data/traffic", {"results": []}, skip=2)
     output = synced(project, sandbox, **days).output
     assert "traffic: 1 record skipped, first 2026-05-01 to 2026-05-08" in output
     assert project.state["tables"]["traffic"]["cursor"] == "2026-06-09"
@@ -1336,9 +1339,21 @@ def test_a_listing_without_records_fails(project: Project, sandbox: SenSource, b
     assert len(project.rows("zone")) == 3
 
 
+def test_hours_of_other_days_move_no_cursor(project: Project, sandbox: SenSource) -> None:
+    """A source that does not read the dates of a request sends those of today for all days."""
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    respond_with(sandbox, "/api/data/traffic", {"results": traffic("z", today, 3)})
+    output = failed(project, sandbox, chunk_days="1").output
+    assert "none of the 3 hours is of these days" in output
+    assert "traffic" not in project.state["tables"]
+    sandbox.faults.clear()
+    synced(project, sandbox)
+    assert_equal_to_source(project, sandbox)
+
+
 def test_an_error_that_is_null_is_none(project: Project, sandbox: SenSource) -> None:
     """Some responses always have the key."""
-    rows = traffic("z", NOON, 1)
+    rows = traffic("z", sandbox.midnight(sandbox.first), 1)
     respond_with(sandbox, "/api/data/traffic", {"error": None, "messages": None, "results": rows})
     synced(project, sandbox)
     assert len(project.rows("traffic")) == 1

@@ -203,7 +203,12 @@ def test_a_read_of_changes_moves_only_the_cursor(sync: Any) -> None:
     }
     done = sync(KNOWN, Source(([[1, 2], [3]], 3)), hours=24, changed=lambda row: at[row["id"]])
     assert done.given == ["2", "3", "checkpoint"]
-    assert done.entry == {"cursor": "2026-06-10T11:50:00Z", "listed_at": LISTED, "rows": 7}
+    assert done.entry == {
+        "cursor": "2026-06-10T11:50:00Z",
+        "listed_at": LISTED,
+        "rows": 7,
+        "fingerprint": done.entry["fingerprint"],
+    }
     assert "things: changes since 2026-06-10T09:00:00Z" in done.log
 
 

@@ -7,6 +7,7 @@ What the entry of a table holds, TableState says, or the connector's own class.
 
 import copy
 import functools
+import hashlib
 import math
 import threading
 import types
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from fivetran_connector_sdk import Operations as op
+from fivetran_connector_sdk import Logging, Operations as op
 
 from . import times
 from .errors import StateError
@@ -195,6 +196,19 @@ def fix_oldest(state: State, days: int | None, started: datetime) -> None:
     if "oldest" not in state.values or (known and times.parse(known) > started):
         oldest = started - timedelta(days=days) if days else None
         state.values["oldest"] = times.to_text(oldest) if oldest else None
+
+
+def note_source(state: State, address: str) -> None:
+    """Keeps the digest of the ``address`` that is read, as ``source``, for the next checkpoint. At
+    another one than before each table has a full refresh: cursors tell nothing of its records."""
+    source = hashlib.sha256(address.encode()).hexdigest()[:16]
+    if state.values.get("source", source) != source:
+        Logging.info("The address of the source has changed: each table has a full refresh")
+        for name in state.values["tables"]:
+            entry = state.table(name)
+            entry.pop("listed_at", None)
+            state.put({name: entry})
+    state.values["source"] = source
 
 
 @dataclass(frozen=True)

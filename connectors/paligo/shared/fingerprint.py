@@ -13,6 +13,7 @@ from typing import Any
 
 _BUCKETS = 32
 _FEW_ROWS = 1_000  # of which no part is told from another: they are little to send
+_AMONG_OTHERS = "~"  # before a fingerprint: the destination may have other rows, too
 _LONGEST_TEXT = 512  # characters, in the state of each table
 _SMALL = struct.Struct("<IQ16s")
 _LARGE = struct.Struct(f"<IQ16s16s{_BUCKETS}Q")
@@ -102,7 +103,8 @@ class Fingerprint:
 
     def __init__(self, before: str = "", form: str = "") -> None:
         self._form = _hash(form.encode()) & 0xFFFFFFFF
-        known = Digests.from_text(before)
+        self._before_is_all = not before.startswith(_AMONG_OTHERS)
+        known = Digests.from_text(before.removeprefix(_AMONG_OTHERS))
         self._before = known if known and known.form == self._form else None
         self.clear()
 
@@ -153,7 +155,10 @@ class Fingerprint:
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether the rows are those of before."""
+        """Whether the destination has these rows, and no others."""
+        return self._before_is_all and self._are_before()
+
+    def _are_before(self) -> bool:
         before, now = self._before, self._digests()
         if before is None or before.stored:
             return False
@@ -161,14 +166,14 @@ class Fingerprint:
 
     def to_send(self) -> Sequence[bool] | None:
         """For each row, in the order in which they were added, whether it may be another than
-        before. None: all have to replace the table, since rows of before may be missing.
+        before. None: all have to replace the table, since it may have rows that are missing here.
 
         It is known that none is missing if the first rows have the keys of before, since what
         comes after them is new, and if those that were stored since are there.
         """
         if self.is_unchanged:
             return [False] * len(self._bucket_of)
-        before = self._before
+        before = self._before if self._before_is_all else None
         if before is None or not before.buckets or len(self._bucket_of) < before.rows:
             return None
         then = self._so_far or self._digests()
@@ -179,7 +184,7 @@ class Fingerprint:
 
     def to_add(self) -> Sequence[bool]:
         """The same for a table that keeps the rows that are gone: none has to be replaced."""
-        if self.is_unchanged:
+        if self._are_before():
             return [False] * len(self._bucket_of)
         if self._before is None or not (self._before.buckets and self._has_keys):
             return [True] * len(self._bucket_of)
@@ -188,15 +193,9 @@ class Fingerprint:
     def _flags(self, buckets: set[int]) -> list[bool]:
         return [bucket in buckets for bucket in self._bucket_of]
 
-    def to_text(self) -> str:
-        """The fingerprint for the state."""
-        return self._digests().to_text()
-
-
-def count_rows(text: str) -> int:
-    """How many rows the fingerprint ``text`` tells of; 0 if it tells nothing."""
-    digests = Digests.from_text(text)
-    return digests.rows if digests else 0
+    def to_text(self, *, among_others: bool = False) -> str:
+        """The fingerprint for the state; ``among_others``: the destination may have more rows."""
+        return (_AMONG_OTHERS if among_others else "") + self._digests().to_text()
 
 
 def after_storing(text: str, keys: Iterable[bytes]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 from .completeness import ReadProgress, Verdict, judge
-from .fingerprint import Encoder, Fingerprint, after_storing, count_rows
+from .fingerprint import Encoder, Fingerprint, after_storing
 from .pages import Page, read_ahead
 from .report import Progress, SyncReport, TableCounts
 from .rest import RestClient
@@ -72,7 +72,9 @@ class Listing:
         with ExitStack() as stack:
             fingerprint = _RowsRead(self, before, stored.fingerprint)
             may_wait = self._may_wait(before, stored)
-            staged = _StagedRows(stored, fingerprint, may_wait, before, stack)
+            staged = _StagedRows(
+                stored, fingerprint, may_wait, before, stack, is_window=not self.window.full
+            )
             reads = [self._read(self.pages, staged, skipped)]
             if self.window.full and not reads[0].seen and not before.confirms_empty:
                 self._note_empty(before, stored)
@@ -95,7 +97,7 @@ class Listing:
         is known whether they are those that the destination has. If there are more, all are
         upserted as they come."""
         if not self.window.full:
-            return count_rows(stored.fingerprint)
+            return REPLACED_AT_ONCE if stored.fingerprint else 0
         return REPLACED_AT_ONCE if before.is_known else STREAMED_FIRST_LOAD
 
     def _delete(
@@ -223,6 +225,8 @@ class Listing:
         elif replaces:
             staged.replace_table(only_last=only_last, comparable=comparable)
             done = " replaced the table"
+        elif comparable and not self.window.full:
+            done = staged.hand_over_window()
         else:
             staged.hand_over(only_last=only_last)
             done = " stored, and nothing taken away"
@@ -329,7 +333,8 @@ class _RowsRead:
 
 class _StagedRows:
     """The rows of one or two reads, before they are upserted. Up to ``may_wait`` rows of a read
-    wait in spools; when there are more, all are upserted as they come."""
+    wait in spools; when there are more, all are upserted as they come. ``is_window``: they are
+    those of a window of changes."""
 
     def __init__(
         self,
@@ -338,6 +343,8 @@ class _StagedRows:
         may_wait: int,
         before: TableState,
         stack: ExitStack,
+        *,
+        is_window: bool,
     ) -> None:
         self._table, self._may_wait, self._stack = stored.table.name, may_wait, stack
         self._stored, self._rows_read, self._before = stored, rows_read, before
@@ -346,6 +353,7 @@ class _StagedRows:
         self._unsaved = 0
         self.count = 0  # rows of the last read
         self.streams = may_wait == 0
+        self._is_window = is_window
 
     def begin(self) -> None:
         """A read begins."""
@@ -355,10 +363,11 @@ class _StagedRows:
 
     def add(self, rows: list[Row]) -> None:
         self.count += len(rows)
+        if self._is_window or not self.streams:
+            self._rows_read.add(rows)
         if self.streams:
             self._upsert(rows)
             return
-        self._rows_read.add(rows)
         self._spools[-1].add(rows)
         if self.count > self._may_wait:
             self.streams = True
@@ -371,13 +380,33 @@ class _StagedRows:
 
     def hand_over_changed(self, flags: Sequence[bool]) -> str:
         """Upserts the rows of the last read that ``flags`` name. Returns what was done."""
-        sent, flag = sum(flags), iter(flags)
-        for rows in self._spools[-1].batches() if sent else ():
-            self._upsert(list(compress(rows, flag)))
+        sent = self._upsert_flagged(flags)
         self._stored.fingerprint = self._rows_read.fingerprint.to_text()
         if not sent:
             return ", as at the last full refresh: nothing was sent"
         return f": {sent} were sent, since the others did not change"
+
+    def hand_over_window(self) -> str:
+        """Upserts the rows of the last read, a window of changes, that the destination may not
+        have. Returns what was done. If the state tells nothing of the whole table any more, it
+        tells of these rows, for a source that lists them again in the next window."""
+        fingerprint, sent = self._rows_read.fingerprint, self.count
+        if not self.streams:
+            sent = self._upsert_flagged(fingerprint.to_add())
+        if self.count and not self._stored.fingerprint:
+            self._stored.fingerprint = fingerprint.to_text(among_others=True)
+        if sent == self.count:
+            return " stored, and nothing taken away"
+        if not sent:
+            return ", which the destination has: nothing was sent"
+        return f": {sent} were sent, since the others did not change"
+
+    def _upsert_flagged(self, flags: Sequence[bool]) -> int:
+        """Upserts the rows of the last read that ``flags`` name. Returns how many there are."""
+        sent, flag = sum(flags), iter(flags)
+        for rows in self._spools[-1].batches() if sent else ():
+            self._upsert(list(compress(rows, flag)))
+        return sent
 
     def replace_table(self, *, only_last: bool, comparable: bool) -> None:
         """Upserts the rows that wait in the place of those of the table, without a checkpoint
