@@ -12,6 +12,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from shared.completeness import Keys
 from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
+from shared.report import counted
 from shared.rows import SkippedRecords
 from shared.state import State
 
@@ -351,6 +352,8 @@ class TableSync:
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
+        if progress.position is None:  # of a read that resumes it was said already
+            self._sync.log.detail(f"{self._label}: {self._what_is_read(progress)}")
         if progress.mode in (INCREMENTAL, FULL):
             self._delete_missing()
         self._look_ahead(progress)
@@ -364,6 +367,21 @@ class TableSync:
             self._in_turn(self._finish, progress)
         self._count_nulls(progress)
         return progress.rows
+
+    def _what_is_read(self, progress: ReadProgress) -> str:
+        """The mode, and why it is that, for the log."""
+        if progress.is_incremental:
+            return "changes since the last sync"
+        if self._state.rows is None:
+            return "first load"
+        empties = ", and empties the table first" if progress.mode == FIRST else ""
+        if self._refreshes:
+            return f"full refresh, which is due every {self._refresh_hours} hours{empties}"
+        if self._table.reload_reason:
+            return f"full refresh, since the table is reloaded{empties}"
+        if self.plan.column is None and not self.plan.by_changes:
+            return f"full refresh, as at every sync{empties}"
+        return f"full refresh, since it is not known from where on changes are to be read{empties}"
 
     def _look_ahead(self, progress: ReadProgress) -> None:
         """Asks for the greatest moment that the table has, and for the fingerprint of the rows
@@ -750,10 +768,11 @@ class TableSync:
         self._writer.replace(changed)
         self._checkpoints.add(self._writer.sent - before, self._writer.waiting_bytes)
         if changed is not None:
-            sent = self._writer.sent - before
-            self._sync.log.detail(
-                f"{self._label}: {sent} of {len(changed)} rows are sent, the others did not change"
-            )
+            sent, rows = self._writer.sent - before, counted(len(changed), "row")
+            said = f"{rows}, as the destination has them: nothing is sent"
+            if sent:
+                said = f"{sent} of {rows} are sent, the others did not change"
+            self._sync.log.detail(f"{self._label}: {said}")
 
     def _cursor(self, progress: ReadProgress) -> Cursor:
         """Where the next incremental read starts."""
