@@ -104,6 +104,22 @@ def test_the_template_is_read_where_nothing_else_is(
         local_configuration(tmp_path / "elsewhere")
 
 
+@pytest.mark.posix
+def test_a_sync_by_hand_asks_no_package_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK calls `pipreqs`, which would: another one is found before it."""
+    real = tmp_path / "pipreqs"
+    real.write_text("#!/bin/sh\nexit 1\n")
+    real.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "configuration.json").write_text("{}")
+    local_configuration(tmp_path)
+    found = str(shutil.which("pipreqs"))
+    assert found != str(real)
+    assert subprocess.run([found, str(tmp_path)], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"secret": 17}', '{"secret": null}', "\ufeff{}"])
 def test_a_file_that_is_no_configuration_is_a_sentence(tmp_path: Path, text: str) -> None:
     """It names the file, and no value."""

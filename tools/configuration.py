@@ -47,7 +47,7 @@ def _run(name: str, folder: Path, local: Path, *options: str) -> Path:
     settings.unlink()
     if local.exists():
         shutil.copy(local, settings)
-    run = [command("fivetran"), "configuration", copy, *options]
+    run = [command("fivetran"), "configuration", str(copy), *options]
     environment = {**os.environ, "DO_NOT_TRACK": "1", "PYTHONUTF8": "1"}  # as for `make debug`
     done = subprocess.run(run, env=environment, check=False)
     if done.returncode:
