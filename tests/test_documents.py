@@ -3,10 +3,16 @@
 import json
 import re
 import subprocess
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared import times
+from tests.sandbox import create
+from tests.sandbox.dentally import Dentally
+from tests.sandbox.fivetran import Project, Result
 from tools.paths import NAMES, ROOT
 
 DOCUMENTS = sorted(
@@ -95,3 +101,66 @@ def test_the_picture_of_the_demo_shows_every_table() -> None:
     assert "http" not in picture.replace("http://www.w3.org/", "").replace(
         "https://www.textualize.io", ""
     )
+
+
+def test_the_logs_of_the_nights_are_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for hosts, times, and the seconds of waits and tables."""
+    monkeypatch.setattr("shared.rest.pause", lambda closed, seconds: False)
+    good, bad = re.findall(
+        r"^```\n(INFO.*?)^```$", (ROOT / "docs/log.md").read_text(), re.M | re.S
+    )
+    project = Project("dentally", tmp_path)
+    with create("dentally") as sandbox:
+        assert isinstance(sandbox, Dentally)
+        assert project.sync(sandbox.configuration()).code == 0
+        sandbox.change_something()
+        due = project.sync(sandbox.configuration(), _due(project, "treatments"))
+        assert _logged(due) == _told(good)
+        sandbox.records["sites"].clear()
+        sandbox.fault("/v1/rooms", status=429, headers={"Retry-After": "60"})
+        sandbox.fault("/v1/treatments", status=503, times=4, skip=6)
+        given = sandbox.configuration(max_records_per_page="30", parallel_requests="1")
+        failed = project.sync(given, _due(project, "sites", "treatments"))
+        assert _logged(failed) == _told(bad)
+
+
+def _due(project: Project, *tables: str) -> dict[str, Any]:
+    """The state, as if the last full refreshes of these tables were a day ago."""
+    state = project.state
+    yesterday = times.to_text(times.now() - timedelta(days=1))
+    for table in tables:
+        state["tables"][table]["listed_at"] = yesterday
+    return state
+
+
+def _logged(result: Result) -> list[str]:
+    """The lines of the connector, and those of the SDK with a warning or the error."""
+    lines, is_shown = [], False
+    for line in result.output.splitlines():
+        if began := re.match(r"[\d:.]+ (\w+) +\S+ (sdk|connector) +(.*)", line):
+            level, source, text = began.groups()
+            is_shown = source == "connector" or (level == "WARNING" and "crash report" not in text)
+            line = f"{level} {text}"
+        if is_shown or line.startswith("SEVERE") or "Error: failed" in line:
+            lines.append(line)
+            is_shown = is_shown or "Error: failed" in line
+    # What follows is the SDK's own.
+    end = next((n for n, line in enumerate(lines) if "Traceback" in line), len(lines))
+    return _told("\n".join(lines[:end]))
+
+
+def _told(text: str) -> list[str]:
+    """Lines without what differs from night to night."""
+    replaced = {
+        r"https?://[\w.:]+/": "HOST/",
+        r"\d{4}-\d\d-\d\dT[\d:.]+Z": "TIME",
+        r"in (?!60\.0 )[\d.]+ s$": "in SOME s",
+        r"(?<= )\d+\.\d$": "SECONDS",
+        r"SYNC FAILED.*": "SYNC FAILED",
+        r" +": " ",
+    }
+    for pattern, by in replaced.items():
+        text = re.sub(pattern, by, text, flags=re.M)
+    return [line.strip() for line in text.splitlines()]

@@ -257,8 +257,9 @@ def _reason_for_all(
     if cursor > started or listed > started:
         return "full refresh, since the state is ahead of the clock"
     if not started < listed + timedelta(hours=hours):
-        due = "as at every sync" if not hours else f"since the last one was {hours} hours ago"
-        return f"full refresh, {due}"
+        ago = (started - listed) // timedelta(hours=1)
+        due = f"since the last one was {ago} hour{'' if ago == 1 else 's'} ago"
+        return f"full refresh, {due if hours else 'as at every sync'}"
     if history is not None and cursor < started - history:
         return "full refresh, since the source does not keep all changes since the last sync"
     return ""
