@@ -1,8 +1,10 @@
 """Documents that stay true."""
 
+import ast
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,31 @@ def test_the_picture_of_the_demo_shows_every_table() -> None:
     assert "http" not in picture.replace("http://www.w3.org/", "").replace(
         "https://www.textualize.io", ""
     )
+
+
+def test_the_messages_that_troubleshooting_quotes_are_in_the_code() -> None:
+    """Each stands in one text of the connectors; "..." may be anything."""
+    texts = {" ".join(text.split()) for text in _texts()}
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
+    quoted = [quote for row in rows for quote in re.findall(r'"([^"]+)"', row)]
+    assert len(quoted) > 20
+    for quote in quoted:
+        parts = [re.escape(part.strip()) for part in quote.split("...")]
+        pattern = re.compile(".*".join(parts))
+        assert any(map(pattern.search, texts)), quote
+
+
+def _texts() -> Iterator[str]:
+    """The texts in the modules of the connectors, with "\0" for what is put into them."""
+    for path in [*ROOT.glob("shared/*.py"), *ROOT.glob("connectors/*/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    each.value if isinstance(each, ast.Constant) else "\0" for each in node.values
+                )
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
 
 
 def test_the_logs_of_the_nights_are_what_is_printed(

@@ -28,9 +28,9 @@ from shared.form import setup_form
 from shared.listing import RECORDS_AT_ONCE, REPLACED_AT_ONCE
 from shared.local import local_configuration
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
-from shared.report import Progress, SyncReport, TableCounts, counted
+from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert
+from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert, counted
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
 from shared.state import ODD, State, TableState, check_types, not_understood

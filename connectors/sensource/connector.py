@@ -32,9 +32,9 @@ from shared.listing import Listing
 from shared.local import local_configuration
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
-from shared.report import Progress, SyncReport, counted
+from shared.report import Progress, SyncReport
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, Table
+from shared.rows import Column, Table, counted
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.state import State, TableState, window
 from source_messages import Messages, plain_messages

@@ -11,8 +11,8 @@ from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
-from shared.report import Progress, TableCounts, counted
-from shared.rows import Row, SkippedRecords, Table
+from shared.report import Progress, TableCounts
+from shared.rows import Row, SkippedRecords, Table, counted
 from shared.spool import Spool
 from shared.state import State, check_types
 

@@ -15,9 +15,9 @@ from shared.completeness import Keys
 from shared.errors import SourceError
 from shared.listing import Listing
 from shared.pages import Page
-from shared.report import SyncReport, counted
+from shared.report import SyncReport
 from shared.rest import RestClient, Retry
-from shared.rows import Column, Table
+from shared.rows import Column, Table, counted
 from shared.state import OVERLAP, State, window
 
 TABLE = Table("things", ("id",), {"id": Column(required=True)})

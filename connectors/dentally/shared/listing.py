@@ -14,9 +14,9 @@ from fivetran_connector_sdk import Logging, Operations as op
 from .completeness import ReadProgress, Verdict, judge
 from .fingerprint import Encoder, Fingerprint, after_storing, count_rows
 from .pages import Page, read_ahead
-from .report import Progress, SyncReport, TableCounts, counted
+from .report import Progress, SyncReport, TableCounts
 from .rest import RestClient
-from .rows import Row, Rows, SkippedRecords, Table
+from .rows import Row, Rows, SkippedRecords, Table, counted
 from .spool import Spool
 from .state import OVERLAP, State, TableState, Window
 

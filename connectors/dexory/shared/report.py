@@ -9,7 +9,7 @@ from typing import Any
 
 from fivetran_connector_sdk import Logging
 
-from .rows import SkippedRecords
+from .rows import SkippedRecords, counted
 
 _INTERVAL = 10.0  # seconds between two lines of progress
 
@@ -93,11 +93,6 @@ class Progress:
             if rate:
                 text += f", {max(total - done, 0) / rate:.0f} s left"
         return text
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 row`, `2 rows`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def aligned(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
-from shared.report import Progress, counted
+from shared.report import Progress
+from shared.rows import counted
 
 from .query import Plan, Position, order_signature
 from .source_tables import SourceTable, fingerprint

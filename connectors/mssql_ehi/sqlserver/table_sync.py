@@ -12,8 +12,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from shared.completeness import Keys
 from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
-from shared.report import counted
-from shared.rows import SkippedRecords
+from shared.rows import SkippedRecords, counted
 from shared.state import State
 
 from . import change_capture
