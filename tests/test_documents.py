@@ -55,6 +55,22 @@ def test_the_readme_lists_every_connector() -> None:
     assert sorted(linked) == NAMES
 
 
+def test_the_readme_says_what_each_connector_was_verified_against() -> None:
+    """And with which version of the SDK: that which the tests run with."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(connectors/.*its simulator, over .*; no .* \|$", text, re.M)
+    assert sorted(rows) == NAMES
+    [image] = re.findall(
+        r"image: mcr.microsoft.com/mssql/server:(\d+)",
+        (ROOT / ".github/workflows/ci.yml").read_text(),
+    )
+    assert f"in CI Microsoft's SQL Server {image}" in text
+    [version] = re.findall(
+        r'"fivetran-connector-sdk==([\d.]+)"', (ROOT / "pyproject.toml").read_text()
+    )
+    assert f"verified with version {version} of the SDK" in text
+
+
 def test_contributing_lists_every_command() -> None:
     """`make help` and the table agree."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M))
