@@ -1,6 +1,7 @@
 """Syncs that a person starts on their machine: `python connector.py` and `make debug`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -314,3 +315,7 @@ def test_a_fault_that_is_typed_is_seen_in_the_next_sync(
             assert "retry 1 of" in synced.output, word
         obey(simulator, "denied")
         assert "error 229" in project.sync(simulator.configuration()).output
+        obey(simulator, "down")
+        output = project.sync(simulator.configuration()).output
+    for told in ("retry 3 of 3", "gave up after 3 retries"):
+        assert re.search(rf"connector dbo\.AccessLog: its rows: .*{told}", output), told

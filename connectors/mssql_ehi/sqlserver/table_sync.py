@@ -193,6 +193,7 @@ class TableSync:
         finally:
             self.seconds = self._log.seconds
             self._sync.log.end(self._label)
+            session.begin_table("")
 
     def _refused(self) -> TableState:
         """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
@@ -261,7 +262,7 @@ class TableSync:
         sql, parameters = Plan(self._table, None, ()).statement(limit=1)
         try:
             return not self._session.with_retries(
-                self._label, lambda: self._session.rows(sql, parameters)
+                "its first row", lambda: self._session.rows(sql, parameters)
             )
         except UndecodableRow:
             return False
@@ -359,7 +360,7 @@ class TableSync:
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
             try:
-                self._session.with_retries(self._label, lambda: self._read_on(progress))
+                self._session.with_retries("its rows", lambda: self._read_on(progress))
             except SourceError:
                 self._in_turn(self._break_off, progress)
                 raise
