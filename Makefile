@@ -12,6 +12,8 @@ PART ?= state
 TABLES ?=
 PAGES ?=
 DELETES ?=
+# Recipes take what is typed from the environment, in quotes: it may hold anything.
+export CONNECTOR PORT FORMAT MINUTES SEED PART TABLES PAGES DELETES
 MUTANTS := build/mutants/.venv
 BIN := .venv/bin
 INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
@@ -53,19 +55,19 @@ vendor: .venv/.ready ## Copy shared/ into every connector
 	@$(BIN)/python -m tools vendor
 
 demo: .venv/.ready ## Sync with every simulator, change its data, sync again (or CONNECTOR=name)
-	@$(BIN)/python -m tools demo $(CONNECTOR)
+	@$(BIN)/python -m tools demo $${CONNECTOR:+"$$CONNECTOR"}
 
 sandbox: .venv/.ready needs-connector ## Start a simulator: CONNECTOR=name [PORT=8080] [WRITE=1]
-	@$(BIN)/python -m tools sandbox $(CONNECTOR) --port $(PORT) $(if $(WRITE),--write)
+	@$(BIN)/python -m tools sandbox "$$CONNECTOR" --port "$$PORT" $(if $(WRITE),--write)
 
 bench: .venv/.ready ## Measure what a sync costs above its floor (or CONNECTOR=name)
-	@$(BIN)/python -m benchmarks $(CONNECTOR)
+	@$(BIN)/python -m benchmarks $${CONNECTOR:+"$$CONNECTOR"}
 
 coverage: .venv/.ready ## List the lines and branches of shared/ and connectors/ that no test runs
 	@$(BIN)/python -m pytest -q -n auto --cov --cov-report=term
 
 soak: .venv/.ready ## Run generated schedules for MINUTES=20 (or CONNECTOR=name, SEED=n)
-	@$(BIN)/python -m tests.soak $(CONNECTOR) --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	@$(BIN)/python -m tests.soak $${CONNECTOR:+"$$CONNECTOR"} --minutes "$$MINUTES" $${SEED:+--seed "$$SEED"}
 
 $(MUTANTS)/.ready: requirements-dev.txt Makefile
 	@$(PYTHON) -m venv $(MUTANTS)
@@ -74,37 +76,37 @@ $(MUTANTS)/.ready: requirements-dev.txt Makefile
 	@touch $@
 
 mutants: $(MUTANTS)/.ready ## Find small changes to the code that no test notices: PART=state
-	@$(MUTANTS)/bin/python -m tools mutants $(PART)
-	@$(MUTANTS)/bin/python -m tools mutants $(PART) confirm
-	@$(MUTANTS)/bin/python -m tools mutants $(PART) results
+	@$(MUTANTS)/bin/python -m tools mutants "$$PART"
+	@$(MUTANTS)/bin/python -m tools mutants "$$PART" confirm
+	@$(MUTANTS)/bin/python -m tools mutants "$$PART" results
 
 new: .venv/.ready ## Write a further connector: CONNECTOR=name [TABLES= PAGES= DELETES=]
-	@$(BIN)/python -m tools new "$(CONNECTOR)" --tables "$(TABLES)" --pages "$(PAGES)" --deletes "$(DELETES)"
+	@$(BIN)/python -m tools new "$$CONNECTOR" --tables "$$TABLES" --pages "$$PAGES" --deletes "$$DELETES"
 
 configure: .venv/.ready needs-connector ## Ask for the settings, into configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tools configure $(CONNECTOR)
+	@$(BIN)/python -m tools configure "$$CONNECTOR"
 
 check-config: .venv/.ready needs-connector ## Call the source with configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tools check-config $(CONNECTOR)
+	@$(BIN)/python -m tools check-config "$$CONNECTOR"
 
 debug: .venv/.ready needs-connector ## Run fivetran debug with configuration.local.json: CONNECTOR=name
-	@$(BIN)/python -m tools debug $(CONNECTOR)
+	@$(BIN)/python -m tools debug "$$CONNECTOR"
 
 reset: .venv/.ready needs-connector ## Forget the state and the rows of local syncs: CONNECTOR=name
-	@$(BIN)/python -m tools reset $(CONNECTOR)
+	@$(BIN)/python -m tools reset "$$CONNECTOR"
 
 show: .venv/.ready needs-connector ## Show the tables of the last local sync: CONNECTOR=name
-	@$(BIN)/python -m tools show $(CONNECTOR)
+	@$(BIN)/python -m tools show "$$CONNECTOR"
 
 schema: .venv/.ready needs-connector ## Show the tables as the destination will have them: CONNECTOR=name
-	@$(BIN)/python -m tools schema $(CONNECTOR) --format $(FORMAT)
+	@$(BIN)/python -m tools schema "$$CONNECTOR" --format "$$FORMAT"
 
 package: .venv/.ready needs-connector ## Make the zip that is deployed, in build/: CONNECTOR=name
-	@$(BIN)/python -m tools package $(CONNECTOR)
+	@$(BIN)/python -m tools package "$$CONNECTOR"
 
 deploy: .venv/.ready needs-connector ## Deploy, as the README says: CONNECTOR=name [DRY_RUN=1]
-	@$(BIN)/python -m tools deploy $(CONNECTOR) --destination "$(FIVETRAN_DESTINATION)" \
-		--connection "$(FIVETRAN_CONNECTION)" $(if $(DRY_RUN),--dry-run)
+	@$(BIN)/python -m tools deploy "$$CONNECTOR" --destination "$$FIVETRAN_DESTINATION" \
+		--connection "$$FIVETRAN_CONNECTION" $(if $(DRY_RUN),--dry-run)
 
 packages: .venv/.ready ## Sync with every zip, each in a new environment (installs from PyPI)
 	@$(BIN)/python -m pytest -q -m installs
@@ -118,5 +120,5 @@ clean: ## Remove .venv and build/
 	@rm -rf .venv build
 
 needs-connector:
-	@test -d "connectors/$(CONNECTOR)" -a -n "$(CONNECTOR)" || \
-		{ echo "Name a connector, such as CONNECTOR=$(firstword $(CONNECTORS)); there are: $(CONNECTORS)"; exit 2; }
+	@case " $(CONNECTORS) " in *" $$CONNECTOR "*) ;; *) \
+		echo "Name a connector, such as CONNECTOR=$(firstword $(CONNECTORS)); there are: $(CONNECTORS)"; exit 2;; esac

@@ -2,7 +2,7 @@
 end, and an error with the tables that failed."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fivetran_connector_sdk import Logging
 
 from .errors import NO_MEMORY, SourceError, SourceUnavailable
-from .rows import SkippedRecords
+from .rows import SkippedRecords, counted
 
 _INTERVAL = 10.0  # seconds between two lines of progress
 
@@ -100,23 +100,26 @@ class SyncReport:
 
 
 class Progress:
-    """How far a read has come, for a line in the log every ten seconds."""
+    """How far a read has come, for a line in the log every ten seconds. ``waited``: the seconds
+    that were spent in waits until now, which do not count in the rate."""
 
-    def __init__(self) -> None:
-        self._said, self._rows = time.monotonic(), 0
+    def __init__(self, waited: Callable[[], float] = lambda: 0.0) -> None:
+        self._waited = waited
+        self._said, self._rows, self._waits = time.monotonic(), 0, waited()
 
     @property
     def is_due(self) -> bool:
         return time.monotonic() - self._said >= _INTERVAL
 
-    def text(self, rows: int, what: str, done: int, total: int | None) -> str:
+    def text(self, rows: int, noun: str, done: int, total: int | None) -> str:
         """`5000 rows read, 250 rows/s, 20 % of 25000, 80 s left`. ``rows``: that were read until
-        now, of which those since the last text give the rate; ``what`` they are. ``done``: how
-        many of the ``total`` (None: not known) there are, with those of earlier syncs."""
-        now = time.monotonic()
-        rate = (rows - self._rows) / max(now - self._said, 0.001)
-        self._said, self._rows = now, rows
-        text = f"{rows} {what} read, {rate:.0f} {what}/s"
+        now, of which those since the last text give the rate; ``noun``: what one of them is.
+        ``done``: how many of the ``total`` (None: not known) there are, with those of earlier
+        syncs."""
+        now, waits = time.monotonic(), self._waited()
+        rate = (rows - self._rows) / max(now - self._said - (waits - self._waits), 0.001)
+        self._said, self._rows, self._waits = now, rows, waits
+        text = f"{counted(rows, noun)} read, {rate:.0f} {noun}s/s"
         if total:
             text += f", {min(100 * done // total, 99)} % of {total}"
             if rate:

@@ -1,12 +1,20 @@
 """Documents that stay true."""
 
+import ast
 import json
 import re
 import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared import times
+from tests.sandbox import create
+from tests.sandbox.dentally import Dentally
+from tests.sandbox.fivetran import Project, Result
 from tools.paths import NAMES, ROOT
 
 DOCUMENTS = sorted(
@@ -45,6 +53,22 @@ def test_the_readme_lists_every_connector() -> None:
     text = (ROOT / "README.md").read_text()
     linked = re.findall(r"\(connectors/(\w+)/README.md\)", text)
     assert sorted(linked) == NAMES
+
+
+def test_the_readme_says_what_each_connector_was_verified_against() -> None:
+    """And with which version of the SDK: that which the tests run with."""
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(connectors/.*its simulator, over .*; no .* \|$", text, re.M)
+    assert sorted(rows) == NAMES
+    [image] = re.findall(
+        r"image: mcr.microsoft.com/mssql/server:(\d+)",
+        (ROOT / ".github/workflows/ci.yml").read_text(),
+    )
+    assert f"in CI Microsoft's SQL Server {image}" in text
+    [version] = re.findall(
+        r'"fivetran-connector-sdk==([\d.]+)"', (ROOT / "pyproject.toml").read_text()
+    )
+    assert f"verified with version {version} of the SDK" in text
 
 
 def test_contributing_lists_every_command() -> None:
@@ -95,3 +119,91 @@ def test_the_picture_of_the_demo_shows_every_table() -> None:
     assert "http" not in picture.replace("http://www.w3.org/", "").replace(
         "https://www.textualize.io", ""
     )
+
+
+def test_the_messages_that_troubleshooting_quotes_are_in_the_code() -> None:
+    """Each stands in one text of the connectors; "..." may be anything."""
+    texts = {" ".join(text.split()) for text in _texts()}
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/troubleshooting.md").read_text(), re.M)
+    quoted = [quote for row in rows for quote in re.findall(r'"([^"]+)"', row)]
+    assert len(quoted) > 20
+    for quote in quoted:
+        parts = [re.escape(part.strip()) for part in quote.split("...")]
+        pattern = re.compile(".*".join(parts))
+        assert any(map(pattern.search, texts)), quote
+
+
+def _texts() -> Iterator[str]:
+    """The texts in the modules of the connectors, with "\0" for what is put into them."""
+    for path in [*ROOT.glob("shared/*.py"), *ROOT.glob("connectors/*/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    each.value if isinstance(each, ast.Constant) else "\0" for each in node.values
+                )
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_the_logs_of_the_nights_are_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for hosts, times, and the seconds of waits and tables."""
+    monkeypatch.setattr("shared.rest.pause", lambda closed, seconds: False)
+    good, bad = re.findall(
+        r"^```\n(INFO.*?)^```$", (ROOT / "docs/log.md").read_text(), re.M | re.S
+    )
+    project = Project("dentally", tmp_path)
+    with create("dentally") as sandbox:
+        assert isinstance(sandbox, Dentally)
+        assert project.sync(sandbox.configuration()).code == 0
+        sandbox.change_something()
+        due = project.sync(sandbox.configuration(), _due(project, "treatments"))
+        assert _logged(due) == _told(good)
+        sandbox.records["sites"].clear()
+        sandbox.fault("/v1/rooms", status=429, headers={"Retry-After": "60"})
+        sandbox.fault("/v1/treatments", status=503, times=4, skip=6)
+        given = sandbox.configuration(max_records_per_page="30", parallel_requests="1")
+        failed = project.sync(given, _due(project, "sites", "treatments"))
+        assert _logged(failed) == _told(bad)
+
+
+def _due(project: Project, *tables: str) -> dict[str, Any]:
+    """The state, as if the last full refreshes of these tables were a day ago."""
+    state = project.state
+    yesterday = times.to_text(times.now() - timedelta(days=1))
+    for table in tables:
+        state["tables"][table]["listed_at"] = yesterday
+    return state
+
+
+def _logged(result: Result) -> list[str]:
+    """The lines of the connector, and those of the SDK with a warning or the error."""
+    lines, is_shown = [], False
+    for line in result.output.splitlines():
+        if began := re.match(r"[\d:.]+ (\w+) +\S+ (sdk|connector) +(.*)", line):
+            level, source, text = began.groups()
+            is_shown = source == "connector" or (level == "WARNING" and "crash report" not in text)
+            line = f"{level} {text}"
+        if is_shown or line.startswith("SEVERE") or "Error: failed" in line:
+            lines.append(line)
+            is_shown = is_shown or "Error: failed" in line
+    # What follows is the SDK's own.
+    end = next((n for n, line in enumerate(lines) if "Traceback" in line), len(lines))
+    return _told("\n".join(lines[:end]))
+
+
+def _told(text: str) -> list[str]:
+    """Lines without what differs from night to night."""
+    replaced = {
+        r"https?://[\w.:]+/": "HOST/",
+        r"\d{4}-\d\d-\d\dT[\d:.]+Z": "TIME",
+        r"in (?!60\.0 )[\d.]+ s$": "in SOME s",
+        r"(?<= )\d+\.\d$": "SECONDS",
+        r"SYNC FAILED.*": "SYNC FAILED",
+        r" +": " ",
+    }
+    for pattern, by in replaced.items():
+        text = re.sub(pattern, by, text, flags=re.M)
+    return [line.strip() for line in text.splitlines()]

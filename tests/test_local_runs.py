@@ -1,6 +1,7 @@
 """Syncs that a person starts on their machine: `python connector.py` and `make debug`."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.sandbox.fivetran import Project
 from tools.debug import debug, reset
 from tools.fivetran import copy_connector, skip_version_checks
 from tools.paths import ROOT
-from tools.sandbox import obey, print_requests, words, write_configuration
+from tools.sandbox import obey, print_requests, serve, words, write_configuration
 
 every_connector = pytest.mark.parametrize("name", names())
 
@@ -102,6 +103,22 @@ def test_the_template_is_read_where_nothing_else_is(
     assert local_configuration(tmp_path) == {"a": "2"}
     with pytest.raises(SystemExit, match=r"There is no configuration\.local\.json in"):
         local_configuration(tmp_path / "elsewhere")
+
+
+@pytest.mark.posix
+def test_a_sync_by_hand_asks_no_package_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK calls `pipreqs`, which would: another one is found before it."""
+    real = tmp_path / "pipreqs"
+    real.write_text("#!/bin/sh\nexit 1\n")
+    real.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "configuration.json").write_text("{}")
+    local_configuration(tmp_path)
+    found = str(shutil.which("pipreqs"))
+    assert found != str(real)
+    assert subprocess.run([found, str(tmp_path)], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"secret": 17}', '{"secret": null}', "\ufeff{}"])
@@ -227,6 +244,42 @@ def test_a_sync_in_process_works_outside_pytest(tmp_path: Path) -> None:
     assert "locations" in done.stdout
 
 
+@pytest.mark.posix
+def test_a_simulator_in_the_background_ends_when_it_is_asked_to() -> None:
+    """By SIGTERM, without a traceback: a shell lets no Ctrl-C through to it."""
+    command = [sys.executable, "-m", "tools", "sandbox", "paligo"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        while process.stdout.readline() not in ("Requests:\n", ""):
+            pass
+        process.terminate()
+        assert process.communicate(timeout=20)[0] == ""
+    assert process.returncode == 0
+
+
+def test_a_simulator_says_nothing_before_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A port that none can be, and a configuration that must not be overwritten."""
+
+    def refuse(_: object) -> None:
+        sys.exit("is not of a simulator")
+
+    monkeypatch.setattr("tools.sandbox.write_configuration", refuse)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    for port, sentence in ((99_999, "Port 99999 is not one"), (-1, "Port -1"), (0, "is not of a")):
+        with pytest.raises(SystemExit, match=sentence):
+            serve("paligo", port, write=True)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_simulator_does_what_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records change, a request fails, all goes away; another word lists those that it knows."""
     monkeypatch.setattr("shared.rest.pause", lambda closed, seconds: False)
@@ -239,5 +292,30 @@ def test_a_simulator_does_what_is_typed(tmp_path: Path, monkeypatch: pytest.Monk
         assert second.counts["Upserts"] > 0
         assert "retry 1 of" in second.output
         assert all(word in obey(simulator, "dance") for word in words(simulator))
+        assert "From the next request on" in obey(simulator, "down")
+        assert project.sync(simulator.configuration(retry_attempts="0")).code == 1
+        obey(simulator, "calm")
+        assert project.sync(simulator.configuration(retry_attempts="0")).code == 0
         obey(simulator, "empty")
         assert "lists nothing" in project.sync(simulator.configuration(reconcile_hours="0")).output
+
+
+def test_a_fault_that_is_typed_is_seen_in_the_next_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of SQL Server, too, where most statements of a sync without changes find no row."""
+    monkeypatch.setattr("shared.rest.pause", lambda closed, seconds: False)
+    project = Project("mssql_ehi", tmp_path)
+    with create("mssql_ehi") as simulator:
+        assert project.sync(simulator.configuration()).code == 0
+        for word in simulator.troubles:
+            obey(simulator, word)
+            synced = project.sync(simulator.configuration())
+            assert synced.code == 0
+            assert "retry 1 of" in synced.output, word
+        obey(simulator, "denied")
+        assert "error 229" in project.sync(simulator.configuration()).output
+        obey(simulator, "down")
+        output = project.sync(simulator.configuration()).output
+    for told in ("retry 3 of 3", "gave up after 3 retries"):
+        assert re.search(rf"connector dbo\.AccessLog: its rows: .*{told}", output), told

@@ -70,6 +70,18 @@ def test_wrong_usage_ends_with_code_2(
     assert printed.out == ""
 
 
+@pytest.mark.posix
+@pytest.mark.parametrize("verb", ["show", "new", "demo", "schema"])
+@pytest.mark.parametrize("name", ["pal igo", "../shared", 'a"; echo typed; "'])
+def test_make_runs_nothing_that_is_typed_for_a_name(verb: str, name: str) -> None:
+    """It ends with a sentence."""
+    command = ["make", "-s", "-o", ".venv/.ready", verb, f"CONNECTOR={name}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "typed" not in done.stdout.splitlines()
+    assert re.search("Name a connector|no connector|will not do", done.stdout + done.stderr)
+
+
 def test_options_that_deploy_does_not_know_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """To `fivetran deploy`, in their order."""
     deploy = mock.Mock(return_value=7)

@@ -1,5 +1,6 @@
 """The settings of a connector for runs on this machine: asked for, and tested at the source."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def _run(name: str, folder: Path, local: Path, *options: str) -> Path:
     settings.unlink()
     if local.exists():
         shutil.copy(local, settings)
-    done = subprocess.run([command("fivetran"), "configuration", copy, *options], check=False)
+    run = [command("fivetran"), "configuration", str(copy), *options]
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "PYTHONUTF8": "1"}  # as for `make debug`
+    done = subprocess.run(run, env=environment, check=False)
     if done.returncode:
         sys.exit(f"fivetran configuration ended with code {done.returncode}")
     return settings

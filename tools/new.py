@@ -151,7 +151,8 @@ def _with_row(readme: str, name: str, kind: Kind) -> str:
     lines = readme.splitlines(keepends=True)
     rows = [line for line in lines if line.startswith("| [")]
     tables = ", ".join(f"`{table}`" for table in kind.tables)
-    row = f"| [{name}](connectors/{name}/README.md) | What it is | {tables} |\n"
+    verified = "its simulator, over HTTP; no real account"
+    row = f"| [{name}](connectors/{name}/README.md) | What it is | {tables} | {verified} |\n"
     first = lines.index(rows[0])
     lines[first : first + len(rows)] = sorted([*rows, row])
     return "".join(lines)

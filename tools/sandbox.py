@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import sys
 import time
 from pathlib import Path
@@ -13,16 +14,22 @@ from tools.paths import ROOT
 
 _LOCAL = "http://127.0.0.1:"
 _SECONDS = 0.2  # between two looks for new requests
+_LARGEST_PORT = 65_535  # the server would take the rest of a larger number
+_END = "calm"  # the word that ends all faults
 
 
 def serve(name: str, port: int, *, write: bool = False) -> None:
     """Starts the simulator of a connector's source, prints a configuration for it and each request
-    that it gets, and ends at Ctrl-C. ``port`` 0 takes any that is free. ``write``: the
+    that it gets, and ends at Ctrl-C or SIGTERM. ``port`` 0 takes any that is free. ``write``: the
     configuration becomes configuration.local.json.
 
     Raises SystemExit with a sentence if the port cannot be opened, or if there is a
     configuration.local.json of something else.
     """
+    if not 0 <= port <= _LARGEST_PORT:
+        sys.exit(f"Port {port} is not one from 0 to {_LARGEST_PORT}")
+    # Of what runs in the background, a shell lets no Ctrl-C through.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         simulator = create(name).start(port)
     except OSError as error:
@@ -38,6 +45,7 @@ def serve(name: str, port: int, *, write: bool = False) -> None:
                 line = sys.stdin.readline()
                 listens = line != ""  # the end of what is typed, or of a file
                 if listens:
+                    seen = print_requests(simulator, seen)  # those before it
                     print(obey(simulator, line.strip()), flush=True)
     except KeyboardInterrupt:
         pass
@@ -54,23 +62,29 @@ def obey(simulator: Simulator, word: str) -> str:
     if word == "empty":
         simulator.empty()
         return "The source is empty."
+    if word == _END:
+        simulator.calm()
+        return "No request fails any more."
     if word in (*simulator.troubles, *simulator.refusals):
-        simulator.trouble(word, 1)
+        simulator.typed(word)
+        if word in simulator.lasting:
+            return f"From the next request on all meet: {word}. {_END} ends that."
         return f"The next request meets: {word}."
     return f"Known are: {', '.join(words(simulator))}."
 
 
 def words(simulator: Simulator) -> list[str]:
     """What ``obey`` knows."""
-    return ["change", "empty", *simulator.troubles, *simulator.refusals]
+    return ["change", "empty", *simulator.troubles, *simulator.refusals, _END]
 
 
 def _introduce(name: str, simulator: Simulator, *, write: bool) -> None:
+    path = write_configuration(simulator) if write else None  # it may refuse to
     print(f"{name} listens at {simulator.url}. Ctrl-C ends it.")
-    if write:
-        path = write_configuration(simulator)
+    if path:
         print(
-            f"{path.relative_to(ROOT)} leads to it: `make debug CONNECTOR={name}` syncs with it."
+            f"{path.relative_to(ROOT)} leads to it, with invented passwords in plain text: "
+            f"`make debug CONNECTOR={name}` syncs with it."
         )
     else:
         print(f"connectors/{name}/configuration.local.json for it (WRITE=1 writes it):")

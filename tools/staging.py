@@ -10,7 +10,9 @@ from pathlib import Path
 from tools.paths import ROOT, SHARED
 
 # With the modules, all that a package may hold; the SDK adds the setup form by itself.
-_DOCUMENTS = (".gitignore", "README.md", "requirements.txt")
+_DOCUMENTS = ("README.md", "requirements.txt")
+# Nobody has to be told that these are left out, nor what Python writes.
+_UNTOLD = (".gitignore", "configuration.json")
 
 
 def stage_connector(name: str, folder: Path) -> Path:
@@ -24,8 +26,7 @@ def stage_connector(name: str, folder: Path) -> Path:
     _refuse_links(source)
     wanted = deployed_files(source)
     others = _others(source, source, wanted)
-    # Nobody has to be told of the template and of what Python writes.
-    left_out = [p for p in others if p != "configuration.json" and not p.endswith("__pycache__/")]
+    left_out = [p for p in others if p not in _UNTOLD and not p.endswith("__pycache__/")]
     for path in sorted(wanted):
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)

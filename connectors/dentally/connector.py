@@ -263,7 +263,12 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
     """What to read of ``table``: what changed since its cursor or, when it is due, all."""
     oldest = saved.values["oldest"]
     hours = settings.reconcile_hours if settings.enable_incremental_sync else 0
-    return window(saved.table(table), hours, times.parse(oldest) if oldest else None)
+    return window(
+        saved.table(table),
+        hours,
+        times.parse(oldest) if oldest else None,
+        filters=table != SITES.name,  # they tell no times
+    )
 
 
 def _connect(settings: Settings, explain: Callable[[Response], str], **options: Any) -> RestClient:
@@ -373,17 +378,18 @@ def _get_pages(
 def _get_page(client: RestClient, resource: str, params: Mapping[str, Any], number: int) -> Page:
     """Page ``number`` (from 1) of a resource. Raises SourceError for what is no page."""
     path, records, meta = f"/v1/{resource}", None, None
+    where = f"page {number}: {path}"
     response = client.get(path, {**params, "page": number})
     if isinstance(response, dict):
         records = as_list(response.get(resource, response.get("data")))
         meta = response.get("meta") or {}
     if records is None or not isinstance(meta, dict):
-        raise SourceError(f'{path}: the response has no list "{resource}" or "data"')
+        raise SourceError(f'{where}: the response has no list "{resource}" or "data"')
     try:
         numbers = ("current_page", "total_pages", "total")  # Dentally sends some as text
         current, pages, total = (int(meta[key]) if meta.get(key) else None for key in numbers)
     except (ValueError, TypeError, OverflowError):
-        raise SourceError(f"{path}: meta holds what is no number") from None
+        raise SourceError(f"{where}: meta holds what is no number") from None
     return Page(records, number, pages, total, current=current)
 
 

@@ -29,7 +29,7 @@ from shared.local import debug
 from shared.pages import LinkedPages, Page, Place, digest, read_ahead
 from shared.report import Progress, SyncReport, TableCounts
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert
+from shared.rows import Column, InvalidRecord, Row, Rows, SkippedRecords, Table, convert, counted
 from shared.settings import TOKEN, Kind, integer, read, setting
 from shared.spool import Spool
 from shared.state import ODD, State, TableState, check_types, not_understood
@@ -141,6 +141,7 @@ def _store_pages(settings: Settings, saved: State, current: "Pass") -> None:
     api_key = ApiKey(settings.site_api_key, in_query=saved.values.get("key_in_query") is True)
     client = _connect(settings, api_key)
     client.table = LOCATIONS.name
+    current.line = Progress(lambda: client.waited)
     # The page that is read once more does not count: a limit of one page would not be passed.
     most = settings.max_pages + current.resumed
     pages = islice(_get_pages(client, settings, current), most)
@@ -347,7 +348,7 @@ class Pass:
         self._saved, self._skipped = saved, skipped
         self._waiting, self._spool = waiting_locations, waiting_objects
         self.counts = {name: TableCounts("") for name in (LOCATIONS.name, OBJECTS.name)}
-        self._line = Progress()
+        self.line = Progress()
         self._never_scanned = 0  # locations, in this sync
         self._storable = 0  # locations, in this sync
         self._keys, self._on_pages = Keys(), 0  # those of locations that are distinct on a page
@@ -375,9 +376,9 @@ class Pass:
             keys += self._store(portion, f"page {page.number}, record ", before)
             before += len(portion)
         self._on_pages += self._keys.add(keys)
-        if self._line.is_due:
+        if self.line.is_due:
             seen = self._seen(LOCATIONS)
-            text = self._line.text(seen, "records", seen, None)
+            text = self.line.text(seen, "record", seen, None)
             Logging.info(f"{LOCATIONS.name}: page {page.number}, {text}")
 
     def _store(
@@ -536,28 +537,37 @@ class Pass:
     def _send_locations(self) -> None:
         """Sends the locations that wait, but for those that the destination has."""
         if self._streams or not self._told.knows_locations:
+            stored = counted(self.counts[LOCATIONS.name].sent, "row")
+            Logging.info(f"{LOCATIONS.name}: {stored} stored")
             return
         flags = self._told.locations.to_add()
         flag = iter(flags)
         for rows in self._waiting.batches():
             self._upsert(LOCATIONS, list(compress(rows, flag)))
         self._waiting.clear()
-        if sum(flags) < len(flags):
-            Logging.info(
-                f"{LOCATIONS.name}: {sum(flags)} of {len(flags)} rows were sent, since the others "
-                "did not change"
-            )
+        sent, said = sum(flags), counted(len(flags), "row")
+        if not sent:
+            said += ", as at the last whole pass: nothing was sent"
+        elif sent < len(flags):
+            said += f", {sent} sent, since the others did not change"
+        else:
+            said += " stored"
+        Logging.info(f"{LOCATIONS.name}: {said}")
 
     def _replace_objects(self) -> None:
         """The objects of this pass in the place of those of the table, unless these are the
         same."""
+        rows_read = counted(self._seen(OBJECTS), "row")
         if not self._streams and self._told.objects.is_unchanged:
-            Logging.info(f"{OBJECTS.name}: as at the last whole pass: nothing was sent")
+            Logging.info(
+                f"{OBJECTS.name}: {rows_read}, as at the last whole pass: nothing was sent"
+            )
             return
         self._withdraw(OBJECTS)
         op.truncate(OBJECTS.name)
         for rows in self._spool.batches():
             self._upsert(OBJECTS, rows)
+        Logging.info(f"{OBJECTS.name}: {rows_read} replaced the table")
 
     def _not_whole(self) -> str:
         """Why the pass cannot replace the objects, "" if it can."""

@@ -338,7 +338,7 @@ def read_each_table(settings: Settings) -> None:
                 continue
             sql, _ = Plan(table, None, ()).statement(limit=1)
             try:
-                session.with_retries(table.label, partial(session.rows, sql))
+                session.with_retries("a row", partial(session.rows, sql))
             except SourceError as error:
                 failures.append(f"{table.label}: {error}")
                 if session.unreachable:

@@ -205,7 +205,8 @@ def get_time_range(settings: Settings, saved: State, table: str) -> Window:
     if table != ASSIGNMENTS.name:
         return window(saved.table(table), reconcile_hours=0)
     hours = settings.reconcile_hours if settings.enable_incremental_sync else 0
-    return window(saved.table(table), hours, times.parse(saved.values["oldest"]))
+    oldest = times.parse(saved.values["oldest"])
+    return window(saved.table(table), hours, oldest, filters=False)
 
 
 def _changed_at(row: Row) -> datetime | None:
@@ -246,8 +247,9 @@ def execute_api_request(client: RestClient, resource: str, number: int, per_page
     Paligo sends ``{"page", "next_page", "total_pages", "<resource>": [...]}``, with an empty
     ``next_page`` on the last page; the records may also stand under ``data``.
     """
-    where = f"{client.base_url}/{resource}"
-    response = client.get(where, {"page": number, "per_page": per_page})
+    url = f"{client.base_url}/{resource}"
+    response = client.get(url, {"page": number, "per_page": per_page})
+    where = f"page {number}: {url}"
     found = response.get(resource, response.get("data")) if isinstance(response, dict) else None
     records = as_list(found)
     if records is None or response.get("error"):

@@ -30,9 +30,9 @@ from shared.listing import Listing
 from shared.local import debug
 from shared.oauth import AccessToken, request_token
 from shared.pages import Page, in_order, read_ahead
-from shared.report import SyncReport
+from shared.report import Progress, SyncReport
 from shared.rest import Response, RestClient, Retry, as_list
-from shared.rows import Column, Table
+from shared.rows import Column, Table, counted
 from shared.settings import TOKEN, URL, declared, integer, one_of, read, setting
 from shared.state import State, TableState, window
 from source_messages import Messages, plain_messages
@@ -187,22 +187,24 @@ def _sync_listing(
     that there are. These are stored, and take nothing away."""
     to_read = window(saved.table(table.name), reconcile_hours=0)
     client.table = table.name
-    records, messages = fetch_static_data(client, table.name)
-    said.add(table.name, messages)
-    listing = Listing(
-        table,
-        replace(to_read, full=not messages),
-        client,
-        pages=lambda: iter([Page(records)]),
-        to_rows=table.rows,
-    )
-    listing.sync(saved, report)
+    with report.table(table.name, to_read.mode) as counts:
+        records, messages = fetch_static_data(client, table.name)
+        said.add(table.name, messages)
+        listing = Listing(
+            table,
+            replace(to_read, full=not messages),
+            client,
+            pages=lambda: iter([Page(records)]),
+            to_rows=table.rows,
+        )
+        listing.sync_counted(saved, report.skipped, counts)
 
 
 def _sync_hours(client: RestClient, hours: HoursSync, days: int, said: Messages) -> None:
     """Reads the hours of a table, ``days`` in a request, and stores them. Raises SourceError when
     what came before the failure is stored."""
     chunks = in_order(client, _chunks(client, hours.plan, days, hours.today))
+    hours.line = Progress(lambda: client.waited)
     with hours.waiting:
         try:
             for chunk in read_ahead(chunks, client.closed, client.ahead):
@@ -430,7 +432,7 @@ def fetch_data(client: RestClient, plan: Plan, start: date, end: date) -> Chunk:
         return Chunk(start, end, _with_metrics(records, plan.metrics, where), messages)
 
     chunk: Chunk = make_request_with_retry(client, f"/data/{name}", params, read)
-    Logging.info(f"{name}: {start} to {end}, {len(chunk.records)} hours read")
+    Logging.info(f"{name}: {start} to {end}, {counted(len(chunk.records), 'hour')} read")
     return chunk
 
 

@@ -12,8 +12,8 @@ from setting_kinds import Metric
 from shared import times
 from shared.errors import SourceError
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
-from shared.report import TableCounts
-from shared.rows import Row, SkippedRecords, Table
+from shared.report import Progress, TableCounts
+from shared.rows import Row, SkippedRecords, Table, counted
 from shared.spool import Spool
 from shared.state import State, check_types
 
@@ -87,7 +87,11 @@ class Plan:
     def mode(self) -> str:
         """What is read, for the log."""
         kind = {FIRST: "first load", UNFINISHED: "first load, resumed", UNPROVEN: "full refresh"}
-        return f"{kind.get(self.load, 'hours')}, from {self.begin} on"
+        if self.load in kind:
+            return f"{kind[self.load]}, from {self.begin} on"
+        days = (self.state.cursor - self.begin).days
+        lookback = f", with a look-back of {counted(days, 'day')}" if days else ""
+        return f"hours since {self.begin}{lookback}"
 
     def after(self, end: date, today: date, load: str) -> HoursState:
         """The state of the table when it has the days before ``end``. Yesterday is never over:
@@ -133,6 +137,7 @@ class HoursSync:
     ) -> None:
         self.plan, self.today, self.waiting = plan, today, Spool()
         self._counts = counts
+        self.line = Progress()
         self._state, self._skipped = state, skipped
         self._may_wait = {FIRST: STREAMED_FIRST_LOAD, UNPROVEN: REPLACED_AT_ONCE}.get(plan.load, 0)
         self._waits = self._may_wait > 0
@@ -156,6 +161,7 @@ class HoursSync:
         self._records += len(chunk.records)
         self._counts.read += len(chunk.records)
         self._has_messages |= bool(chunk.messages)
+        self._log_progress(chunk)
         if not self._waits:
             self._upsert(rows)
         else:
@@ -169,6 +175,16 @@ class HoursSync:
             )
             self._hand_over()
         self._save(UNFINISHED if self.plan.load else "")
+
+    def _log_progress(self, chunk: Chunk) -> None:
+        """Says now and then how far the read has come. How many hours there will be is not known:
+        as many a day as until now."""
+        if not self.line.is_due:
+            return
+        begin, read = self.plan.begin, self._counts.read
+        days, of = (chunk.end - begin).days, (self.today + 2 * DAY - begin).days
+        text = self.line.text(read, "hour", read, read * of // days)
+        Logging.info(f"{self.plan.table.name}: up to {chunk.end}, {text}")
 
     def end(self) -> None:
         """All hours have come. Raises SourceError if more than a tenth was skipped."""
@@ -216,10 +232,11 @@ class HoursSync:
         self._counts.sent += len(to_send)
         self._days.note(rows)
         if len(to_send) < len(rows):
-            Logging.info(
-                f"{self.plan.table.name}: {len(to_send)} of {len(rows)} hours were sent, since "
-                "the days of the others did not change"
-            )
+            hours = counted(len(rows), "hour")
+            said = "as the destination has them: nothing was sent"
+            if to_send:
+                said = f"{len(to_send)} sent, since the days of the others did not change"
+            Logging.info(f"{self.plan.table.name}: {hours}, {said}")
 
     def _withdraw(self) -> None:
         """Before rows come, or go, the state tells nothing of what the destination has: if the

@@ -1275,6 +1275,17 @@ def test_listings_are_replaced(project: Project, whole: SenSource) -> None:
         assert {row[f"{name}_id"] for row in project.rows(name)} == expected
 
 
+def test_a_listing_that_fails_is_in_the_table_of_the_sync(
+    project: Project, sandbox: SenSource
+) -> None:
+    """It begins with the first request: its line comes before those of the retries."""
+    sandbox.fault("/api/zone", times=None, status=403)
+    output = failed(project, sandbox).output
+    begins, fails = output.index("zone: first load"), output.index("zone: GET ")
+    assert begins < fails
+    assert re.search(r"^ *zone +failed +0 +0 +0 +0 +\d", output, re.M)
+
+
 def test_one_listing_that_became_empty_holds_nothing_up(
     project: Project, whole: SenSource, waits: list[float]
 ) -> None:
@@ -1708,7 +1719,8 @@ def test_without_retries_a_refused_young_token_ends_the_sync(
     """`retry_attempts` "0" allows no wait."""
     sandbox.fault("/api/zone", times=None, status=401)
     result = failed(project, sandbox, retry_attempts="0")
-    assert "gave up after 0 retries" in result.output
+    assert "the token is too new to replace" in result.output
+    assert "gave up" not in result.output
     assert sandbox.paths() == ["/oauth/token", *["/api/zone"] * 2]
 
 

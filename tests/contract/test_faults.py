@@ -204,7 +204,7 @@ def test_a_response_that_trickles_ends_at_its_deadline(
     settings = {"request_timeout_seconds": "1", "retry_attempts": "0"}
     output = failed(project.sync(in_full(sandbox, **settings))).output
     assert f"{sandbox.paths(sandbox.data_path)[0]}: " in output
-    assert "gave up after 0 retries" in output
+    assert "gave up" not in output
     assert 0 < len(sent) < 400  # of at least 600 bytes
 
 

@@ -4,6 +4,7 @@ import functools
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -48,7 +49,10 @@ _FEW = 12  # rows, that is: a table of more is not replaced, so its deletes do n
 _BEGIN = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 _DATA = r"^SELECT .* FROM (\[dbo\]|CHANGETABLE)"
 # Of these only statements that a sync cannot do without: others look whether to read.
-_ROWS = r"^SELECT (?!COUNT_BIG|TOP \(1\) 1|\S+ MAX\(|MIN\(R|MAX\(R).* FROM (\[dbo\]|CHANGETABLE)"
+_ROWS = (
+    r"^SELECT (?!COUNT_BIG|TOP \(1\) 1|\d+ AS number|\S+ MAX\(|MIN\(R|MAX\(R)"
+    r".* FROM (\[dbo\]|CHANGETABLE)"
+)
 _TROUBLES: dict[str, Callable[[int], faults.Fault]] = {
     "deadlock": lambda skip: faults.fail(1205, 60, "lock", match=_DATA, after_rows=1, skip=skip),
     "busy": lambda skip: faults.fail(40501, "x", 0, match=_DATA, skip=skip, times=2),
@@ -359,6 +363,11 @@ class MssqlEhi(Simulator):
 
     def trouble(self, kind: str, number: int) -> None:
         self.server.faults.add({**_TROUBLES, **_REFUSALS}[kind](number - 1))
+
+    def typed(self, kind: str) -> None:
+        """Before the first row: a statement may find none, and never come to what follows one."""
+        fault = {**_TROUBLES, **_REFUSALS}[kind](0)
+        self.server.faults.add(replace(fault, match=_ROWS, after_rows=0))
 
     def at_request(self, number: int, act: Callable[[], object]) -> None:
         def during() -> None:

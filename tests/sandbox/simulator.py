@@ -21,9 +21,10 @@ class Simulator:
 
     For generated schedules: ``limits`` are constants of the connector, by dotted name, with values
     so small that little data takes every path. ``troubles`` are transient faults of a request,
-    ``refusals`` final ones, ``hostilities`` responses that no source should send, ``conditions``
-    faults that hold for all requests of a sync. ``one_list``: whether all tables come from one
-    list, so that either all or none of them fail.
+    ``refusals`` final ones (``lasting``: those that hold for all requests from then on),
+    ``hostilities`` responses that no source should send, ``conditions`` faults that hold for all
+    requests of a sync. ``one_list``: whether all tables come from one list, so that either all or
+    none of them fail.
 
     ``lists_deletes``: the tables of which the source tells the deletes, in a list of their own or
     among the changes. Every simulator says so, since of these tables deletes must arrive without a
@@ -39,6 +40,7 @@ class Simulator:
     limits: ClassVar[dict[str, int]] = {}
     troubles: ClassVar[tuple[str, ...]]
     refusals: ClassVar[tuple[str, ...]]
+    lasting: ClassVar[tuple[str, ...]] = ("down",)
     hostilities: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]] = ()
     one_list: ClassVar[bool] = False
@@ -121,6 +123,11 @@ class Simulator:
     def trouble(self, kind: str, number: int) -> None:
         """Request ``number`` (1: the next) fails with one of ``troubles`` or ``refusals``."""
         raise NotImplementedError
+
+    def typed(self, kind: str) -> None:
+        """The next request that a sync cannot do without fails, for someone who looks at the log
+        of the sync."""
+        self.trouble(kind, 1)
 
     def be_hostile(self, kind: str, draw: random.Random) -> None:
         """One response, which is drawn, gets one of ``hostilities``. ``configuration`` may depend

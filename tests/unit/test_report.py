@@ -67,13 +67,32 @@ def test_the_rate_is_that_of_the_last_interval(monkeypatch: pytest.MonkeyPatch) 
     assert not line.is_due
     clock[0] = 10.0
     assert line.is_due
-    assert line.text(100, "rows", 100, None) == "100 rows read, 10 rows/s"
+    assert line.text(100, "row", 100, None) == "100 rows read, 10 rows/s"
     clock[0] = 20.0
-    assert line.text(600, "rows", 700, 1_700) == (
+    assert line.text(600, "row", 700, 1_700) == (
         "600 rows read, 50 rows/s, 41 % of 1700, 20 s left"
     )
     clock[0] = 30.0
-    assert line.text(600, "rows", 1_800, 1_700) == "600 rows read, 0 rows/s, 99 % of 1700"
+    assert line.text(600, "row", 1_800, 1_700) == "600 rows read, 0 rows/s, 99 % of 1700"
+
+
+def test_waits_do_not_lower_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the time that is left would be that of a source which limits every page."""
+    clock, waited = [0.0], [5.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    line = Progress(lambda: waited[0])
+    clock[0], waited[0] = 70.0, 65.0  # ten seconds of reading
+    assert line.text(1, "row", 1, 11) == "1 row read, 0 rows/s, 9 % of 11, 100 s left"
+    clock[0] = 80.0
+    assert line.text(101, "row", 101, None) == "101 rows read, 10 rows/s"
+
+
+def test_a_list_that_is_read_whole_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the source does not leave out what did not change."""
+    monkeypatch.setattr(times, "now", lambda: NOW)
+    saved = dict.fromkeys(("cursor", "listed_at"), "2026-06-10T11:00:00.123456Z")
+    mode = "whole list, of which changes since 2026-06-10T11:00:00Z are stored"
+    assert window(saved, 24, filters=False).mode == mode
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,16 @@ def test_retries_come_after_the_first_request() -> None:
     ]
 
 
+def test_without_retries_the_error_says_nothing_of_them() -> None:
+    """As in the tests of a setup form."""
+
+    def once() -> None:
+        raise TransientError("no")
+
+    with pytest.raises(SourceError, match=r"^it: no$"):
+        Retry(0).run("it", once, lambda seconds: None)
+
+
 def test_waits_up_to_the_cap_are_honoured() -> None:
     """A wait beyond the cap ends the sync without waiting."""
     waits: list[float] = []
@@ -823,6 +833,22 @@ def test_each_limit_halves_the_parallel_requests() -> None:
     assert limited.get("/a") == 1
     assert found == [4, 2, 1, 1]
     assert isinstance(limited.parallel, int)
+
+
+@responses.activate
+def test_an_error_names_the_page(waits: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever collects it puts the table before it, which the lines of the retries name, too. What
+    concerns every table has no page."""
+    responses.get(URL + "/a", status=503)
+    responses.get(URL + "/b", status=401)
+    reader = client()
+    reader.table = "rooms"
+    with pytest.raises(SourceError, match=rf"^page 7: GET {URL}/a: status 503; gave up"):
+        reader.get("/a", {"page": 7})
+    assert f"rooms, page 7: GET {URL}/a: status 503; retry 1 of 2" in capsys.readouterr().out
+    with pytest.raises(SourceUnavailable, match=rf"^GET {URL}/b: status 401$"):
+        reader.get("/b", {"page": 7})
+    assert reader.waited == pytest.approx(sum(waits), abs=0.1)
 
 
 @responses.activate

@@ -16,7 +16,7 @@ from .fingerprint import Encoder, Fingerprint, after_storing
 from .pages import Page, read_ahead
 from .report import Progress, SyncReport, TableCounts
 from .rest import RestClient
-from .rows import Row, Rows, SkippedRecords, Table
+from .rows import Row, Rows, SkippedRecords, Table, counted
 from .spool import Spool
 from .state import OVERLAP, State, TableState, Window
 
@@ -59,12 +59,12 @@ class Listing:
         that became empty is believed when the next sync finds it empty, too. Rows that are as the
         state tells that the destination has them are not sent. Raises SourceError.
         """
-        self.client.table = self.table.name
         with report.table(self.table.name, self.window.mode) as counts:
-            self._sync(state, report.skipped, counts)
+            self.sync_counted(state, report.skipped, counts)
 
-    def _sync(self, state: State, skipped: SkippedRecords, counts: TableCounts) -> None:
-        name = self.table.name
+    def sync_counted(self, state: State, skipped: SkippedRecords, counts: TableCounts) -> None:
+        """The same for a caller who has begun the table's report, and has its ``counts``."""
+        name = self.client.table = self.table.name
         before = TableState.from_json(state.table(name))
         stored = _Stored(self.table, state, before, counts)
         before = replace(before, fingerprint="")  # stored knows it, and what becomes of it
@@ -152,18 +152,19 @@ class Listing:
     def _read(
         self, pages: Callable[[], Iterator[Page]], staged: "_StagedRows", skipped: SkippedRecords
     ) -> ReadProgress:
-        name, progress, line = self.table.name, ReadProgress(), Progress()
+        name, progress = self.table.name, ReadProgress()
+        line = Progress(lambda: self.client.waited)
         staged.begin()
         for page in read_ahead(pages(), self.client.closed, self.client.ahead):
             for rows in self._rows(page, progress, skipped):
                 staged.add(rows)
+            staged.counts.read += len(page.records)
             if self.log_pages or line.is_due:
                 of = f" of {page.pages}" if page.pages else ""
-                text = line.text(progress.seen, "records", progress.seen, progress.total)
+                text = line.text(progress.seen, "record", progress.seen, progress.total)
                 Logging.info(f"{name}: page {page.number}{of}, {text}")
             del page  # it may be large, and so may the next one
         progress.end()
-        staged.counts.read += progress.seen
         return progress
 
     def _rows(
@@ -184,7 +185,7 @@ class Listing:
         name = self.table.name
         if before.rows:
             op.warning(
-                f"{name}: the source lists nothing where it had {before.rows} rows. "
+                f"{name}: the source lists nothing where it had {counted(before.rows, 'row')}. "
                 "Nothing is replaced unless the next sync sees the same: check what the "
                 "credentials may read"
             )
@@ -230,8 +231,7 @@ class Listing:
         else:
             staged.hand_over(only_last=only_last)
             done = " stored, and nothing taken away"
-        rows = "1 row" if staged.count == 1 else f"{staged.count} rows"
-        Logging.info(f"{name}: {rows}{done}")
+        Logging.info(f"{name}: {counted(staged.count, 'row')}{done}")
         return replaces
 
     def _warn(self, verdict: Verdict, staged: "_StagedRows", before: TableState) -> None:
@@ -384,7 +384,8 @@ class _StagedRows:
         self._stored.fingerprint = self._rows_read.fingerprint.to_text()
         if not sent:
             return ", as at the last full refresh: nothing was sent"
-        return f": {sent} were sent, since the others did not change"
+        verb = "was" if sent == 1 else "were"
+        return f": {sent} {verb} sent, since the others did not change"
 
     def hand_over_window(self) -> str:
         """Upserts the rows of the last read, a window of changes, that the destination may not

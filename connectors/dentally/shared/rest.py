@@ -118,7 +118,8 @@ class Retry:
                 Logging.warning(f"{whose}{what}: {failure}; {next_try}")
                 sleep(wait)
         kind = SourceUnavailable if failure.concerns_all else SourceError
-        raise kind(f"{what}: {failure}; gave up after {_retries(self.retries)}")
+        gave_up = f"; gave up after {_retries(self.retries)}" if self.retries else ""
+        raise kind(f"{what}: {failure}{gave_up}")
 
 
 def _retries(count: int) -> str:
@@ -328,6 +329,7 @@ class RestClient:
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
+        self.waited = 0.0  # seconds, in back-offs
         self._has_large = False  # whether a large response came
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -366,22 +368,24 @@ class RestClient:
         what = f"{method} {url.partition('?')[0]}"
         if _origin(url) != _origin(self.base_url):
             raise SourceError(f"{what} is not below {self.base_url}: it gets no request")
+        params = content.get("params") or {}
+        page = f"page {params['page']}" if self.table and "page" in params else ""
+        whose = ", ".join(filter(None, (self.table, page)))
         try:
             return self.retry.run(
                 what,
                 lambda: read(self._once(what, method, url, content)),
                 self.sleep,
-                self._whose(content.get("params") or {}),
+                f"{whose}: " if whose else "",
             )
+        except SourceUnavailable:
+            raise
         except SourceError as error:
-            if not self.concerns_all or isinstance(error, SourceUnavailable):
-                raise
-            raise SourceUnavailable(str(error)) from None
-
-    def _whose(self, params: Mapping[str, Any]) -> str:
-        """The table, and the page if it has a number, that a request is for."""
-        page = f", page {params['page']}" if "page" in params else ""
-        return f"{self.table}{page}: " if self.table else ""
+            if self.concerns_all:
+                raise SourceUnavailable(str(error)) from None
+            if page:
+                error.args = (f"{page}: {error}",)  # whoever collects it names the table
+            raise
 
     def ahead(self) -> int:
         """How many results a caller may have requested while it works on one: ``parallel``, or
@@ -393,8 +397,10 @@ class RestClient:
         closed."""
         end = self.clock() + seconds
         with self._backing_off:
-            if self.pause(self.closed, max(0.0, end - self.clock())):
+            left = max(0.0, end - self.clock())
+            if self.pause(self.closed, left):
                 raise SourceError(ENDED)
+            self.waited += left
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:

@@ -8,6 +8,7 @@ from fivetran_connector_sdk import Logging
 
 from shared.encryption import Encryption
 from shared.report import Progress
+from shared.rows import counted
 
 from .query import Plan, Position, order_signature
 from .source_tables import SourceTable, fingerprint
@@ -129,7 +130,7 @@ class SyncLog:
             return
         left = sum(self._to_read.values())
         total = self._rows + left if left else None
-        text = self._line.text(self._rows, "rows", self._rows, total)
+        text = self._line.text(self._rows, "row", self._rows, total)
         reading = f", reading {', '.join(self._reading)}" if self._reading else ""
         Logging.info(f"{self._done} of {self._tables} tables done{reading}: {text}")
 
@@ -151,10 +152,10 @@ class ProgressLog:
         self._rows = progress.rows
         if done:
             rate = progress.rows / max(self.seconds, 0.001)
-            text = f"{progress.rows} rows read, {rate:.0f} rows/s, done"
+            text = f"{counted(progress.rows, 'row')} read, {rate:.0f} rows/s, done"
         elif self._line.is_due:
             total = None if progress.is_incremental else self._table.estimate
-            text = self._line.text(progress.rows, "rows", progress.stored, total)
+            text = self._line.text(progress.rows, "row", progress.stored, total)
         else:
             return
         self._sync_log.detail(f"{self._table.label}: {text}")

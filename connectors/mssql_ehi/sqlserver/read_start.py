@@ -119,9 +119,7 @@ class ReadStart:
         """Whether the read would find any row, which the server tells at the first one."""
         assert progress.start is not None  # noqa: S101
         statement = self.plan.probe_statement(progress.start, progress.clock)
-        rows = self.session.with_retries(
-            f"changes of {self._table.label}", lambda: self.session.rows(*statement)
-        )
+        rows = self.session.with_retries("its changes", lambda: self.session.rows(*statement))
         return bool(rows)
 
     def _is_window_unchanged(self, progress: ReadProgress) -> bool:

@@ -155,7 +155,9 @@ class Session:
                 raise
 
         try:
-            return self._retry.run(doing, attempt, self._sleep)
+            return self._retry.run(
+                doing, attempt, self._sleep, f"{self._table}: " if self._table else ""
+            )
         except SourceError:
             self._health.gave_up(transient=transient)
             raise

@@ -12,7 +12,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from shared.completeness import Keys
 from shared.encryption import Encryption
 from shared.errors import SourceError, TransientError
-from shared.rows import SkippedRecords
+from shared.rows import SkippedRecords, counted
 from shared.state import State
 
 from . import change_capture
@@ -197,6 +197,7 @@ class TableSync:
         finally:
             self.seconds = self._log.seconds
             self._sync.log.end(self._label)
+            session.begin_table("")
 
     def _refused(self) -> TableState:
         """The entry of a table that cannot be synced: as it was, so that nothing is lost."""
@@ -265,7 +266,7 @@ class TableSync:
         sql, parameters = Plan(self._table, None, ()).statement(limit=1)
         try:
             return not self._session.with_retries(
-                self._label, lambda: self._session.rows(sql, parameters)
+                "its first row", lambda: self._session.rows(sql, parameters)
             )
         except UndecodableRow:
             return False
@@ -379,19 +380,36 @@ class TableSync:
     def _read(self, progress: ReadProgress) -> int:
         """Reads to the end, over transient faults, and saves the new cursor."""
         self.mode = progress.mode
+        if progress.position is None:  # of a read that resumes it was said already
+            self._sync.log.detail(f"{self._label}: {self._what_is_read(progress)}")
         if progress.mode in (INCREMENTAL, FULL) and self._delete_missing():
             progress.window = None  # of a read that resumes
         self._look_ahead(progress)
         with self._writer.replacement(wanted=progress.mode == REPLACEMENT):
             self._in_turn(self._begin, progress)
             try:
-                self._session.with_retries(self._label, lambda: self._read_on(progress))
+                self._session.with_retries("its rows", lambda: self._read_on(progress))
             except SourceError:
                 self._in_turn(self._break_off, progress)
                 raise
             self._in_turn(self._finish, progress)
         self._count_nulls(progress)
         return progress.rows
+
+    def _what_is_read(self, progress: ReadProgress) -> str:
+        """The mode, and why it is that, for the log."""
+        if progress.is_incremental:
+            return "changes since the last sync"
+        if self._state.rows is None:
+            return "first load"
+        empties = ", and empties the table first" if progress.mode == FIRST else ""
+        if self._refreshes:
+            return f"full refresh, which is due every {self._refresh_hours} hours{empties}"
+        if self._table.reload_reason:
+            return f"full refresh, since the table is reloaded{empties}"
+        if self.plan.column is None and not self.plan.by_changes:
+            return f"full refresh, as at every sync{empties}"
+        return f"full refresh, since it is not known from where on changes are to be read{empties}"
 
     def _look_ahead(self, progress: ReadProgress) -> None:
         """Asks for the greatest moment that the table has, and for the fingerprint of the rows
@@ -790,10 +808,11 @@ class TableSync:
         self._writer.replace(changed)
         self._checkpoints.add(self._writer.sent - before, self._writer.waiting_bytes)
         if changed is not None:
-            sent = self._writer.sent - before
-            self._sync.log.detail(
-                f"{self._label}: {sent} of {len(changed)} rows are sent, the others did not change"
-            )
+            sent, rows = self._writer.sent - before, counted(len(changed), "row")
+            said = f"{rows}, as the destination has them: nothing is sent"
+            if sent:
+                said = f"{sent} of {rows} are sent, the others did not change"
+            self._sync.log.detail(f"{self._label}: {said}")
 
     def _cursor(self, progress: ReadProgress) -> Cursor:
         """Where the next incremental read starts."""

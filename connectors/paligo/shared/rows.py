@@ -549,11 +549,11 @@ class SkippedRecords:
             op.warning(". ".join(sentences))
 
     def _sentence(self, table: str) -> str:
-        skipped = _counted(self.counts[table], "record")
+        skipped = counted(self.counts[table], "record")
         return f"{table}: {skipped} skipped, first {'; '.join(self.examples[table])}"
 
     def _odd_sentence(self, table: str, column: str, placeholder: bool, places: "_Places") -> str:
-        values, one = f"{_counted(places.count, 'value')} of {column}", places.count == 1
+        values, one = f"{counted(places.count, 'value')} of {column}", places.count == 1
         reason = "cannot be held by its type"
         if placeholder:
             reason = 'stands for "no date"' if one else 'stand for "no date"'
@@ -561,7 +561,8 @@ class SkippedRecords:
         return f"{table}: {values} {reason}: {they} {self.become}; first {'; '.join(places.first)}"
 
 
-def _counted(count: int, thing: str) -> str:
+def counted(count: int, thing: str) -> str:
+    """`1 row`, `2 rows`."""
     return f"{count} {thing}" + ("" if count == 1 else "s")
 
 

@@ -235,19 +235,28 @@ def window(
     reconcile_hours: int,
     oldest: datetime | None = None,
     history: timedelta | None = None,
+    *,
+    filters: bool = True,
 ) -> Window:
     """The window of a table whose state is ``entry`` and whose read begins now.
 
     It is full, back to ``oldest``, for a first load, after one that broke off, when the last full
     one began ``reconcile_hours`` ago, when the state is ahead of the clock, and when the cursor is
     older than the ``history`` of changes and deletes that the source keeps (None: all).
+    ``filters``: whether the source leaves out what did not change; else its whole list is read.
     """
     started, table = times.now(), TableState.from_json(entry)
     cursor = table.cursor
     reason = _reason_for_all(table, started, reconcile_hours, history)
-    mode = reason or f"changes since {times.to_text(cursor) if cursor else ''}"
+    mode = reason or _changes_since(cursor, filters=filters)
     since = oldest if reason else cursor
     return Window(since, started, bool(reason), history, mode)
+
+
+def _changes_since(cursor: datetime | None, *, filters: bool) -> str:
+    moment = times.to_text(cursor.replace(microsecond=0)) if cursor else ""
+    changes = f"changes since {moment}"
+    return changes if filters else f"whole list, of which {changes} are stored"
 
 
 def _reason_for_all(
@@ -262,8 +271,9 @@ def _reason_for_all(
     if cursor > started or listed > started:
         return "full refresh, since the state is ahead of the clock"
     if not started < listed + timedelta(hours=hours):
-        due = "as at every sync" if not hours else f"since the last one was {hours} hours ago"
-        return f"full refresh, {due}"
+        ago = (started - listed) // timedelta(hours=1)
+        due = f"since the last one was {ago} hour{'' if ago == 1 else 's'} ago"
+        return f"full refresh, {due if hours else 'as at every sync'}"
     if history is not None and cursor < started - history:
         return "full refresh, since the source does not keep all changes since the last sync"
     return ""
