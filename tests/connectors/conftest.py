@@ -41,6 +41,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 10 rows and checkpoints after 20, in place of 1,000 and 5,000."""
+    """Batches of 10 rows and checkpoints after 20, in place of 1,000 and 5,000, however many
+    tables there are."""
     monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 10)
     monkeypatch.setattr(load("mssql_ehi"), "CHECKPOINT_INTERVAL", 20)
+    monkeypatch.setattr("sqlserver.checkpoints.ROWS_A_TABLE", 0)
