@@ -42,6 +42,7 @@ class ReadProgress:
     totals: dict[int | None, None] = field(default_factory=dict)  # in the order they came
     seen: int = 0  # records
     skipped: int = 0  # of them, since they cannot be stored
+    dropped: int = 0  # since the same page has a later one with their key
     on_pages: int = 0  # keys that are distinct on their page
     distinct: int = 0
 
@@ -82,8 +83,8 @@ class ReadProgress:
 
     @property
     def repeats(self) -> bool:
-        """Whether several records have the same key."""
-        return self.distinct + self.skipped != self.seen
+        """Whether several of the rows that were taken have the same key."""
+        return self.distinct + self.skipped + self.dropped != self.seen
 
     def is_settled(self, known_miscount: int) -> bool:
         """Whether a second read would tell nothing new: the first is whole, or the source counts

@@ -24,6 +24,7 @@ from hypothesis import given, strategies as st
 from shared.errors import ConnectorError, SettingsError, TransientError
 from shared.state import State
 from tests.compare import assert_equal_to_source
+from tests.contract.helpers import handed_over
 from tests.sandbox.fivetran import Project, Result, load
 from tests.sandbox.sensource import HOUR, SenSource
 from tests.soak.crashes import Crash, Process
@@ -1284,6 +1285,20 @@ def test_a_listing_that_fails_is_in_the_table_of_the_sync(
     begins, fails = output.index("zone: first load"), output.index("zone: GET ")
     assert begins < fails
     assert re.search(r"^ *zone +failed +0 +0 +0 +0 +\d", output, re.M)
+
+
+def test_a_listing_with_a_record_that_comes_twice_is_sent_once(
+    project: Project, whole: SenSource
+) -> None:
+    """Not at every sync: a sensor may be listed for each of its zones."""
+    expected = {record["sensorId"] for record in whole.records["sensor"]}
+    whole.records["sensor"].append(whole.records["sensor"][0])
+    synced(project, whole)
+    for _ in range(2):
+        with handed_over() as sent:
+            synced(project, whole)
+        assert sent["sensor"] == []
+    assert {row["sensor_id"] for row in project.rows("sensor")} == expected
 
 
 def test_one_listing_that_became_empty_holds_nothing_up(

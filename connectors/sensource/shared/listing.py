@@ -170,15 +170,19 @@ class Listing:
     def _rows(
         self, page: Page, progress: ReadProgress, skipped: SkippedRecords
     ) -> Iterator[list[Row]]:
-        """The rows of a page that are to be stored, those of RECORDS_AT_ONCE at a time."""
+        """The rows of a page that are to be stored, those of RECORDS_AT_ONCE at a time; of several
+        with one key the last one, as the destination would have it."""
         where, since, keys = f"page {page.number}, record ", self.window.since, list[Any]()
+        key_of = itemgetter(*self.table.key)
         for begin in range(0, len(page.records), RECORDS_AT_ONCE):
             found = self.to_rows(page.records[begin : begin + RECORDS_AT_ONCE])
             rows = skipped.take(self.table.name, found, where, begin)
-            keys += map(itemgetter(*self.table.key), rows)
+            keys += map(key_of, rows)
             if since:
                 rows = [row for row in rows if (self.changed_at(row) or since) >= since]
-            yield rows
+            last = {key_of(row): row for row in rows}
+            progress.dropped += len(rows) - len(last)
+            yield rows if len(last) == len(rows) else [*last.values()]
         progress.note(page, keys, skipped=len(page.records) - len(keys))
 
     def _note_empty(self, before: TableState, stored: "_Stored") -> None:
