@@ -90,14 +90,35 @@ def test_stopping_early_leaves_no_thread_behind() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_only_an_interrupt_ends_what_must_not_be_lost(error: type[BaseException]) -> None:
-    """Such as a response with new tokens."""
+    """Such as a response with new tokens. After it no request is to come."""
     closed = Closed()
     pages_ahead = cast("Generator[int]", read_ahead(iter(range(9)), closed))
     next(pages_ahead)
     with pytest.raises(error):
         pages_ahead.throw(error())
-    assert closed.interrupted.is_set() == (error is KeyboardInterrupt)
-    assert not closed.is_set()
+    assert closed.interrupted.is_set() == closed.is_set() == (error is KeyboardInterrupt)
+
+
+def test_an_interrupt_while_the_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool does not know the thread yet and does not wait for it; the interrupt is raised all
+    the same, and not that the generator still runs."""
+    runs, start = threading.Event(), threading.Thread.start
+    closed = Closed()
+
+    def pages() -> Iterator[int]:
+        runs.set()
+        closed.wait(10)
+        yield 1
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        runs.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(read_ahead(pages(), closed))
+    assert closed.is_set()
 
 
 class Calls:

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
@@ -86,12 +87,15 @@ def read_ahead(
                     if not begun:
                         begun.append(reader.submit(next, pages, end))
             except BaseException as error:
-                closes = not closed.is_set()
+                closes = _reopens(closed, error)
                 _end(closed, error)
                 raise
     finally:
         if isinstance(pages, Generator):
-            pages.close()  # what it has begun may back off, which `closed` still ends
+            # What it has begun may back off, which `closed` still ends. At a Ctrl-C while the
+            # thread starts, the pool does not know it yet, nor wait for it: it runs still.
+            with suppress(ValueError):
+                pages.close()
         if closes:
             closed.clear()
 
@@ -102,6 +106,12 @@ def _result(future: "Future[T]") -> T:
     while not future.done():
         wait([future], LONGEST_UNINTERRUPTED)
     return future.result()
+
+
+def _reopens(closed: threading.Event, error: BaseException) -> bool:
+    """Whether ``closed``, which ends the requests under way, is cleared then: whoever set it does
+    so, but not at Ctrl-C, after which there are no other requests."""
+    return not closed.is_set() and isinstance(error, (Exception, GeneratorExit))
 
 
 def _end(closed: threading.Event, error: BaseException) -> None:
@@ -135,7 +145,7 @@ def in_order(client: RestClient, calls: Iterable[Callable[[], T]]) -> Iterator[T
                     if begun:
                         taken = (_result(begun.popleft()),)
             except BaseException as error:
-                closes = not client.closed.is_set()
+                closes = _reopens(client.closed, error)
                 _end(client.closed, error)
                 raise
     finally:
