@@ -85,6 +85,17 @@ def test_what_else_lies_in_the_folder_is_named_and_left_out(
     assert "configuration.json" not in named
 
 
+def test_what_make_new_left_to_replace_is_named(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By file and line; the package is made all the same."""
+    readme = desk / "connectors" / "dexory" / "README.md"
+    readme.write_text("# Dexory\n\n<!-- Replace: what this says -->\n")
+    packing.package("dexory")
+    told = "dexory/README.md has notes of `make new` to replace, in lines 3\n"
+    assert told in capsys.readouterr().out
+
+
 def test_a_new_module_is_packed_as_soon_as_it_is_imported(desk: Path) -> None:
     """By any form of import, within a function and in a package, too."""
     folder = desk / "connectors" / "mssql_ehi"

@@ -17,7 +17,7 @@ _UNTOLD = (".gitignore", "configuration.json")
 
 def stage_connector(name: str, folder: Path) -> Path:
     """Copies what is deployed of ``connectors/<name>`` into ``folder``, and prints what else lies
-    there and is left out.
+    there and is left out, and which notes of a new connector are left.
 
     Raises SystemExit with a sentence if something there is a symbolic link, or neither a file nor
     a folder: what it leads to may be anything on this machine.
@@ -31,9 +31,20 @@ def stage_connector(name: str, folder: Path) -> Path:
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, copy)
+    for path in sorted(wanted):
+        if lines := _notes(source / path):
+            print(
+                f"{name}/{path} has notes of `make new` to replace, in lines {lines}", flush=True
+            )
     if left_out:
         print(f"Not in the package of {name}: {', '.join(left_out)}", flush=True)
     return target
+
+
+def _notes(path: Path) -> str:
+    """The numbers of the lines, with commas, in which a file says what is to be replaced."""
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    return ", ".join(str(number) for number, line in lines if "Replace: " in line)
 
 
 def deployed_files(folder: Path) -> set[str]:
