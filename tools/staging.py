@@ -31,13 +31,13 @@ def stage_connector(name: str, folder: Path) -> Path:
         copy = target / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / path, copy)
+    if left_out:
+        print(f"Not in the package of {name}: {', '.join(left_out)}", flush=True)
     for path in sorted(wanted):
         if lines := _notes(source / path):
             print(
                 f"{name}/{path} has notes of `make new` to replace, in lines {lines}", flush=True
             )
-    if left_out:
-        print(f"Not in the package of {name}: {', '.join(left_out)}", flush=True)
     return target
 
 
