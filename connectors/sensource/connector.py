@@ -188,7 +188,9 @@ def _sync_listing(
     to_read = window(saved.table(table.name), reconcile_hours=0)
     client.table = table.name
     with report.table(table.name, to_read.mode) as counts:
-        records, messages = fetch_static_data(client, table.name)
+        # In a thread: a Ctrl-C right before a request does not end it, but the wait for a thread.
+        fetch = partial(fetch_static_data, client, table.name)
+        [(records, messages)] = in_order(client, [fetch])
         said.add(table.name, messages)
         listing = Listing(
             table,

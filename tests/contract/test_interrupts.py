@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from shared.rest import RestClient
 from tests.contract.helpers import known, over_http
 from tests.sandbox import kind_of
 from tests.sandbox.fivetran import Project
@@ -45,6 +46,25 @@ def assert_ends(process: Any, number: int = signal.SIGINT) -> None:
     assert time.monotonic() - began < LIMIT
     assert process.returncode != 0
     assert not re.search("ERROR|please report|has ended|SUCCEEDED", output)
+
+
+@over_http
+def test_no_request_for_data_runs_in_the_main_thread(
+    project: Project, sandbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes right before it waits for a response would not end it."""
+    threads, once = list[threading.Thread](), RestClient._once
+
+    def noting(client: RestClient, what: str, method: str, url: str, content: Any) -> Any:
+        if sandbox.data_path in url:
+            threads.append(threading.current_thread())
+        return once(client, what, method, url, content)
+
+    monkeypatch.setattr(RestClient, "_once", noting)
+    for _ in range(2):
+        assert project.sync(sandbox.configuration()).code == 0
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def await_line(process: Any, text: str, times: int = 1) -> None:
