@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -638,3 +639,20 @@ def test_progress_is_told(
     assert "dbo.t: 1000 rows read, " in output
     assert " rows/s, 40 % of 2500, " in output
     assert " s left" in output
+
+
+def test_waits_do_not_count_in_the_rate(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those before retries: here a minute, which the clock of the sync shows."""
+    waited = [0.0]
+    monkeypatch.setattr("shared.rest.pause", lambda _, seconds: waited.append(seconds))
+    monotonic = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(waited))
+    create_plain(server, 2_500)
+    server.faults.add(faults.drop(DATA, after_rows=25))
+    output = synced(project, server).output
+    found = re.search(r"dbo\.t: 2500 rows read, (\d+) rows/s, done", output)
+    assert sum(waited) > 10
+    assert found
+    assert int(found[1]) > 2_500 / 10

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fivetran_connector_sdk import Logging
@@ -136,11 +137,13 @@ class SyncLog:
 
 
 class ProgressLog:
-    """Tells in the log how far the read of a table has come, every ten seconds."""
+    """Tells in the log how far the read of a table has come, every ten seconds. ``waited``: the
+    seconds that were spent before retries until now, which do not count in the rates."""
 
-    def __init__(self, table: SourceTable, log: SyncLog) -> None:
+    def __init__(self, table: SourceTable, log: SyncLog, waited: Callable[[], float]) -> None:
         self._table, self._sync_log, self._rows = table, log, 0
-        self._began, self._line = time.monotonic(), Progress()
+        self._began, self._line = time.monotonic(), Progress(waited)
+        self._waited, self._waits = waited, waited()
 
     @property
     def seconds(self) -> float:
@@ -151,7 +154,8 @@ class ProgressLog:
         self._sync_log.read(self._table.label, progress.rows - self._rows)
         self._rows = progress.rows
         if done:
-            rate = progress.rows / max(self.seconds, 0.001)
+            seconds = self.seconds - (self._waited() - self._waits)
+            rate = progress.rows / max(seconds, 0.001)
             text = f"{counted(progress.rows, 'row')} read, {rate:.0f} rows/s, done"
         elif self._line.is_due:
             total = None if progress.is_incremental else self._table.estimate

@@ -95,6 +95,7 @@ class Session:
         self._connection: Any = None
         self._allowed, self._suspended, self._table = snapshots, False, ""
         self.largest_batch = LARGEST_BATCH // workers
+        self.waited = 0.0  # seconds, before retries
         self._health = _Health()
 
     def clone(self, *, snapshots: bool, workers: int) -> "Session":
@@ -199,6 +200,7 @@ class Session:
 
     def _sleep(self, seconds: float) -> None:
         rest.pause(self.closed, seconds)
+        self.waited += seconds
         self._check_closed()
 
     def _check_closed(self) -> None:

@@ -184,7 +184,7 @@ class TableSync:
             raise SourceError(self.plan.fault)
         self._session = session
         session.begin_table(self._label)
-        self._log = ProgressLog(self._table, self._sync.log)
+        self._log = ProgressLog(self._table, self._sync.log, lambda: session.waited)
         self._sync.log.begin(self._label)
         try:
             if self._table.postponed:
