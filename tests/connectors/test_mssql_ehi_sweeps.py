@@ -704,6 +704,23 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
 
 
+def test_of_many_tables_more_rows_may_be_behind_the_state(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their checkpoints come after more rows: keys are looked for behind as many, and a batch."""
+    monkeypatch.setattr("sqlserver.checkpoints.ROWS_A_TABLE", 20_000)
+    create_keyed(server, range(20))
+    synced(project, server, **QUIET)
+    insert(server, range(20, 40), after=timedelta(hours=-1))
+    with Process("in-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    server.statements.clear()
+    synced(project, server, **QUIET)
+    [asked] = [s.sql for s in server.statements if s.sql.startswith("SELECT MAX(R.k)")]
+    assert "TOP (40000)" in asked
+
+
 @pytest.mark.parametrize("left", [0, 5])
 def test_the_last_rows_that_a_killed_sync_has_stored(
     project: Project, server: MssqlSandbox, clock: Clock, left: int
