@@ -19,6 +19,7 @@ from tests.connectors.mssql import (
     failed,
     ids,
     synced,
+    table_state as state_of,
     upserts,
 )
 from tests.sandbox.fivetran import Project, load
@@ -719,6 +720,24 @@ def test_of_many_tables_more_rows_may_be_behind_the_state(
     synced(project, server, **QUIET)
     [asked] = [s.sql for s in server.statements if s.sql.startswith("SELECT MAX(R.k)")]
     assert "TOP (40000)" in asked
+
+
+def test_killed_when_rows_that_waited_prove_too_large(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that hands some of them over has the keys of all."""
+    monkeypatch.setattr(table_sync, "LARGEST_WAITING", 2_000)
+    create_keyed(server, range(200, 230))
+    synced(project, server, **QUIET)
+    insert(server, range(200), after=timedelta(hours=-1))
+    server.faults.add(faults.fail(8115, match=DATA))
+    with Process("after-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    assert 30 < len(ids(project)) < 230
+    left = state_of(project)
+    assert (left.read, left.outgrown) == (None, True)
+    assert {*ids(project)} <= {*numbers(KeyRanges.from_text(left.delivered))}
 
 
 @pytest.mark.parametrize("left", [0, 5])
