@@ -53,8 +53,8 @@ from .sink import Sink, counted, expect
 from .sources import Size, Source, create
 
 ROWS = 400_000  # of the largest table, by default
-# Dexory's pages are linked, so they cannot be requested concurrently; and its 15,000 rows wait, to be
-# compared with those of the last sync after the last page.
+# Dexory's pages are linked, so they cannot be requested concurrently; and its 15,000 rows wait, to
+# be compared with those of the last sync after the last page.
 MOST_TIME = {"dentally": 0.4, "dexory": 1.2, "paligo": 0.4, "sensource": 0.4}
 # Rows of hours are not hashed, but for the last days.
 MOST_ROW = {"dentally": 1.4, "dexory": 1.4, "paligo": 1.4, "sensource": 2}

@@ -50,8 +50,8 @@ class SyncReport:
         except SourceUnavailable:
             raise
         except SourceError as error:
-            # Not the error itself: its traceback would hold rows.
-            reason = str(error)
+            # Not the error itself: its traceback would hold rows. It may name the table already.
+            reason = str(error).removeprefix(f"{table}: ")
         except MemoryError:
             reason = NO_MEMORY
         else:

@@ -278,10 +278,12 @@ def _sync_tables(
         except Exception as error:  # the others are synced all the same
             if session.closed.is_set():  # at Ctrl-C, which the caller raises
                 return False
-            failure = error if isinstance(error, SourceError) else describe_defect(error)
-            Logging.error(f"{table.plan.table.label}: {failure}")
+            label = table.plan.table.label
+            failure = str(error) if isinstance(error, SourceError) else describe_defect(error)
+            failure = failure.removeprefix(f"{label}: ")  # it may name the table already
+            Logging.error(f"{label}: {failure}")
             # Not the error itself: its traceback would hold the last batch.
-            outcomes.append(Outcome(table, error=str(failure)))
+            outcomes.append(Outcome(table, error=failure))
             session.close()
             return not session.unreachable
         return True

@@ -154,8 +154,8 @@ class HoursSync:
         rows = self._skipped.take(table.name, table.rows(chunk.records), where)
         if rows and not any(map(chunk.has, rows)):
             raise SourceError(
-                f"{table.name}: {chunk.start} to {chunk.end}: status 200, but none of the "
-                f"{len(rows)} hours is of these days. The cursor stays: report it to SenSource"
+                f"{chunk.start} to {chunk.end}: status 200, but of {counted(len(rows), 'hour')} "
+                "none is of these days. The cursor stays: report it to SenSource"
             )
         self._end = chunk.end
         self._records += len(chunk.records)

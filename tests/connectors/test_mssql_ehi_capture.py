@@ -23,7 +23,7 @@ from tests.connectors.mssql import (
     table_state,
     upserts,
 )
-from tests.sandbox.fivetran import Project
+from tests.sandbox.fivetran import Project, load
 from tests.sandbox.mssql import MssqlSandbox, faults
 from tests.soak.crashes import Crash, Process
 from tests.width import wide
@@ -385,3 +385,21 @@ def test_a_key_that_is_spelled_in_another_way(
     synced(project, server)
     stored = sorted((row["part"], row["id"], row["v"]) for row in project.rows("t"))
     assert stored == sorted([(1, new, "new"), (1, "cd", "v"), (2, "ab", "v")])
+
+
+@pytest.mark.parametrize("after", [1, *wide(3)])
+def test_a_read_that_resumes_between_two_spellings_of_a_key(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Finds the other one, too, which the server takes for equal to that of the position."""
+    monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 1)
+    columns: Columns = [("part", "int", False), ("id", "varchar(10)", False)]
+    rows = [(1, "ab"), (2, "XY")]
+    server.create_table("dbo", "t", columns, key=["part", "id"], rows=rows)
+    server.enable_cdc("dbo.t")
+    synced(project, server)
+    server.update("dbo.t", {"part": 1, "id": "ab"}, id="AB")
+    server.update("dbo.t", {"part": 2, "id": "XY"}, id="xy")
+    server.faults.add(faults.drop(match=READS, after_rows=after))
+    synced(project, server)
+    assert sorted(row["id"] for row in project.rows("t")) == ["AB", "xy"]

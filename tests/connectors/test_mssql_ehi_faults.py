@@ -140,10 +140,10 @@ def test_a_server_that_takes_no_logins_yet_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
+    ("number", "severity", "advice"),
     [
-        (47073, "the sync needs a private endpoint"),
-        *wide((40914, "virtual network"), (17892, "A logon trigger of the server refuses")),
+        (17892, 20, "A logon trigger of the server refuses"),
+        *wide((47073, 14, "needs a private endpoint"), (40914, 14, "virtual network")),
     ],
 )
 def test_a_server_that_refuses_the_network_or_the_user_says_why(
@@ -152,15 +152,17 @@ def test_a_server_that_refuses_the_network_or_the_user_says_why(
     slept: list[float],
     monkeypatch: pytest.MonkeyPatch,
     number: int,
+    severity: int,
     advice: str,
 ) -> None:
-    """At once; the number alone would tell nobody. A message that is no error may follow."""
+    """At once, however severe the server says that it is; the number alone would tell nobody. A
+    message that is no error may follow."""
     message, note = wire.message, SqlError(5701, "Changed database context.", severity=0)
     monkeypatch.setattr(
         wire, "message", lambda *sent: message(*sent) + message(wire.INFO, note, "sandbox")
     )
     create_plain(server)
-    server.faults.add_login(faults.fail(number, severity=14))
+    server.faults.add_login(faults.fail(number, severity=severity))
     assert advice in failed(project, server).output
     assert slept == []
 

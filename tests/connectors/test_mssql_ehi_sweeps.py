@@ -19,6 +19,7 @@ from tests.connectors.mssql import (
     failed,
     ids,
     synced,
+    table_state as state_of,
     upserts,
 )
 from tests.sandbox.fivetran import Project, load
@@ -702,6 +703,41 @@ def test_rows_that_a_killed_sync_has_stored_behind_its_state(
     result = synced(project, server, **QUIET)
     assert result.counts["Deletes"] == 2
     assert ids(project) == [key for (key,) in server.execute("SELECT id FROM dbo.t ORDER BY id")]
+
+
+def test_of_many_tables_more_rows_may_be_behind_the_state(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their checkpoints come after more rows: keys are looked for behind as many, and a batch."""
+    monkeypatch.setattr("sqlserver.checkpoints.ROWS_A_TABLE", 20_000)
+    create_keyed(server, range(20))
+    synced(project, server, **QUIET)
+    insert(server, range(20, 40), after=timedelta(hours=-1))
+    with Process("in-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    server.statements.clear()
+    synced(project, server, **QUIET)
+    [asked] = [s.sql for s in server.statements if s.sql.startswith("SELECT MAX(R.k)")]
+    assert "TOP (40000)" in asked
+
+
+def test_killed_when_rows_that_waited_prove_too_large(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that hands some of them over has the keys of all."""
+    monkeypatch.setattr(table_sync, "LARGEST_WAITING", 2_000)
+    create_keyed(server, range(200, 230))
+    synced(project, server, **QUIET)
+    insert(server, range(200), after=timedelta(hours=-1))
+    server.faults.add(faults.fail(8115, match=DATA))
+    with Process("after-checkpoint", 2).running(), pytest.raises(Crash):
+        project.sync(configuration(server, **QUIET))
+    server.drop_connections()
+    assert 30 < len(ids(project)) < 230
+    left = state_of(project)
+    assert (left.read, left.outgrown) == (None, True)
+    assert {*ids(project)} <= {*numbers(KeyRanges.from_text(left.delivered))}
 
 
 @pytest.mark.parametrize("left", [0, 5])

@@ -17,7 +17,8 @@ NOW = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
 def test_the_tables_of_a_sync(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line when each begins, and one for each at the end; of a failed one, too."""
+    """One line when each begins, and one for each at the end; of a failed one, too. An error names
+    its table once, also where it does so itself."""
     monkeypatch.setattr(Operations, "warning", lambda message: None)
 
     def sync() -> None:
@@ -26,7 +27,7 @@ def test_the_tables_of_a_sync(
                 counts.read, counts.sent, counts.deleted = 12, 3, 1
                 report.skipped.add("rooms", "record 7", ValueError("bad"))
             with report.attempt("sites"), report.table("sites", "full refresh, as always"):
-                raise SourceError("no")
+                raise SourceError("sites: no")
 
     with pytest.raises(SourceError, match=r"^1 of 2 tables failed:\nsites: no$"):
         sync()

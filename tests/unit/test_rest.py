@@ -851,6 +851,24 @@ def test_an_error_names_the_page(waits: list[float], capsys: pytest.CaptureFixtu
     assert reader.waited == pytest.approx(sum(waits), abs=0.1)
 
 
+def test_a_wait_counts_while_it_lasts() -> None:
+    """Progress is logged meanwhile: counted at its end alone, all of it would be taken from the
+    seconds behind that line, and the rate be any number."""
+    clock, during = [0.0], list[float]()
+
+    def waits(closed: threading.Event, seconds: float) -> bool:
+        clock[0] += 20.0
+        during.append(reader.waited)
+        clock[0] += seconds - 20.0
+        return False
+
+    reader = RestClient(URL, 1, Retry(0), pause=waits, clock=lambda: clock[0])
+    reader.sleep(60.0)
+    reader.sleep(30.0)
+    assert during == [20.0, 80.0]
+    assert reader.waited == 90.0
+
+
 @responses.activate
 def test_the_log_counts_the_retries(
     waits: list[float], capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from shared import times
 from shared.errors import ConnectorError
-from shared.state import OVERLAP, State, TableState, fix_oldest, window
+from shared.state import OVERLAP, State, TableState, fix_oldest, note_source, window
 
 MOMENTS = st.datetimes(
     min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(timezone.utc)
@@ -197,6 +197,21 @@ def test_a_connection_that_reads_all_goes_on_to_do_so() -> None:
     for days in (None, 30):
         fix_oldest(state, days, NOW)
         assert state.values["oldest"] is None
+
+
+def test_another_source_has_to_show_itself_that_it_is_empty_or_counts_wrongly() -> None:
+    """What the last one was found to be, counts no more; what the destination has does."""
+    kept = {"cursor": "2026-06-10T11:50:00Z", "rows": 7, "fingerprint": "abc"}
+    known = {**kept, "listed_at": "2026-06-10T11:00:00Z", "emptied": True, "miscount": 2}
+    saved: dict[str, Any] = {"version": 1, "tables": {"rooms": known}}
+    state = State(saved, ())
+    note_source(state, "https://one")
+    assert state.table("rooms") == known
+    note_source(state, "https://one")
+    assert state.table("rooms") == known
+    note_source(state, "https://two")
+    assert state.table("rooms") == kept
+    assert saved["tables"]["rooms"] == known
 
 
 def test_the_oldest_moment_of_the_history_is_known() -> None:

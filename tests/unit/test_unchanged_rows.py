@@ -317,6 +317,24 @@ def test_windows_that_list_all_rows_send_a_change_once(world: World, number: int
     world.assert_equal()
 
 
+def test_one_row_that_was_sent_of_a_window(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Is named as one."""
+    world.load(6)
+    for record in world.source.values():
+        record["updated_at"] = None
+    world.hours = 0
+    world.sync()
+    world.hours = 24
+    world.remove(1)
+    world.source[3]["name"] = "changed"
+    world.sync()
+    assert world.sent == 1
+    said = "things: 5 rows: 1 was sent, since the others did not change"
+    assert said in capsys.readouterr().out
+
+
 def test_a_window_that_lists_all_rows_and_a_new_one_sends_little(world: World) -> None:
     """The others are those that the destination has, though it has fewer, or more."""
     world.fill(1_000)

@@ -32,7 +32,7 @@ class Listing:
 
     ``pages`` begins a full pass over the list, ``pages_again`` a second one, in the other
     direction where the source can sort (None: as the first). ``to_rows`` maps the records of a
-    page, ``changed_at`` tells when a row last changed (None: nobody knows, it is always sent).
+    page, ``changed_at`` tells when a row last changed (None: nobody knows, it counts as changed).
     ``deletions`` are pages of the records that were deleted at a moment or later, with the fields
     of the table's key, for a source that lists them. ``volatile`` are the columns that differ at
     each sync, such as its time: a row is unchanged if all others are.
@@ -388,8 +388,7 @@ class _StagedRows:
         self._stored.fingerprint = self._rows_read.fingerprint.to_text()
         if not sent:
             return ", as at the last full refresh: nothing was sent"
-        verb = "was" if sent == 1 else "were"
-        return f": {sent} {verb} sent, since the others did not change"
+        return _part_sent(sent)
 
     def hand_over_window(self) -> str:
         """Upserts the rows of the last read, a window of changes, that the destination may not
@@ -404,7 +403,7 @@ class _StagedRows:
             return " stored, and nothing taken away"
         if not sent:
             return ", which the destination has: nothing was sent"
-        return f": {sent} were sent, since the others did not change"
+        return _part_sent(sent)
 
     def _upsert_flagged(self, flags: Sequence[bool]) -> int:
         """Upserts the rows of the last read that ``flags`` name. Returns how many there are."""
@@ -448,3 +447,8 @@ class _StagedRows:
             return before
         rows = max(before.rows or 0, self.count) or before.rows
         return replace(before, emptied=False, rows=rows)
+
+
+def _part_sent(rows: int) -> str:
+    verb = "was" if rows == 1 else "were"
+    return f": {rows} {verb} sent, since the others did not change"

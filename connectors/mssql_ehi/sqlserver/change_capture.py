@@ -106,7 +106,7 @@ def source_of(captures: Sequence[Capture], start: str, end: str, key: Sequence[C
     ranges += [(c, f"sys.fn_cdc_get_min_lsn({literal(c.instance)})") for c in newer]
     keys = ", ".join(quoted(column.name) for column in key)
     texts = (quoted(column.name) for column in key if column.info.collation)
-    spelled = "".join(f", CONVERT(varbinary(8000), {name})" for name in texts)
+    spelled = "".join(f", {spelling(name)}" for name in texts)
     selects = (
         f"SELECT {keys} FROM cdc.{_function(capture.instance)}("  # noqa: S608
         f"{begins}, CONVERT(binary(10), {_lsn(end)}, 1), N'all update old') AS C"
@@ -114,6 +114,12 @@ def source_of(captures: Sequence[Capture], start: str, end: str, key: Sequence[C
     )
     changed = " UNION ALL ".join(selects)
     return f"(SELECT {keys} FROM ({changed}) AS U GROUP BY {keys}{spelled})"  # noqa: S608
+
+
+def spelling(text: str) -> str:
+    """The expression that tells the values of the expression ``text`` apart, also where they are
+    equal to the server."""
+    return f"CONVERT(varbinary(8000), {text})"
 
 
 def _newer(captures: Sequence[Capture], start: str, end: str) -> list[Capture]:

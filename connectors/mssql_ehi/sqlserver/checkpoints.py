@@ -65,11 +65,15 @@ class Checkpoints:
         self._rows += rows
         self._bytes += size
 
+    @property
+    def most_rows(self) -> int:
+        """How many rows come between two checkpoints at most, but for one batch."""
+        return max(self._most_rows, ROWS_A_TABLE * len(self._state.values["tables"]))
+
     def is_due(self, margin: int = 0) -> bool:
         """Whether the next checkpoint is due; ``margin``: bytes that may come in one step."""
-        tables = len(self._state.values["tables"])
         return bool(self._rows) and (
-            self._rows >= max(self._most_rows, ROWS_A_TABLE * tables)
+            self._rows >= self.most_rows
             or self._bytes > LARGEST - margin
             or time.monotonic() - self._saved >= _LONGEST
         )

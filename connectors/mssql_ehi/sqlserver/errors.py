@@ -120,8 +120,8 @@ NO_SNAPSHOT = (3952,)
 NO_SNAPSHOT_OF_TABLE = (7420, 33447, 35371, 41332)
 # The lowest severity of errors that the server causes, and not a statement: they are transient.
 _SERVER_SEVERITY = 17
-# These are of such a severity, too, but a retry meets them again.
-_FINAL = (8621, 8631, 8632, 8649)
+# These are of such a severity, too, but a retry meets them again; as it does those of ADVICE.
+_FINAL = (8621, 8631, 8632)
 _LOGIN = "Check mssql_user and mssql_password"
 _DATABASE = "Check mssql_database, and that mssql_user may open it"
 _RIGHTS = "Grant SELECT to mssql_user, or name the table in exclude_tables"
@@ -278,7 +278,8 @@ def _explain_refused_login(
 def _explain_number(number: int, doing: str, severity: int = 0) -> SourceError:
     told = ADVICE.get(number) or _OF_EXPRESSION.get(number)
     advice = f". {told}" if told else ""
-    by_server = (severity or 0) >= _SERVER_SEVERITY and number not in _FINAL
+    is_final = number in _FINAL or number in ADVICE
+    by_server = (severity or 0) >= _SERVER_SEVERITY and not is_final
     if number in _TRANSIENT or by_server:
         reason = _TRANSIENT.get(number, f"severity {severity}")
         kind = Conflict if number in _CONFLICTS else TransientError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
 
-from .change_capture import source_of
+from .change_capture import source_of, spelling
 from .naming import quoted
 from .restrictions import MASKED
 from .session import Values
@@ -278,7 +278,7 @@ class Changes(Plan):
         joined = " AND ".join(
             f"T.{quoted(column.name)} = CT.{quoted(column.name)}" for column in self.key
         )
-        conditions = [_keyset_condition(self._values(after, parameters, "CT."))] if after else []
+        conditions = [self._behind(after, parameters)] if after else []
         if self.captured:
             assert start is not None and end is not None  # noqa: S101, PT018
             changes = source_of(self.table.captures, start, end, self.key)
@@ -288,7 +288,31 @@ class Changes(Plan):
             f"SELECT {_top(limit)}{_listed(read)} "  # noqa: S608
             f"FROM {changes} AS CT LEFT JOIN {source} AS T ON {joined}"
         )
-        return sql + _where(conditions) + _order(self.key, "CT."), parameters.values
+        spelled = (spelling(f"CT.{quoted(column.name)}") for column in self._texts)
+        order = ", ".join([_order(self.key, "CT."), *spelled])
+        return sql + _where(conditions) + order, parameters.values
+
+    @property
+    def _texts(self) -> list[Column]:
+        """The parts of the key of which the changes tell each spelling."""
+        return [column for column in self.key if self.captured and column.info.collation]
+
+    def _behind(self, position: Position, parameters: "_Parameters") -> str:
+        """The condition for changes behind the position; of keys that are equal to the server, for
+        those that are spelled otherwise."""
+        values = self._values(position, parameters, "CT.")
+        behind = _keyset_condition(values)
+        spelled = [
+            (spelling(name), spelling(value))
+            for column, (name, value) in zip(self.key, values, strict=True)
+            if column in self._texts and value is not None
+        ]
+        if not spelled:
+            return behind
+        same = " AND ".join(
+            f"{name} IS NULL" if value is None else f"{name} = {value}" for name, value in values
+        )
+        return f"({behind} OR ({same} AND {_keyset_condition(spelled)}))"
 
     def position(self, row: Values) -> Position:
         return self.position_of(row[len(self.table.columns) : -1])

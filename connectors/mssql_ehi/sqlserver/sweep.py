@@ -33,8 +33,7 @@ _MOST_READ = 2 * MOST_RANGES
 _VERIFIED_AT_ONCE = 200  # ranges
 _NO_PLAN = 8622  # the error for a hint that the server cannot follow
 _DELETED_AT_ONCE = 10_000  # keys, between two states
-# Rows that may have been handed over behind the last state, and gaps between their keys.
-_UNKNOWN, _MOST_GAPS = 10_000, 100_000
+_MOST_GAPS = 100_000  # between the keys of rows that were handed over behind the last state
 _MANY_ROWS = 1_000  # of which half do not go at the first sight
 
 
@@ -131,15 +130,16 @@ class TableSweep:
         greatest = ranges.greatest
         if greatest > INTEGERS[self.keys.key.info.name][1]:
             return
-        sql = behind_statement(self.table, self.keys.key, greatest, _UNKNOWN)
+        most = 2 * self.checkpoints.most_rows  # the last batch may have been a large one
+        sql = behind_statement(self.table, self.keys.key, greatest, most)
         [[last, number]] = self.session.with_retries("its keys", lambda: self.session.rows(sql))
         if not number:
             last = greatest
         if last - greatest - number > _MOST_GAPS:
             return
-        if number < _UNKNOWN:
+        if number < most:
             given = self._last_given()
-            last = given if last <= given <= last + _UNKNOWN else last
+            last = given if last <= given <= last + most else last
         if last > greatest:
             self.in_turn(ranges.add_ranges, [(greatest + 1, last)])
 

@@ -329,7 +329,9 @@ class RestClient:
 
     def __post_init__(self) -> None:
         self._backing_off, self._limited_at = threading.Lock(), -math.inf
-        self.waited = 0.0  # seconds, in back-offs
+        # Seconds in back-offs that are over, and when the one under way began: one value, which
+        # another thread may read at any time.
+        self._waits: tuple[float, float | None] = (0.0, None)
         self._has_large = False  # whether a large response came
         # Of a response with damaged headers it would log the whole URL.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -392,15 +394,23 @@ class RestClient:
         none once a large response came, since two would take too much memory."""
         return 0 if self._has_large else self.parallel
 
+    @property
+    def waited(self) -> float:
+        """The seconds of all back-offs, of the one under way those until now."""
+        seconds, since = self._waits
+        return seconds if since is None else seconds + self.clock() - since
+
     def sleep(self, seconds: float) -> None:
         """Waits; no other thread sends a request meanwhile. Raises SourceError when the client is
         closed."""
         end = self.clock() + seconds
         with self._backing_off:
-            left = max(0.0, end - self.clock())
+            now, (waited, _) = self.clock(), self._waits
+            left = max(0.0, end - now)
+            self._waits = waited, now
             if self.pause(self.closed, left):
                 raise SourceError(ENDED)
-            self.waited += left
+            self._waits = waited + left, None
 
     def _once(self, what: str, method: str, url: str, content: Mapping[str, Any]) -> Any:
         with self._backing_off:

@@ -200,13 +200,15 @@ def fix_oldest(state: State, days: int | None, started: datetime) -> None:
 
 def note_source(state: State, address: str) -> None:
     """Keeps the digest of the ``address`` that is read, as ``source``, for the next checkpoint. At
-    another one than before each table has a full refresh: cursors tell nothing of its records."""
+    another one than before each table has a full refresh: the cursors, and what the last source
+    was found to be, such as empty, tell nothing of this one."""
     source = hashlib.sha256(address.encode()).hexdigest()[:16]
     if state.values.get("source", source) != source:
         Logging.info("The address of the source has changed: each table has a full refresh")
         for name in state.values["tables"]:
             entry = state.table(name)
-            entry.pop("listed_at", None)
+            for of_the_other in ("listed_at", "emptied", "miscount"):
+                entry.pop(of_the_other, None)
             state.put({name: entry})
     state.values["source"] = source
 
