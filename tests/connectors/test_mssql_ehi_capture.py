@@ -403,3 +403,19 @@ def test_a_read_that_resumes_between_two_spellings_of_a_key(
     server.faults.add(faults.drop(match=READS, after_rows=after))
     synced(project, server)
     assert sorted(row["id"] for row in project.rows("t")) == ["AB", "xy"]
+
+
+def test_a_declared_key_may_have_several_spellings_at_once(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No index of the server keeps them apart, and none of the rows takes another's place."""
+    monkeypatch.setattr(load("mssql_ehi"), "BATCH_SIZE", 1)
+    columns: Columns = [("id", "varchar(10)", False), ("v", "varchar(9)")]
+    server.create_table("dbo", "t", columns, rows=[("ab", "old"), ("AB", "old"), ("x", "old")])
+    server.enable_cdc("dbo.t")
+    synced(project, server, keys="t: id")
+    server.update("dbo.t", {"id": "x"}, v="new")
+    server.execute("UPDATE dbo.t SET v = 'new' WHERE id = 'ab'")
+    synced(project, server, keys="t: id")
+    stored = sorted((row["id"], row["v"]) for row in project.rows("t"))
+    assert stored == [("AB", "new"), ("ab", "new"), ("x", "new")]

@@ -335,6 +335,23 @@ def test_one_row_that_was_sent_of_a_window(
     assert said in capsys.readouterr().out
 
 
+def test_a_record_that_a_page_lists_twice(world: World) -> None:
+    """Has no row sent again, whether the window has it or not."""
+    world.fill(8)
+    for key in (2, 3):
+        world.source[key]["updated_at"] = None
+    world.sync()
+    world.source[3]["name"] = "changed"
+    for twice, sent in ((1, 2), (3, 0), (1, 0)):
+        records = list(world.source.values())
+        world.reads = [[*records, records[twice]]]
+        world.sync()
+        assert world.sent == sent
+    world.hours = 0
+    world.sync()
+    world.assert_equal()
+
+
 def test_a_window_that_lists_all_rows_and_a_new_one_sends_little(world: World) -> None:
     """The others are those that the destination has, though it has fewer, or more."""
     world.fill(1_000)

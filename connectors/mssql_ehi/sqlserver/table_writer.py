@@ -48,6 +48,7 @@ class TableWriter:
     ) -> None:
         self._destination, self._label = table.destination, table.label
         self._within = table.within
+        self._is_key_unique = not table.has_declared_key
         self._key = {column.destination for column in table.key}
         self._skipped, self._delivered = skipped, delivered
         self._mapper = RowMapper(table)
@@ -200,9 +201,7 @@ class TableWriter:
         for place, change in enumerate(batch):
             if not self._mapper.is_deleted(change):
                 live.append(change)
-                with suppress(InvalidRecord):  # a row of such a key was never stored
-                    if self._mapper.is_spelled_otherwise(change):
-                        self._delete(self._mapper.key(change))
+                self._delete_other_spelling(change)
             elif change[-1] == _DELETED:  # else it was changed after the version, then deleted
                 try:
                     self._delete(self._mapper.key(change))
@@ -211,6 +210,15 @@ class TableWriter:
                     skipped += 1
         written = self.write(live, before)
         return Written(written.stored, written.skipped + skipped)
+
+    def _delete_other_spelling(self, change: Values) -> None:
+        """Deletes the row of a change's key, if that of the table is spelled otherwise. Where the
+        server does not enforce the key, there may be both."""
+        if not self._is_key_unique:
+            return
+        with suppress(InvalidRecord):  # a row of such a key was never stored
+            if self._mapper.is_spelled_otherwise(change):
+                self._delete(self._mapper.key(change))
 
     def skip(self, before: int, reason: Exception) -> None:
         """Reports that the row after ``before`` others is skipped."""

@@ -177,12 +177,13 @@ class Listing:
         for begin in range(0, len(page.records), RECORDS_AT_ONCE):
             found = self.to_rows(page.records[begin : begin + RECORDS_AT_ONCE])
             rows = skipped.take(self.table.name, found, where, begin)
-            keys += map(key_of, rows)
+            keys_here = [*map(key_of, rows)]
+            keys += keys_here
+            twice = len(rows) - len({*keys_here})
+            progress.dropped += twice
             if since:
                 rows = [row for row in rows if (self.changed_at(row) or since) >= since]
-            last = {key_of(row): row for row in rows}
-            progress.dropped += len(rows) - len(last)
-            yield rows if len(last) == len(rows) else [*last.values()]
+            yield [*{key_of(row): row for row in rows}.values()] if twice else rows
         progress.note(page, keys, skipped=len(page.records) - len(keys))
 
     def _note_empty(self, before: TableState, stored: "_Stored") -> None:
