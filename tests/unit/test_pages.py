@@ -547,6 +547,28 @@ def test_a_full_page_that_names_no_other_is_requested_once_more(size: int) -> No
     assert asked == [None, "a", "a", "b", "b"]
 
 
+@pytest.mark.parametrize(("status", "is_refusal"), [(400, True), (410, True), (503, False)])
+def test_tokens_may_be_good_for_one_request(status: int, is_refusal: bool) -> None:
+    """Their refusal at the second one says nothing; another error of that request does."""
+    asked = list[str | None]()
+
+    def fetch(link: str | None) -> tuple[Page, str | None]:
+        asked.append(link)
+        if asked.count(link) > 1:
+            error = SourceError("no")
+            error.status = status
+            raise error
+        return Page([f"1{link}", f"2{link}"]), None if link else "a"
+
+    pages = iter(LinkedPages("/things", fetch, by_fields(("id",)), size=2))
+    assert next(pages).records[0] == "1None"
+    if is_refusal:
+        assert [page.records[0] for page in pages] == ["1a"]
+    else:
+        with pytest.raises(SourceError):
+            next(pages)
+
+
 def test_tokens_in_a_circle_are_an_error() -> None:
     """A token that comes back is an error, and so are equal pages under ever new tokens."""
     again = LinkedPages("/things", lambda token: (Page([]), "a"), by_fields(("id",)))

@@ -286,13 +286,23 @@ class LinkedPages:
         while place:
             page, link = self._fetch(place.link)
             if not link and self._size and _is_full(page, self._longest, self._size):
-                page, link = self._fetch(place.link)
+                page, link = self._again(place, page)
             self._longest = max(self._longest, len(page.records))
             self._repeats.check(place.number, page.records)
             page.place, page.number = place, place.number
             page.following = place = place.follow(link, self._where) if link else None
             yield page
             del page
+
+    def _again(self, place: Place, page: Page) -> tuple[Page, str | None]:
+        """The page at ``place`` once more or, from a source whose tokens are good for one request,
+        ``page``, as it was."""
+        try:
+            return self._fetch(place.link)
+        except SourceError as refusal:
+            if refusal.status in _NO_SUCH_PAGE:
+                return page, None
+            raise
 
 
 def by_fields(names: tuple[str, ...]) -> Callable[[list[Any]], list[Any]]:
