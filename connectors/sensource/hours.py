@@ -157,15 +157,16 @@ class HoursSync:
                 f"{chunk.start} to {chunk.end}: status 200, but of {counted(len(rows), 'hour')} "
                 "none is of these days. The cursor stays: report it to SenSource"
             )
-        self._end = chunk.end
         self._records += len(chunk.records)
         self._counts.read += len(chunk.records)
         self._has_messages |= bool(chunk.messages)
         self._log_progress(chunk)
         if not self._waits:
             self._upsert(rows)
+            self._end = chunk.end
         else:
             self.waiting.add(rows)
+            self._end = chunk.end  # not before: the disk may have no room for the rows
             if self.waiting.rows <= self._may_wait:
                 return
             self._waits = False
@@ -192,6 +193,7 @@ class HoursSync:
         self._skipped.check(name, self._records)
         why = self._why_unproven()
         replaces = self._waits and self.waiting.rows > 0 and not why
+        self._waits = False  # a failure from here on is followed by no checkpoint
         if replaces:
             self._withdraw()
             self._days.forget()

@@ -1,9 +1,12 @@
 """SenSource: the token, both forms of its records, ranges of days, late hours, metrics."""
 
+import errno
+import io
 import json
 import os
 import re
 import signal
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from datetime import date, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -868,6 +872,56 @@ def test_a_full_refresh_that_breaks_off_keeps_no_hour_back(
             assert set(sandbox.hours["traffic"]) <= hours(project)
         assert_equal_to_source(project, sandbox)
         assert hours(project, deleted=True) == gone
+
+
+def test_a_first_load_without_room_to_wait_passes_no_hour(
+    project: Project, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hours that found no room are not behind the cursor: the next sync reads them."""
+    full = OSError(errno.ENOSPC, "no space")
+    with small(first=date(2026, 5, 1), zones=1) as sandbox:
+        with monkeypatch.context() as patches:
+            patches.setattr("shared.spool._IN_MEMORY", 20_000)
+            patches.setattr(tempfile, "TemporaryFile", Mock(side_effect=full))
+            output = failed(project, sandbox, chunk_days="3", parallel_requests="1").output
+        assert "traffic: the disk of" in output
+        stored = hours(project)
+        assert 0 < len(stored) < len(sandbox.hours["traffic"])
+        cursor = date.fromisoformat(project.state["tables"]["traffic"]["cursor"])
+        before = {key for key in sandbox.hours["traffic"] if key[1] < sandbox.midnight(cursor)}
+        assert before <= stored
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+@pytest.mark.parametrize("load", ["first", "unproven"])
+def test_a_replacement_that_cannot_be_read_back_empties_no_table(
+    project: Project, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch, load: str
+) -> None:
+    """The disk fails when the table is emptied and the hours that wait are needed: no checkpoint
+    follows, so that the destination keeps what it had."""
+    with small(first=date(2026, 6, 1), zones=1) as sandbox:
+        synced(project, sandbox)
+        before, tables = hours(project), dict(project.state["tables"])
+        tables.pop("traffic")
+        if load == "unproven":
+            tables["traffic"] = {**project.state["tables"]["traffic"], "load": load}
+        with monkeypatch.context() as patches:
+            patches.setattr("shared.spool._IN_MEMORY", 0)
+            patches.setattr(tempfile, "TemporaryFile", Unreadable)
+            state = {**project.state, "tables": tables}
+            result = project.sync(sandbox.configuration(), state)
+        assert result.code == 1
+        assert "fails (EIO)" in result.output
+        assert hours(project) == before
+        assert project.state["tables"].get("traffic", {}).get("load", "first") == load
+        synced(project, sandbox)
+        assert_equal_to_source(project, sandbox)
+
+
+class Unreadable(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, "damaged")
 
 
 def test_a_resync_that_finds_no_hours_deletes_none(
