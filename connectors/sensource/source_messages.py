@@ -36,7 +36,7 @@ def _has_name(record: Any) -> bool:
 def _in_plain_words(text: str, names: Collection[str]) -> str:
     if len(text) * len(names) > _MOST_COMPARED:
         return "*"
-    for name in names:
+    for name in sorted(names, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(name, " * ")
     words = (text[:1].lower() + text[1:]).split()[:_MOST_WORDS]
     return " ".join(word if _PLAIN_WORD.fullmatch(word) else "*" for word in words)

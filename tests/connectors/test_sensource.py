@@ -1630,6 +1630,15 @@ def test_a_metric_that_some_records_lack_is_null_there(
     ]
 
 
+def test_no_part_of_a_name_is_shown_that_begins_as_another_does() -> None:
+    """Whatever the order of the names."""
+    load("sensource")
+    plain = import_module("source_messages").plain_messages
+    words = ["hall" + letter for letter in "abcdefghijklmnopqrst"]
+    names = [{"name": " ".join(words[:count])} for count in range(1, 21)]
+    assert plain(f"no data for {names[-1]['name']} yet", names) == ("no data for * yet",)
+
+
 def test_messages_are_made_plain_in_bounded_time() -> None:
     """To look for each of many names in a long message could take hours: such a message is not
     shown."""
