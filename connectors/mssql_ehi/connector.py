@@ -16,7 +16,7 @@ from fivetran_connector_sdk import ConfigurationForm, Connector, Logging, Operat
 
 from shared import times
 from shared.encryption import Encryption
-from shared.errors import SourceError, describe_defect, redact_errors
+from shared.errors import SourceError, SourceUnavailable, describe_defect, redact_errors
 from shared.form import setup_form
 from shared.local import debug
 from shared.network import Closed
@@ -275,6 +275,8 @@ def _sync_tables(
         try:
             outcomes.append(Outcome(table, table.sync(session)))
             session.succeeded()
+        except SourceUnavailable:
+            raise
         except Exception as error:  # the others are synced all the same
             if session.closed.is_set():  # at Ctrl-C, which the caller raises
                 return False

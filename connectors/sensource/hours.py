@@ -10,7 +10,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 from known_days import KnownDays
 from setting_kinds import Metric
 from shared import times
-from shared.errors import SourceError
+from shared.errors import SourceError, all_or_nothing
 from shared.listing import REPLACED_AT_ONCE, STREAMED_FIRST_LOAD
 from shared.report import Progress, TableCounts
 from shared.rows import Row, SkippedRecords, Table, counted
@@ -197,8 +197,11 @@ class HoursSync:
         if replaces:
             self._withdraw()
             self._days.forget()
-            op.truncate(name)
-        self._hand_over()
+            with all_or_nothing(name):
+                op.truncate(name)
+                self._hand_over()
+        else:
+            self._hand_over()
         due = UNPROVEN if plan.load in (FIRST, UNFINISHED) and not replaces else ""
         if why:
             then = ". The next sync is a full refresh" if due else ""

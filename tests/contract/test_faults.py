@@ -7,16 +7,18 @@ import re
 import tempfile
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.rest import LONGEST_WAIT
+from shared.spool import Spool
 from tests.compare import assert_equal_to_source
-from tests.contract.helpers import failed, in_full, over_http, succeeded, within
+from tests.contract.helpers import failed, in_full, known, over_http, succeeded, truncated, within
 from tests.sandbox import create
-from tests.sandbox.fivetran import Project
+from tests.sandbox.fivetran import Project, stored_table
 from tests.width import wide
 
 JSON = {"Content-Type": "application/json"}
@@ -222,6 +224,34 @@ def test_a_full_disk_costs_no_row(
         output = failed(project.sync(in_full(little))).output
     assert f"the disk of {tempfile.gettempdir()} is full" in output
     assert "please report" not in output
+    succeeded(project.sync(in_full(little)))
+    assert_equal_to_source(project, little)
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), *wide(OSError(errno.EIO, "damaged"))])
+def test_a_replacement_that_breaks_off_empties_no_table(
+    little: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """Whatever fails between a truncate and the last row ends the sync: no checkpoint of another
+    table follows, so that the destination keeps what it had."""
+    project, parallel = Project(little.name, tmp_path), known(little, {"parallel_tables": "2"})
+    succeeded(project.sync(in_full(little)))
+    before = {table: project.rows(stored_table(table)) for table in little.expected()}
+    for seed in range(20):
+        little.mutate(random.Random(seed), deletes=False)
+    batches = Spool.batches
+
+    def broken(spool: Spool) -> Iterator[list[Any]]:
+        if tables:
+            raise failure
+        yield from batches(spool)
+
+    with monkeypatch.context() as patches, truncated() as tables:
+        patches.setattr(Spool, "batches", broken)
+        failed(project.sync(in_full(little, **parallel)))
+    for table in tables:
+        assert project.rows(stored_table(table)) == before[table]
+    assert tables
     succeeded(project.sync(in_full(little)))
     assert_equal_to_source(project, little)
 

@@ -32,7 +32,7 @@ CLIENT = RestClient("https://api.example.com", 30, Retry())
 FEW = 4  # rows of which no part is told from another, here
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """The process has ended."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from fivetran_connector_sdk import Logging, Operations as op
 
 from .completeness import ReadProgress, Verdict, judge
+from .errors import all_or_nothing
 from .fingerprint import Encoder, Fingerprint, after_storing
 from .pages import Page, read_ahead
 from .report import Progress, SyncReport, TableCounts
@@ -417,9 +418,10 @@ class _StagedRows:
         """Upserts the rows that wait in the place of those of the table, without a checkpoint
         until all are there. ``comparable``: the last read has each row once, and has all."""
         self._stored.withdraw()
-        op.truncate(self._table)
         self._stored.fingerprint = ""
-        self.hand_over(only_last=only_last, in_one_step=True)
+        with all_or_nothing(self._table):
+            op.truncate(self._table)
+            self.hand_over(only_last=only_last, in_one_step=True)
         if comparable:
             self._stored.fingerprint = self._rows_read.fingerprint.to_text()
 

@@ -13,7 +13,8 @@ ConnectorError       its message never holds a secret or a row's value
 import functools
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,18 @@ NO_MEMORY = (
     "the sync takes more memory than there is. Lower the number of records or days in a request "
     "and that of concurrent requests or tables"
 )
+
+
+@contextmanager
+def all_or_nothing(table: str) -> Iterator[None]:
+    """From the truncate of a ``table`` until all rows that replace it are handed over. What fails
+    there ends the sync, whatever it is: a checkpoint of another table would show this one without
+    its rows. Raises SourceUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) if isinstance(error, ConnectorError) else describe_defect(error)
+        raise SourceUnavailable(f"{table}: {reason}") from None
 
 
 def redact_errors(entry_point: Callable[..., T]) -> Callable[..., T]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from .errors import SourceError, SourceUnavailable
+from .errors import SourceError
 from .rows import Row
 
 _IN_MEMORY = 8 * 1024 * 1024  # bytes; what comes after them goes to a temporary file
@@ -22,8 +22,7 @@ class Spool:
     compressed on disk. ``rows``: how many there are; ``size``: their bytes before compression;
     ``place``: how many of these bytes the last ``batches`` has given back.
 
-    Raises SourceError where the disk takes no more of them, and SourceUnavailable where it does
-    not give them back: their table may be empty then, which no checkpoint may follow."""
+    Raises SourceError where the disk takes no more of them."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None  # most lists are so small that they need none
@@ -59,10 +58,10 @@ class Spool:
             yield self._loaded(batch)
         if self._file is None:
             return
-        with self._on_full_disk(SourceUnavailable):
+        with self._on_full_disk():
             self._file.seek(0)
         for length in self._on_disk:
-            with self._on_full_disk(SourceUnavailable):
+            with self._on_full_disk():
                 batch = self._file.read(length)
             yield self._loaded(zlib.decompress(batch))
 
@@ -81,14 +80,14 @@ class Spool:
         self.rows = self.size = self.place = 0
 
     @contextmanager
-    def _on_full_disk(self, kind: type[SourceError] = SourceError) -> Iterator[None]:
+    def _on_full_disk(self) -> Iterator[None]:
         """Says where there is no room, in place of an OSError."""
         try:
             yield
         except OSError as error:
             number = error.errno or 0
             why = "is full" if number in _FULL else f"fails ({errno.errorcode.get(number)})"
-            raise kind(
+            raise SourceError(
                 f"the disk of {_folder()} {why}, where rows wait until their table is replaced "
                 f"({self.rows:,} so far). Free space there, or have TMPDIR name another folder. "
                 "The next sync reads the table again"

@@ -11,7 +11,7 @@ from fivetran_connector_sdk import Logging, Operations as op
 
 from shared.completeness import Keys
 from shared.encryption import Encryption
-from shared.errors import SourceError, TransientError
+from shared.errors import SourceError, TransientError, all_or_nothing
 from shared.rows import SkippedRecords, counted
 from shared.state import State
 
@@ -789,9 +789,12 @@ class TableSync:
         whether rows stay that do not exist any more."""
         if not progress.skipped:
             changed = self._writer.changed()
-            if changed is None:
+            if changed is not None:
+                self._store_waiting(changed)
+                return False
+            with all_or_nothing(self._label):
                 self._truncate()
-            self._store_waiting(changed)
+                self._store_waiting(None)
             return False
         were = "1 row was" if progress.skipped == 1 else f"{progress.skipped} rows were"
         op.warning(

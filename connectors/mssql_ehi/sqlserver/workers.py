@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from shared.errors import SourceUnavailable
 from shared.network import LONGEST_UNINTERRUPTED
 
 T = TypeVar("T")
@@ -92,7 +93,8 @@ class Workers:
                 done.set_result(step(*arguments))
             except BaseException as error:
                 done.set_exception(error)  # the worker raises it
-                if not isinstance(error, Exception):  # such as Ctrl-C: it is raised here, too
+                # Ctrl-C, or what no checkpoint of another table may follow: it ends all.
+                if not isinstance(error, Exception) or isinstance(error, SourceUnavailable):
                     raise
 
     def _next_step(self) -> _Step | None:
