@@ -56,6 +56,12 @@ class ReadStart:
         plan = next((p for p in plans if saved.order in [sign(p) for sign in signatures]), None)
         if plan is None:
             return None
+        if saved.tracked_since not in (None, self._table.tracked_since):
+            Logging.warning(
+                f"{self._table.label}: Change Tracking was switched off and on since the read "
+                "began, so that it does not tell all changes since then: the read restarts"
+            )
+            return None
         if not saved.clock and (plan.column is not None or plan.by_changes):
             Logging.warning(
                 f"{self._table.label}: the state does not tell where the next read would start: "
