@@ -10,7 +10,6 @@ from fivetran_connector_sdk import Logging
 from shared.encryption import Encryption
 
 from .change_capture import begin, newest
-from .errors import ChangesExpired
 from .query import (
     Plan,
     column_digest,
@@ -154,11 +153,7 @@ class ReadStart:
         cursor = self.state.cursor
         if cursor.lsn is None:
             return None
-        if newest(self._table.captures, cursor.lsn) is None:
-            raise ChangesExpired(
-                f"no instance of Change Data Capture has been there since LSN {cursor.lsn}, that "
-                "of the last sync"
-            )
+        newest(self._table.captures, cursor.lsn)  # there has to be one
         self._warn_of_new_columns(cursor.columns)
         return ReadProgress(CHANGES, cursor.lsn, cursor.lsn)
 
