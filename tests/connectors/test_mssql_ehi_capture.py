@@ -240,6 +240,28 @@ def test_a_read_that_dies_resumes(project: Project, server: MssqlSandbox, mode: 
 
 
 @pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("mode", ["first", "changes"])
+def test_an_instance_that_is_made_again_while_a_read_is_interrupted(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """What changed in between is told by none: the table is loaded anew."""
+    monkeypatch.setattr(import_module("sqlserver.table_sync"), "SMALL", 10)
+    create_captured(server, 100)
+    if mode == "changes":
+        synced(project, server)
+        server.update("dbo.t", {}, v="all")
+    where = READS if mode == "changes" else DATA
+    server.faults.add(faults.drop(where, after_rows=55), faults.drop(where, after_rows=5))
+    failed(project, server, retry_attempts="0")
+    server.disable_cdc("dbo.t", "dbo_t")
+    change(server)
+    server.enable_cdc("dbo.t")
+    synced(project, server)
+    synced(project, server)
+    assert_equal(project, server)
+
+
+@pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("place", ["before-checkpoint", "in-checkpoint", "after-checkpoint"])
 @pytest.mark.parametrize("number", range(1, 5))
 def test_killed_at_any_checkpoint(

@@ -296,6 +296,29 @@ def test_a_large_table_that_is_loaded_anew_resumes(
     assert_equal(project, server)
 
 
+@pytest.mark.parametrize("loaded", [False, *wide(True)])
+@pytest.mark.usefixtures("small_steps")
+def test_switched_off_and_on_while_a_load_is_interrupted(
+    project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, loaded: bool
+) -> None:
+    """What changed in between, in rows that were read already, is told by no version."""
+    monkeypatch.setattr(table_sync, "SMALL", 10)
+    create_tracked(server, 100)
+    server.execute("UPDATE dbo.t SET v = 'once more'")
+    if loaded:
+        synced(project, server)
+        change(server, 60)
+        server.store.expire_tracking(server.table("dbo.t"))
+    server.faults.add(faults.drop(DATA, after_rows=55), faults.drop(DATA, after_rows=5))
+    failed(project, server, retry_attempts="0")
+    server.execute("ALTER TABLE dbo.t DISABLE CHANGE_TRACKING")
+    change(server)
+    server.execute("ALTER TABLE dbo.t ENABLE CHANGE_TRACKING")
+    synced(project, server)
+    synced(project, server)
+    assert_equal(project, server)
+
+
 @pytest.mark.parametrize("large", [True, False])
 def test_switched_on_and_off_between_syncs(
     project: Project, server: MssqlSandbox, monkeypatch: pytest.MonkeyPatch, large: bool

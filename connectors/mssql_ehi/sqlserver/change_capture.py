@@ -99,8 +99,6 @@ def source_of(captures: Sequence[Capture], start: str, end: str, key: Sequence[C
     delete and an insert. Raises ChangesExpired if no instance knows all.
     """
     known, newer = newest(captures, start), _newer(captures, start, end)
-    if known is None:
-        raise ChangesExpired(f"no instance of Change Data Capture knows all since LSN {start}")
     first = f"sys.fn_cdc_increment_lsn(CONVERT(binary(10), {_lsn(start)}, 1))"
     ranges = [(known, first)]
     ranges += [(c, f"sys.fn_cdc_get_min_lsn({literal(c.instance)})") for c in newer]
@@ -132,9 +130,16 @@ def _lsn(text: str) -> str:
     return f"'0x{int(text, 16):020X}'"
 
 
-def newest(captures: Sequence[Capture], since: str) -> Capture | None:
-    """The newest instance that has been there since LSN ``since``."""
-    return next((c for c in captures if int(c.start, 16) <= int(since, 16)), None)
+def newest(captures: Sequence[Capture], since: str) -> Capture:
+    """The newest instance that has been there since LSN ``since``. Raises ChangesExpired if there
+    is none."""
+    for capture in captures:
+        if int(capture.start, 16) <= int(since, 16):
+            return capture
+    raise ChangesExpired(
+        f"no instance of Change Data Capture has been there since LSN {since}, that of the last "
+        "sync"
+    )
 
 
 def begin(captures: Sequence[Capture], now: str) -> str:

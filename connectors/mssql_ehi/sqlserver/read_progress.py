@@ -69,6 +69,7 @@ class ReadProgress:
             stored=self.stored,
             skipped=self.skipped,
             nulls=self.nulls,
+            tracked_since=plan.table.tracked_since,
         )
 
     @classmethod

@@ -10,7 +10,6 @@ from fivetran_connector_sdk import Logging
 from shared.encryption import Encryption
 
 from .change_capture import begin, newest
-from .errors import ChangesExpired
 from .query import (
     Plan,
     column_digest,
@@ -55,6 +54,12 @@ class ReadStart:
         signatures = (order_signature, signature_without_collations)
         plan = next((p for p in plans if saved.order in [sign(p) for sign in signatures]), None)
         if plan is None:
+            return None
+        if saved.tracked_since not in (None, self._table.tracked_since):
+            Logging.warning(
+                f"{self._table.label}: Change Tracking was switched off and on since the read "
+                "began, so that it does not tell all changes since then: the read restarts"
+            )
             return None
         if not saved.clock and (plan.column is not None or plan.by_changes):
             Logging.warning(
@@ -148,11 +153,7 @@ class ReadStart:
         cursor = self.state.cursor
         if cursor.lsn is None:
             return None
-        if newest(self._table.captures, cursor.lsn) is None:
-            raise ChangesExpired(
-                f"no instance of Change Data Capture has been there since LSN {cursor.lsn}, that "
-                "of the last sync"
-            )
+        newest(self._table.captures, cursor.lsn)  # there has to be one
         self._warn_of_new_columns(cursor.columns)
         return ReadProgress(CHANGES, cursor.lsn, cursor.lsn)
 

@@ -121,6 +121,8 @@ class SavedRead:
     stored     rows stored since the read began
     skipped    rows skipped since then
     nulls      rows without a value of the plan's column since then
+    tracked_since  the version at which Change Tracking of the table began, as the server told when
+                   this read began
     """
 
     mode: str
@@ -136,6 +138,7 @@ class SavedRead:
     stored: int = 0
     skipped: int = 0
     nulls: int = 0
+    tracked_since: int | None = None
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "SavedRead | None":
@@ -179,6 +182,7 @@ _READ_KEYS = {
     "stored": "sent",
     "skipped": "rejected",
     "nulls": "nulls",
+    "tracked_since": "tracked",
 }
 
 

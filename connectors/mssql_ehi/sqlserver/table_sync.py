@@ -580,7 +580,6 @@ class TableSync:
         if self.plan.captured:
             since = progress.start or NO_LSN
             capture = newest(self._table.captures, since)
-            assert capture is not None  # noqa: S101  # else there is no such read
             return change_capture.check(self._session, capture, since)
         return check_changes(self._session, self._table, int(progress.start or 0))
 
