@@ -106,8 +106,8 @@ class Source:
             return b'{"access_token": "a", "expires_in": 3600}'
         if path != "traffic":
             return b'{"results": []}'
-        month = query["startDate"][0][:7].encode()
-        return b'{"results": %s}' % records.replace(b"2026-01", month)
+        day = query["startDate"][0][:10].encode()
+        return b'{"results": %s}' % records.replace(b"2026-01-15", day)
 
 
 @contextmanager
