@@ -1311,7 +1311,7 @@ def twenty(dexory: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("twenty")
 @pytest.mark.parametrize(
-    ("page_size", "checkpoints"), [("7", 1), ("6", 3), *wide(("1000", 1), ("5", 7))]
+    ("page_size", "checkpoints"), [("7", 1), ("6", 3), *wide(("1000", 1), ("5", 8))]
 )
 def test_a_long_pass_checkpoints_page_by_page(
     dexory: Project, sandbox: Dexory, page_size: str, checkpoints: int
